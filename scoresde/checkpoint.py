@@ -1,0 +1,118 @@
+"""Files of a training run: safetensors with JSON in their header, each replaced at once or not at all."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from .configuration import Configuration, validate
+from .denoiser import Denoiser
+from .training.trainer import State, start
+
+TRAINING, MODEL = "training.safetensors", "model.safetensors"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file as a whole: whatever happens, the old or the new content is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with open(new, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], **header: Any) -> None:
+    """Write tensors, with every value of ``header`` as JSON beside them.
+
+    Raises:
+        FloatingPointError: a tensor is not finite. Nothing is written then.
+    """
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise FloatingPointError(f"{path} was not written: {', '.join(bad[:3])} not finite")
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_atomically(path, save(own, {key: json.dumps(value) for key, value in header.items()}))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and header of a file; ValueError if it is missing, cut short or of another kind (a pickle, say)."""
+    if not path.is_file():
+        raise ValueError(f"checkpoint {path} does not exist")
+    try:
+        with safe_open(path, "pt") as file:
+            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+        raise ValueError(f"checkpoint {path} is not a whole safetensors file of scoresde: {error}") from None
+
+
+def save_training(folder: Path, configuration: Configuration, state: State) -> None:
+    """Write the averaged network, for use, and all that is needed to go on training."""
+    header = {"configuration": configuration.model_dump(mode="json"), "step": state.step, "skipped": state.skipped}
+    write_tensors(folder / MODEL, state.average.module.state_dict(), **header)
+    tensors = {f"net.{name}": value for name, value in state.denoiser.net.state_dict().items()}
+    tensors |= {f"average.{name}": value for name, value in state.average.state_dict().items()}
+    for index, entry in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in entry.items()}
+    write_tensors(folder / TRAINING, tensors, in_row=state.in_row, **header)
+
+
+def load_training(folder: Path, configuration: Configuration) -> State:
+    """The state that :func:`save_training` wrote, for the same configuration.
+
+    Raises:
+        ValueError: no such file, or one written for another configuration.
+    """
+    tensors, header = read_tensors(folder / TRAINING)
+    before, now = header.get("configuration", {}), configuration.model_dump(mode="json")
+    changed = [key for key in now if before.get(key) != now[key]]
+    if changed:
+        raise ValueError(
+            f"{folder / TRAINING} was written with another configuration; these sections differ: {', '.join(changed)}"
+        )
+    denoiser = configuration.make_denoiser()
+    state = start(denoiser, configuration.schedule)
+    denoiser.net.load_state_dict(_under("net.", tensors))  # type: ignore[union-attr]
+    state.average.load_state_dict(_under("average.", tensors))
+    optimizer = state.optimizer.state_dict()
+    for name, value in _under("optimizer.", tensors).items():
+        index, key = name.split(".", 1)
+        optimizer["state"].setdefault(int(index), {})[key] = value
+    state.optimizer.load_state_dict(optimizer)
+    state.step, state.skipped, state.in_row = header["step"], header["skipped"], header["in_row"]
+    return state
+
+
+def load_denoiser(path: str | Path) -> tuple[Denoiser, Configuration]:
+    """The averaged network of a training run, ready for sampling, from its file or folder.
+
+    Raises:
+        ValueError: the file is missing, damaged, a pickle, or not of a network that its own header describes.
+    """
+    path = Path(path)
+    path = path / MODEL if path.is_dir() else path
+    tensors, header = read_tensors(path)
+    if "configuration" not in header:
+        raise ValueError(f"checkpoint {path} has no configuration in its header; it was not written by scoresde")
+    configuration = validate(header["configuration"], str(path))
+    denoiser = configuration.make_denoiser()
+    try:
+        denoiser.net.load_state_dict(tensors)  # type: ignore[union-attr]
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint {path} does not fit its own configuration: {error}") from None
+    return denoiser.eval().requires_grad_(False), configuration
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

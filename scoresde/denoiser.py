@@ -1,0 +1,153 @@
+"""Where a network meets a noise level: what it is shown, and what its output means."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .sde import SDE, Level
+
+
+class Affine(NamedTuple):
+    """E[x_0 | x_t] = skip x_t + out net(scale x_t, time), each a float or a tensor.
+
+    ``time`` None: the network is told ``sde.label(t)``.
+    """
+
+    scale: Any
+    skip: Any
+    out: Any
+    time: Any = None
+
+
+Prediction = Callable[[Level[Any]], Affine]
+
+
+def noise(level: Level[Any]) -> Affine:
+    """The network estimates eps (Ho et al. 2020, arXiv 2006.11239)."""
+    return Affine(1.0, 1 / level.alpha, -level.sigma / level.alpha)
+
+
+def score(level: Level[Any]) -> Affine:
+    """The network estimates grad log p_t = -eps / sigma (Song et al. 2021, arXiv 2011.13456)."""
+    return Affine(1.0, 1 / level.alpha, level.sigma**2 / level.alpha)
+
+
+def data(level: Level[Any]) -> Affine:
+    """The network estimates x_0."""
+    return Affine(1.0, 0.0, 1.0)
+
+
+def v(level: Level[Any]) -> Affine:
+    """The network estimates alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512, appendix D)."""
+    norm = level.alpha**2 + level.sigma**2
+    return Affine(1.0, level.alpha / norm, -level.sigma / norm)
+
+
+def velocity(level: Level[Any]) -> Affine:
+    """The network estimates eps - x_0, the velocity of rectified flow (Liu et al. 2023, arXiv 2209.03003)."""
+    total = level.alpha + level.sigma
+    return Affine(1.0, 1 / total, -level.sigma / total)
+
+
+def edm(sigma_data: float = 0.5) -> Prediction:
+    """Preconditioning of Karras et al. 2022 (arXiv 2206.00364, Table 1), for any alpha: theirs at x / alpha.
+
+    ``sigma_data`` is the deviation of the data. The network is told log(sigma / alpha) / 4, whatever the SDE: it serves
+    every process within the range of sigma / alpha that it was trained on.
+    """
+    if not sigma_data > 0:
+        raise ValueError(f"sigma_data must be positive, got {sigma_data!r}")
+
+    def prediction(level: Level[Any]) -> Affine:
+        # Theirs, multiplied out by alpha so that alpha = 0 is no pole.
+        norm = level.sigma**2 + (level.alpha * sigma_data) ** 2
+        root = norm**-0.5
+        return Affine(root, sigma_data**2 * level.alpha / norm, level.sigma * sigma_data * root, -level.lam / 4)
+
+    return prediction
+
+
+PREDICTIONS: dict[str, Callable[..., Prediction]] = {
+    "noise": lambda: noise,
+    "score": lambda: score,
+    "data": lambda: data,
+    "v": lambda: v,
+    "velocity": lambda: velocity,
+    "edm": edm,
+}
+
+
+class Denoiser(nn.Module):
+    """E[x_0 | x_t] from any network.
+
+    ``skip x_t + out net(scale x_t, time)`` with three numbers a level that ``prediction`` gives.
+
+    Args:
+        net: any module or callable ``(x, t[, cond]) -> like x``; x ``(B, ...)``, t ``(B,)``.
+        sde: the process.
+        prediction: what the network estimates: :func:`noise`, :func:`score`, :func:`data`, :func:`v`,
+            :func:`velocity` or :func:`edm`. There is no default, for nothing tells a wrong one by its looks.
+        dtype: precision of the network alone: float32 or float64, to which x is cast, or bfloat16 or float16, in which
+            it runs under autocast, x staying float32. None: the type of x.
+    """
+
+    def __init__(
+        self,
+        net: Callable[..., Tensor],
+        sde: SDE,
+        prediction: Prediction,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if not callable(net) or not isinstance(sde, SDE) or not callable(prediction):
+            raise TypeError(
+                f"Denoiser needs a callable net, an SDE and a prediction, got {type(net).__name__}, "
+                f"{type(sde).__name__}, {type(prediction).__name__}"
+            )
+        self.net, self.sde, self.prediction, self.dtype = net, sde, prediction, dtype
+
+    def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+        """x: ``(B, ...)``; level: floats, or tensors that broadcast with x; returns ``(B, ...)``."""
+        c = self.prediction(level)
+        scale, skip, out = (_cast(number, x) for number in c[:3])
+        estimate: Tensor = skip * x + out * self._output(scale * x, self._time(c, level), cond)
+        return estimate
+
+    def loss(self, x0: Tensor, t: Tensor, eps: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Denoising score matching: mean squared error of the network's own output.
+
+        The target ``((1 - skip alpha) x_0 - skip sigma eps) / out`` *is* eps, the score, x_0, v, or EDM's F, without
+        cancellation (Vincent 2011; Song et al. 2021, eq. 7). x0, eps ``(B, ...)``; t ``(B,)``; returns ``(B,)``.
+        """
+        level = self.sde.level(t.double().reshape(-1, *[1] * (x0.ndim - 1)))
+        c = self.prediction(level)
+        on_x0, on_eps = (1 - c.skip * level.alpha) / c.out, -c.skip * level.sigma / c.out
+        target = _cast(on_x0, x0) * x0 + _cast(on_eps, x0) * eps
+        noisy = _cast(c.scale * level.alpha, x0) * x0 + _cast(c.scale * level.sigma, x0) * eps
+        output = self._output(noisy, self._time(c, level), cond)
+        return (output - target).square().flatten(1).mean(1)
+
+    def _time(self, c: Affine, level: Level[Any]) -> Any:
+        return self.sde.label(level.t) if c.time is None else c.time
+
+    def _output(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
+        low = self.dtype is not None and self.dtype.itemsize < 4
+        shown = x.to(torch.float32 if low else self.dtype or x.dtype)
+        label = time.flatten().to(shown.dtype) if isinstance(time, Tensor) else shown.new_full((len(x),), time)
+        with torch.autocast(x.device.type, self.dtype) if low else nullcontext():
+            output: Tensor = self.net(shown, label) if cond is None else self.net(shown, label, cond)
+        if output.shape != x.shape or (output.dtype != shown.dtype and output.dtype.itemsize >= 4):
+            raise ValueError(
+                f"the network must return the shape and type of its input, {tuple(x.shape)} {shown.dtype}, "
+                f"got {tuple(output.shape)} {output.dtype}"
+            )
+        return output.to(x.dtype)
+
+
+def _cast(number: Any, x: Tensor) -> Any:
+    """A coefficient, computed in float64, in the type of x."""
+    return number.to(x.dtype) if isinstance(number, Tensor) else number

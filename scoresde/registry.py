@@ -1,0 +1,72 @@
+"""Things by name: look one up, make it of options, and say clearly what is wrong with either."""
+
+import difflib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+M = TypeVar("M")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint at the known name that is most like ``word``, then all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, 1, 0.5)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"known: {', '.join(names)}"
+
+
+def lookup(kind: str, name: str, registry: Mapping[str, M]) -> M:
+    """The entry ``name`` of a registry; ValueError with the nearest name if there is none."""
+    if name not in registry:
+        raise ValueError(f"unknown {kind} {name!r}; {nearest(name, registry)}")
+    return registry[name]
+
+
+def make(kind: str, name: str, registry: Mapping[str, Callable[..., M]], options: Mapping[str, Any]) -> M:
+    """``registry[name](**options)``, with every option checked against the maker's own signature first.
+
+    Raises:
+        ValueError: an unknown name or option, or an option of the wrong type or value; the message names it, what
+            came and what is allowed.
+    """
+    maker = lookup(kind, name, registry)
+    signature = inspect.signature(maker).parameters
+    hints = get_type_hints(maker.__init__ if isinstance(maker, type) else maker)
+    for key, value in options.items():
+        if key not in signature:
+            raise ValueError(f"{kind} {name!r} has no option {key!r}; {nearest(key, signature) if signature else 'none'}")
+        check_type(f"{kind} {name!r} option {key}", value, hints.get(key, Any))
+    try:
+        return maker(**options)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{kind} {name!r}: {error}") from error
+
+
+def parse(spec: str) -> tuple[str, dict[str, Any]]:
+    """``"name:key=value,key=value"`` as a name and options; values are JSON, or else words."""
+    name, _, tail = spec.partition(":")
+    options = {}
+    for item in filter(None, tail.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"options are written name:key=value,key=value; got {spec!r}")
+        try:
+            options[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return name, options
+
+
+def check_type(what: str, value: Any, hint: Any) -> None:
+    """ValueError unless a value, as read from JSON or TOML, has the type that an annotation asks for."""
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(hint)
+    except PydanticSchemaGenerationError:  # a type of our own, that no file can hold
+        return
+    try:
+        adapter.validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        raise ValueError(f"{what}: {error.errors()[0]['msg'].lower()}, got {value!r}") from None

@@ -1,0 +1,63 @@
+"""At which times a network is trained."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..sde import SDE
+
+# From (sde, u), u uniform in [0, 1), ``(B,)`` float64: times, and factors on the loss that undo the preference for
+# them where the sampling is for the variance alone.
+Times = Callable[[SDE, Tensor], tuple[Tensor, Tensor]]
+
+
+def spread(u: Tensor) -> Tensor:
+    """One uniform number made a batch of evenly spread ones: each uniform alone, together with little variance
+    (Kingma et al. 2021, arXiv 2107.00630, appendix I.1).  u ``()``-like in [0, 1) is ``u[0]``; returns ``(B,)``."""
+    return (u[:1] + torch.arange(len(u), dtype=u.dtype) / len(u)) % 1
+
+
+def uniform(sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
+    """t uniform in [t_min, t_max]."""
+    return sde.t_min + u * (sde.t_max - sde.t_min), torch.ones_like(u)
+
+
+def log_normal(mean: float = -1.2, std: float = 1.2) -> Times:
+    """log(sigma / alpha) normal (Karras et al. 2022, arXiv 2206.00364, Table 1), within the SDE's range.
+
+    The tails beyond the ends are left out, not moved onto them. This changes what is minimised, as a weighting does.
+    """
+    if not std > 0:
+        raise ValueError(f"std must be positive, got {std!r}")
+
+    def times(sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
+        ends = -sde.lam(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
+        low, high = (0.5 * (1 + torch.erf((ends - mean) / (std * math.sqrt(2))))).tolist()
+        logs = mean + std * torch.special.ndtri(low + u * (high - low))
+        return sde.time_of(-logs.clamp(*ends.tolist())).clamp(sde.t_min, sde.t_max), torch.ones_like(u)
+
+    return times
+
+
+def importance(sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
+    """Density in proportion to g^2 / sigma^2, for the likelihood weighting (Song et al. 2021, arXiv 2101.09258,
+    section 4): the terms of its sum then have one size.
+
+    g^2 / sigma^2 = -2 dlam / dt, so this is simply lam uniform, for every SDE. The factor is the density of uniform
+    times over this one: the expected loss is that of uniform times.
+    """
+    cleanest, noisiest = sde.lam(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)).tolist()
+    if not math.isfinite(noisiest):
+        raise ValueError(f"importance sampling needs alpha > 0 at t_max; clip {sde} first")
+    t = sde.time_of(noisiest + u * (cleanest - noisiest)).clamp(sde.t_min, sde.t_max)
+    slope = sde.diffusion2(t) / (2 * sde.sigma(t) ** 2)  # -dlam / dt
+    return t, (cleanest - noisiest) / ((sde.t_max - sde.t_min) * slope)
+
+
+TIMES: dict[str, Callable[..., Times]] = {
+    "uniform": lambda: uniform,
+    "log-normal": log_normal,
+    "importance": lambda: importance,
+}

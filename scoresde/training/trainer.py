@@ -1,0 +1,214 @@
+"""The training loop: a generator, so that logging, saving and stopping are the caller's."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from ..denoiser import Denoiser
+from .times import Times, log_normal, spread
+from .weighting import Weighting, plain
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, how fast and how carefully to train.
+
+    Args:
+        steps: number of optimiser steps.
+        batch_size: samples a step.
+        lr: learning rate of AdamW after warm-up.
+        warmup: steps over which the learning rate rises linearly from 0.
+        decay: "cosine" to 0 at the last step, "linear", or "constant".
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient.
+        ema: decay of the moving average of the parameters; min(ema, (1 + n) / (10 + n)) at its n-th update.
+        label_dropout: share of the samples whose label is replaced by *no class*.
+        precision: of the network, by autocast; the loss and the weights stay in float32.
+        max_skipped: steps in a row with a non-finite loss or gradient, skipped, before training stops.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    steps: int = 10_000
+    batch_size: int = 128
+    lr: float = 1e-3
+    warmup: int = 200
+    decay: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    ema: float = 0.999
+    label_dropout: float = 0.1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    max_skipped: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "max_skipped"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("lr", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        if not (0 <= self.ema < 1 and 0 <= self.label_dropout <= 1 and self.weight_decay >= 0 and self.warmup >= 0):
+            raise ValueError(
+                "0 <= ema < 1, 0 <= label_dropout <= 1, weight_decay >= 0 and warmup >= 0 are needed, got "
+                f"{self.ema}, {self.label_dropout}, {self.weight_decay}, {self.warmup}"
+            )
+
+    def lr_at(self, step: int) -> float:
+        """Learning rate of a step, 0 the first."""
+        left = (self.steps - step) / self.steps
+        factor = {"cosine": 0.5 * (1 - math.cos(math.pi * left)), "linear": left, "constant": 1.0}[self.decay]
+        return self.lr * min(1.0, (step + 1) / (self.warmup + 1)) * factor
+
+
+class Progress(NamedTuple):
+    """What one step came to."""
+
+    step: int  # counted from 1
+    loss: float
+    grad_norm: float
+    lr: float
+    skipped: int  # steps skipped so far
+
+
+@dataclass
+class State:
+    """All that changes during training; its tensors and ``step`` are what a checkpoint holds."""
+
+    denoiser: Denoiser
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    skipped: int = 0
+    in_row: int = field(default=0)
+
+
+def start(denoiser: Denoiser, schedule: Schedule) -> State:
+    """The state before the first step."""
+    if not isinstance(denoiser.net, nn.Module):
+        raise TypeError(f"only a module can be trained, got {type(denoiser.net).__name__}")
+
+    def average(averaged: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
+        decay = min(schedule.ema, (1 + int(n)) / (10 + int(n)))
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+
+    parameters = denoiser.net.parameters()
+    optimizer = torch.optim.AdamW(parameters, lr=schedule.lr, weight_decay=schedule.weight_decay)
+    # Parameters only: buffers, such as random frequencies, are copied.
+    return State(denoiser, AveragedModel(denoiser.net, multi_avg_fn=average, use_buffers=False), optimizer)
+
+
+def train(
+    state: State,
+    x: Tensor,
+    labels: Tensor | None = None,
+    *,
+    schedule: Schedule,
+    times: Times | None = None,
+    weighting: Weighting = plain,
+    seed: int = 0,
+) -> Iterator[Progress]:
+    """Minimise the denoising score matching loss, a step at every ``next``, to ``schedule.steps``.
+
+    E over x_0, t and eps of ``weighting(t) |net - target|^2`` (Vincent 2011; Song et al. 2021, arXiv 2011.13456,
+    eq. 7), t by ``times`` on numbers spread evenly over the batch. Everything random in step k is a function of
+    (seed, k) alone, so training that goes on from a saved ``state`` gives the bits of training that never stopped.
+
+    Args:
+        state: from :func:`start`; changed in place.
+        x: the data, ``(N, ...)``: float as the network is to see it, or uint8, whose 0..255 becomes -1..1.
+        labels: ``(N,)`` integers, for a network with ``classes``; dropped ones become ``classes``.
+
+    Raises:
+        ValueError: an empty data set, or labels that do not fit.
+        FloatingPointError: ``schedule.max_skipped`` steps in a row had a non-finite loss or gradient. Those steps
+            changed nothing.
+    """
+    times = times or log_normal()
+    net = state.denoiser.net
+    classes = check_labels(net, x, labels)
+    parameters = list(net.parameters())
+    device = parameters[0].device
+    net.train()
+    while state.step < schedule.steps:
+        draw = torch.Generator().manual_seed(_hash(seed, state.step))
+        chosen = batch_indices(seed, state.step, schedule.batch_size, len(x))
+        x0 = to_float(x[chosen]).to(device)
+        cond = None
+        if labels is not None:
+            cond = labels[chosen].long()
+            dropped = torch.rand(len(cond), generator=draw) < schedule.label_dropout
+            cond = torch.where(dropped, classes, cond).to(device)
+        t, factor = times(state.denoiser.sde, spread(torch.rand(len(x0), generator=draw, dtype=torch.float64)))
+        eps = torch.randn(x0.shape, generator=draw).to(device)
+        level = state.denoiser.sde.level(t)
+        weight = (weighting(state.denoiser, level) * factor).float().to(device)
+
+        lr = schedule.lr_at(state.step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = lr
+        state.optimizer.zero_grad()
+        bf16 = schedule.precision == "bfloat16"
+        with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            torch.manual_seed(_hash(seed, state.step))  # for dropout within the network
+            loss = (weight * state.denoiser.loss(x0, t.to(device), eps, cond)).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(parameters, schedule.clip)
+        finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
+        if finite:
+            state.optimizer.step()
+            state.average.update_parameters(net)
+        state.in_row = 0 if finite else state.in_row + 1
+        state.skipped += not finite
+        state.step += 1
+        if state.in_row >= schedule.max_skipped:
+            raise FloatingPointError(
+                f"the loss or its gradient was not finite in {state.in_row} steps in a row, the last one step "
+                f"{state.step}; lower lr or clip, or look for values that are not finite in the data"
+            )
+        yield Progress(state.step, loss.item(), norm.item(), lr, state.skipped)
+
+
+def check_labels(net: object, x: Tensor, labels: Tensor | None) -> int:
+    """The number of classes of a network, after making sure that data and labels fit it."""
+    classes = int(getattr(net, "classes", 0))
+    if not len(x):
+        raise ValueError("the data set is empty")
+    if labels is None:
+        return classes
+    if labels.shape != x.shape[:1]:
+        raise ValueError(f"labels must be {len(x)} numbers, one for every sample, got shape {tuple(labels.shape)}")
+    if classes and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+        raise ValueError(f"labels must be in [0, {classes}), got {int(labels.min())} to {int(labels.max())}")
+    if not classes:
+        raise ValueError("labels were given, but the network has no classes")
+    return classes
+
+
+def to_float(x: Tensor) -> Tensor:
+    """Pixels 0..255 as -1..1; float data as it is, in float32."""
+    return x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x.float()
+
+
+def batch_indices(seed: int, step: int, size: int, n: int) -> Tensor:
+    """Indices of a step's batch: one endless walk through the data, shuffled anew in every epoch."""
+    place = torch.arange(step * size, (step + 1) * size)
+    orders = {epoch: _order(seed, epoch, n) for epoch in (place // n).unique().tolist()}
+    return torch.cat([orders[epoch][place[place // n == epoch] % n] for epoch in orders])
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, n: int) -> Tensor:
+    return torch.randperm(n, generator=torch.Generator().manual_seed(_hash(seed, -1 - epoch)))
+
+
+def _hash(*numbers: int) -> int:
+    """A seed for each tuple of numbers, unlike its neighbours'."""
+    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:7], "little")
