@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .sde import SDE, VPSDE, T, _check_range
+from .sde import VPSDE, T, _check_range, _softplus
 
 
 def _linear(first: float, last: float, steps: int) -> Tensor:
@@ -22,7 +22,7 @@ def _scaled_linear(first: float, last: float, steps: int) -> Tensor:
 
 
 def _cosine(first: float, last: float, steps: int) -> Tensor:
-    """Nichol and Dhariwal 2021 (arXiv 2102.09672, eq. 17), beta at most 0.999; first and last have no part in it."""
+    """Nichol and Dhariwal 2021 (arXiv 2102.09672, eq. 17), beta at most 0.999 (first and last unused)."""
     t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     kept = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
     return (1 - kept[1:] / kept[:-1]).clamp(max=0.999)
@@ -37,14 +37,16 @@ BETAS: dict[str, Callable[[float, float, int], Tensor]] = {
 
 @dataclass(frozen=True)
 class DiscreteVPSDE(VPSDE):
-    """The VP SDE through DDPM's noise levels, alpha_t^2 = prod_i (1 - beta_i), between them log alpha linear in t.
+    """The VP SDE through DDPM's noise levels, alpha_t^2 = prod_i (1 - beta_i), with log alpha linear between.
 
-    Step i = 0 .. steps - 1 is the time t = (i + 1) / steps, and a network is told ``t steps - 1``: exactly i at the
-    steps, a fraction between them. ``beta_min`` and ``beta_max`` are the first and the last beta *of a step*. The
+    Step i = 0 .. steps - 1 is the time t = (i + 1) / steps, and a network is told ``t steps - 1``: exactly i
+    at the steps, a fraction between them. ``beta_min`` and ``beta_max`` are the first and the last beta *of a
+    step*. ``t_min`` is the first step of 1000; with another number of ``steps`` set it to 1 / steps. The
     interpolation is Lu et al.'s (2022, arXiv 2206.00927, appendix D.4).
 
     Raises:
-        ValueError: an unknown schedule, fewer than 2 steps, or betas outside 0 < beta_min < beta_max < 1.
+        ValueError: an unknown schedule, fewer than 2 steps, betas outside
+            1e-12 <= beta_min < beta_max <= 0.9999, or times outside 1 / steps <= t_min < t_max <= 1.
     """
 
     beta_min: float = 1e-4
@@ -57,8 +59,8 @@ class DiscreteVPSDE(VPSDE):
     def __post_init__(self) -> None:
         if self.schedule not in BETAS:
             raise ValueError(f"schedule must be one of {', '.join(BETAS)}, got {self.schedule!r}")
-        if self.steps < 2:
-            raise ValueError(f"steps must be at least 2, got {self.steps}")
+        if not (isinstance(self.steps, int) and self.steps >= 2):
+            raise ValueError(f"steps must be an integer of at least 2, got {self.steps!r}")
         _check_range(self, "beta", self.beta_min, self.beta_max, 1e-12, 0.9999)
         _check_range(self, "t", self.t_min, self.t_max, 1 / self.steps * (1 - 1e-12), 1.0)
 
@@ -78,4 +80,8 @@ class DiscreteVPSDE(VPSDE):
         return (table[below] + (place - below) * (table[below + 1] - table[below])).to(t.dtype)
 
     def time_of(self, lam: Tensor) -> Tensor:
-        return SDE.time_of(self, lam)
+        table = self._log_alphas.to(lam.device)
+        log_alpha = (-0.5 * _softplus(-2 * lam)).double()
+        below = (torch.searchsorted(-table, -log_alpha) - 1).clamp(0, self.steps - 1)
+        place = below + (log_alpha - table[below]) / (table[below + 1] - table[below])
+        return (place / self.steps).to(lam.dtype)

@@ -1,0 +1,53 @@
+"""Gaussian noise as a pure function of (seed, sample, draw): Philox-4x32-10, then Box-Muller."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_WORD = 0xFFFFFFFF
+
+
+def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), on int64 tensors that hold
+    32-bit words."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p, q = c0 * 0xD2511F53, c2 * 0xCD9E8D57
+        c0, c1, c2, c3 = (q >> 32 & _WORD) ^ c1 ^ k0, q & _WORD, (p >> 32 & _WORD) ^ c3 ^ k1, p & _WORD
+        k0, k1 = k0 + 0x9E3779B9 & _WORD, k1 + 0xBB67AE85 & _WORD
+    return c0, c1, c2, c3
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard normal noise for the samples ``ids``: a sample's draw is the same in any batch, order and run.
+
+    Called with the number of a draw, 0 being where a run starts; returns ``(B, *shape)`` in float32. The global random
+    state is neither read nor changed.
+
+    Args:
+        seed: any integer; 64 bits of it count.
+        ids: int64, ``(B,)``, on the device to draw on.
+        shape: of one sample.
+    """
+
+    seed: int
+    ids: Tensor
+    shape: tuple[int, ...]
+
+    def __call__(self, draw: int) -> Tensor:
+        size = math.prod(self.shape)
+        block = torch.arange(-(-size // 4), device=self.ids.device)
+        zero = torch.zeros_like(self.ids[:, None] + block)
+        low, high = self.ids[:, None] & _WORD, self.ids[:, None] >> 32 & _WORD
+        words = philox(
+            (block + zero, draw + zero, low + zero, high + zero), (self.seed & _WORD, self.seed >> 32 & _WORD)
+        )
+        u, a, w, b = ((word.float() + 0.5) * 2.0**-32 for word in words)
+        ru, rw = (-2 * u.log()).sqrt(), (-2 * w.log()).sqrt()
+        a, b = 2 * math.pi * a, 2 * math.pi * b
+        z = torch.stack([ru * a.cos(), ru * a.sin(), rw * b.cos(), rw * b.sin()], -1)
+        return z.flatten(1)[:, :size].reshape(-1, *self.shape)

@@ -1,0 +1,319 @@
+"""A run written out as a table of weights, and the loop that carries out any such table.
+
+Every method here is *linear*: whatever it adds up is a state, an output of the network, or noise, and the factors
+depend on the noise levels alone. So a solver is run once, before there is any data, on symbols: it asks a
+:class:`Tape` for the network's output at a point, for noise, and to keep a state, and combines what it is given as if
+they were tensors. What the tape has written down then is the run, a general linear method in the language of numerical
+analysis (Butcher 2006): any number of carried states, any depth of history, points that are not states, several
+draws of noise in a step. It is plain data: print it, compare it, save it.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .grid import Grid, Spacing, default_spacing
+from .sde import SDE, Level
+
+Row = tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Vector:
+    """A linear combination of named vectors: x0, x1, ... states, d0, d1, ... network outputs, z0, z1, ... noise."""
+
+    weights: Mapping[str, float]
+
+    def __add__(self, other: "Vector") -> "Vector":
+        total = dict(self.weights)
+        for name, weight in other.weights.items():
+            total[name] = total.get(name, 0.0) + weight
+        return Vector(total)
+
+    def __mul__(self, factor: float) -> "Vector":
+        return Vector({name: factor * weight for name, weight in self.weights.items()})
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, divisor: float) -> "Vector":
+        return Vector({name: weight / divisor for name, weight in self.weights.items()})
+
+    def __neg__(self) -> "Vector":
+        return -1.0 * self
+
+    def __sub__(self, other: "Vector") -> "Vector":
+        return self + -other
+
+    @property
+    def row(self) -> Row:
+        """The weights that are not zero."""
+        return tuple((name, weight) for name, weight in self.weights.items() if weight)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One new vector: the combination ``row`` of earlier ones, as it is or, with a ``level``, through the network.
+
+    ``measured``, of a Langevin step sized by norms: the row of the score, and the signal-to-noise ratio. ``done``
+    lists the vectors that no later line needs.
+    """
+
+    name: str
+    row: Row
+    level: Level[float] | None = None
+    measured: tuple[Row, float] | None = None
+    done: tuple[str, ...] = ()
+
+    @property
+    def reads(self) -> list[str]:
+        """The vectors that the line is made of."""
+        return [name for name, _ in self.row + (self.measured[0] if self.measured else ())]
+
+
+class Tape:
+    """What a solver is written against; see :class:`Solver`."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self._states = self._outputs = self._draws = 0
+
+    def start(self) -> Vector:
+        """The state that the run begins with."""
+        return Vector({"x0": 1.0})
+
+    def denoise(self, x: Vector, level: Level[float]) -> Vector:
+        """The network's estimate of x_0 at the point x: one network call."""
+        self._outputs += 1
+        return self._write(Line(f"d{self._outputs - 1}", x.row, level))
+
+    def keep(self, x: Vector) -> Vector:
+        """x as a state: computed once, carried along, and handed to whoever watches the run."""
+        self._states += 1
+        return self._write(Line(f"x{self._states}", x.row))
+
+    def noise(self) -> Vector:
+        """Fresh standard normal noise."""
+        self._draws += 1
+        return Vector({f"z{self._draws - 1}": 1.0})
+
+    def langevin(self, x: Vector, score: Vector, snr: float) -> Vector:
+        """x + e score + sqrt(2 e) z, a state, with e = 2 (snr |z| / |score|)^2 measured, norms averaged over the batch."""
+        self._states += 1
+        row = (x + self.noise()).row
+        return self._write(Line(f"x{self._states}", row, measured=(score.row, snr)))
+
+    def _write(self, line: Line) -> Vector:
+        self.lines.append(line)
+        return Vector({line.name: 1.0})
+
+
+class Solver(Protocol):
+    """A way from one noise level to the next, as a program on symbols.
+
+    ``solve`` starts from x at the first level of the grid, writes to the tape, and returns the state at the last: Euler
+    in sigma / alpha, for example, is
+    ``for t, s in grid.steps(): x = tape.keep(ddim(t, s, x, tape.denoise(x, t)))``.
+    """
+
+    @property
+    def order(self) -> int: ...
+
+    def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A solver's whole run: lines to carry out one after the other, from a state at ``start`` to one at ``end``."""
+
+    lines: tuple[Line, ...]
+    start: Level[float]
+    end: Level[float]
+
+    @classmethod
+    def make(
+        cls, solver: Solver, sde: SDE, steps: int, spacing: Spacing | None = None, *, to_clean: bool = False
+    ) -> "Plan":
+        """The run of ``steps`` steps.
+
+        Raises:
+            ValueError: a grid that is none (:meth:`Grid.build`), or a step that this solver cannot take on it.
+        """
+        grid = Grid.build(sde, steps, spacing or default_spacing(sde), to_clean=to_clean)
+        tape = Tape()
+        try:
+            end = solver.solve(tape, tape.start(), grid)
+        except (ZeroDivisionError, OverflowError) as error:
+            raise ValueError(_no_step(solver, sde)) from error
+        if end.row != ((tape.lines[-1].name, 1.0),):
+            tape.keep(end)
+        if not all(math.isfinite(weight) for line in tape.lines for _, weight in line.row):
+            raise ValueError(_no_step(solver, sde))
+        return cls(_with_last_uses(tape.lines), grid.levels[0], grid.levels[-1])
+
+    @classmethod
+    def within(
+        cls, nfe: int, solver: Solver, sde: SDE, spacing: Spacing | None = None, *, to_clean: bool = False
+    ) -> "Plan":
+        """The longest run of at most ``nfe`` network calls; ValueError if even the shortest needs more."""
+        low, high = 1 + to_clean, max(nfe, 1 + to_clean)
+        if (best := cls.make(solver, sde, low, spacing, to_clean=to_clean)).nfe > nfe:
+            raise ValueError(f"nfe must be at least {best.nfe} for {solver}, got {nfe}")
+        while low < high:
+            middle = (low + high + 1) // 2
+            plan = cls.make(solver, sde, middle, spacing, to_clean=to_clean)
+            if plan.nfe <= nfe:
+                low, best = middle, plan
+            else:
+                high = middle - 1
+        return best
+
+    @property
+    def levels(self) -> list[Level[float]]:
+        """The levels at which the network is called, in order."""
+        return [line.level for line in self.lines if line.level is not None]
+
+    @property
+    def nfe(self) -> int:
+        """The number of network calls."""
+        return len(self.levels)
+
+    @property
+    def stochastic(self) -> bool:
+        """Does the run draw noise after its start?"""
+        return any(name[0] == "z" for line in self.lines for name in line.reads)
+
+    @property
+    def amplification(self) -> float:
+        """The largest sum of absolute weights on network outputs in a line: how much of their error a step can take."""
+        return max(sum(abs(weight) for name, weight in line.row if name[0] == "d") for line in self.lines)
+
+    def __str__(self) -> str:
+        rows = [f"{'':>5} {'t':>9} {'lambda':>9}"]
+        for line in self.lines:
+            level = f"{line.level.t:9.4f} {line.level.lam:+9.3f}" if line.level else " " * 19
+            row = " ".join(f"{weight:+.4f} {name}" for name, weight in line.row)
+            form = f"network({row})" if line.level else row
+            rows.append(f"{line.name:>5} {level}  {form}{'  + measured Langevin step' * bool(line.measured)}")
+        return "\n".join(rows)
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON."""
+        from .checkpoint import write_atomically
+
+        def level(value: Level[float] | None) -> list[str] | None:
+            return value and [float(number).hex() for number in value]  # to the last bit; JSON has no infinity
+
+        lines = [
+            {"name": line.name, "row": line.row, "level": level(line.level), "measured": line.measured}
+            for line in self.lines
+        ]
+        content = {"format": "scoresde plan 1", "start": level(self.start), "end": level(self.end), "lines": lines}
+        write_atomically(Path(path), json.dumps(content, indent=1).encode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Plan":
+        """Read what :meth:`save` wrote; the run's bits are the same. ValueError if the file is no plan."""
+
+        def level(value: list[str] | None) -> Any:
+            return value and Level(*map(float.fromhex, value))
+
+        def row(value: list[list[Any]]) -> Row:
+            return tuple((str(name), float(weight)) for name, weight in value)
+
+        try:
+            content = json.loads(Path(path).read_text())
+            if content["format"] != "scoresde plan 1":
+                raise ValueError(f"its format is {content['format']!r}")
+            lines = [
+                Line(
+                    line["name"],
+                    row(line["row"]),
+                    level(line["level"]),
+                    line["measured"] and (row(line["measured"][0]), float(line["measured"][1])),
+                )
+                for line in content["lines"]
+            ]
+            return cls(_with_last_uses(lines), level(content["start"]), level(content["end"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no plan of scoresde: {error}") from error
+
+
+Denoise = Callable[[Any, Level[float]], Any]
+Draw = Callable[[int], Any]
+
+
+def iterate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -> Iterator[Any]:
+    """Carry out a plan from the state x, yielding every state it keeps.
+
+    A state may be anything that adds and scales. ``denoise(x, level)`` is the network, ``noise(i)`` the i-th draw.
+    """
+    live = {"x0": x}
+    for line in plan.lines:
+        for name in line.reads:
+            if name[0] == "z" and name not in live:
+                live[name] = noise(int(name[1:]))  # type: ignore[misc]
+        if line.measured:
+            value = _langevin(line, live)
+        else:
+            value = _combine(line.row, live)
+        if line.level is not None:
+            value = denoise(value, line.level)
+        live[line.name] = value
+        for name in line.done:
+            del live[name]
+        if line.level is None:
+            yield value
+
+
+def integrate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -> Any:
+    """The state that :func:`iterate` ends with."""
+    for state in iterate(plan, denoise, x, noise):
+        x = state
+    return x
+
+
+def _combine(row: Row, live: Mapping[str, Any]) -> Any:
+    (name, weight), *rest = row
+    if not rest and weight == 1:
+        return live[name]
+    total = weight * live[name]
+    for name, weight in rest:
+        total = total.add_(live[name], alpha=weight) if isinstance(total, Tensor) else total + weight * live[name]
+    return total
+
+
+def _langevin(line: Line, live: Mapping[str, Any]) -> Any:
+    assert line.measured is not None
+    *state, (noise, _) = line.row
+    x, z, score = _combine(tuple(state), live), live[noise], _combine(line.measured[0], live)
+    step = 2 * (line.measured[1] * _mean_norm(z) / _mean_norm(score)) ** 2
+    return x + step * score + (2 * step).sqrt() * z
+
+
+def _mean_norm(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x.flatten(1), dim=1).mean()
+
+
+def _with_last_uses(lines: list[Line]) -> tuple[Line, ...]:
+    """The lines, each told which vectors are done with."""
+    last: dict[str, int] = {}
+    for i, line in enumerate(lines):
+        last |= dict.fromkeys([*line.reads, line.name], i)
+    last.pop(lines[-1].name)
+    done: dict[int, list[str]] = {}
+    for name, i in last.items():
+        done.setdefault(i, []).append(name)
+    return tuple(replace(line, done=tuple(done.get(i, ()))) for i, line in enumerate(lines))
+
+
+def _no_step(solver: Solver, sde: SDE) -> str:
+    return (
+        f"{solver} has no finite step on {sde}: where alpha or sigma is 0, use a spacing or an SDE that keeps away from "
+        f"it (sde.clip), or a solver that can start there (ddim)"
+    )

@@ -1,0 +1,294 @@
+"""Draw samples: one general function, and the field's familiar names on top of it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .blackbox import ODE, Run, TorchSDE
+from .denoiser import Denoiser, Prediction
+from .grid import Spacing, uniform_time
+from .noise import Noise
+from .plan import Draw, Plan, Solver, integrate
+from .sde import SDE, Level
+from .solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector, solver_of
+
+
+class Denoises(Protocol):
+    """What is sampled from: a :class:`Denoiser`, or anything that knows its SDE and estimates x_0 as one does."""
+
+    @property
+    def sde(self) -> SDE: ...
+
+    def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor: ...
+
+
+class Counted:
+    """A denoiser that counts its calls."""
+
+    def __init__(self, denoiser: Denoises) -> None:
+        self.denoiser, self.calls = denoiser, 0
+
+    @property
+    def sde(self) -> SDE:
+        return self.denoiser.sde
+
+    def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+        self.calls += 1
+        return self.denoiser(x, level, cond)
+
+
+def prepare(
+    solver: Solver | ODE | TorchSDE | str,
+    sde: SDE,
+    nfe: int | None,
+    spacing: Spacing | None = None,
+    *,
+    to_clean: bool = False,
+) -> Plan | Run:
+    """The longest run of a solver, by itself or by name, within ``nfe`` network calls.
+
+    Raises:
+        TypeError: ``nfe`` is no integer.
+        ValueError: ``nfe`` is less than the solver needs, or any reason of :meth:`Plan.make`.
+    """
+    solver = solver_of(solver) if isinstance(solver, str) else solver
+    black_box = isinstance(solver, ODE | TorchSDE)
+    if not (isinstance(nfe, int) and not isinstance(nfe, bool)) and not (nfe is None and black_box):
+        raise TypeError(f"nfe must be an integer, got {nfe!r}")
+    if nfe is not None and nfe < 1:
+        raise ValueError(f"nfe must be at least 1, got {nfe}")
+    if isinstance(solver, ODE | TorchSDE):
+        return solver.prepare(sde, nfe, spacing, to_clean=to_clean)
+    assert nfe is not None
+    return Plan.within(nfe, solver, sde, spacing, to_clean=to_clean)
+
+
+@torch.no_grad()
+def sample(
+    denoiser: Denoises,
+    solver: Solver | ODE | TorchSDE | Plan | str,
+    shape: Sequence[int],
+    *,
+    nfe: int | None = None,
+    spacing: Spacing | None = None,
+    to_clean: bool = False,
+    seed: int = 0,
+    ids: Tensor | None = None,
+    x: Tensor | None = None,
+    cond: Tensor | None = None,
+    batch_size: int | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: bool = False,
+) -> Tensor:
+    """Draw ``shape[0]`` samples in at most ``nfe`` network calls each.
+
+    Args:
+        denoiser: what estimates x_0.
+        solver: a solver, its name (:func:`scoresde.solvers.solver_of`), or a :class:`Plan`, which brings its own ``nfe``,
+            ``spacing`` and end.
+        shape: of the result, ``(B, ...)``.
+        nfe: the budget of network calls; kept, and counted before the run.
+        spacing: where the noise levels lie; default, equal steps in the half log-SNR.
+        to_clean: the last step goes to sigma = 0, and not only to the SDE's ``t_min``.
+        seed: of the noise.
+        ids: ``(B,)`` numbers of the samples, which with ``seed`` decide their noise; default 0 .. B - 1. Sample 12,345
+            has the same noise in any batch, order or process.
+        x: ``(B, ...)``, the state to start from; default, noise at the run's first level.
+        cond: ``(B,)`` or ``(B, ...)``, handed to the network.
+        batch_size: samples at a time; default, all.
+        device, dtype: of the state: float32 or float64. The network's precision is the denoiser's.
+        progress: show a progress bar with the time left.
+
+    Returns:
+        ``(B, ...)`` on ``device``.
+
+    Raises:
+        TypeError, ValueError: an argument that cannot be, before the network is called.
+        FloatingPointError: the network returned something that is not finite; says in which call, at which t.
+    """
+    shape = tuple(shape)
+    _check(shape, ids, x, cond, batch_size, dtype, denoiser)
+    run = solver if isinstance(solver, Plan) else prepare(solver, denoiser.sde, nfe, spacing, to_clean=to_clean)
+    if isinstance(solver, Plan) and (nfe is not None or spacing is not None or to_clean):
+        raise TypeError("a plan has its own nfe, spacing and end; give none of them beside it")
+    _check_levels(denoiser, run)
+    ids = torch.arange(shape[0]) if ids is None else ids
+    size = min(batch_size or shape[0], shape[0])
+    batches = range(0, shape[0], size)
+    results = []
+    total = None if run.nfe is None else run.nfe * len(batches)
+    with tqdm(total=total, desc="sampling", unit="call", disable=not progress) as bar:
+        for first in batches:
+            part = slice(first, first + size)
+            noise = Noise(seed, ids[part].to(device), shape[1:])
+            begin = run.start.sigma * noise(0).to(dtype) if x is None else x[part].to(device, dtype)
+            given = None if cond is None else cond[part].to(device)
+            results.append(_finite(run, denoiser, begin, _later(noise), given, bar.update))
+    return torch.cat(results)
+
+
+def _later(noise: Noise) -> Draw:
+    """The draws of a run, after the one that it starts with."""
+    return lambda draw: noise(draw + 1)
+
+
+def _finite(
+    run: Plan | Run, denoiser: Denoises, x: Tensor, noise: Draw, cond: Tensor | None, tick: Callable[[], Any]
+) -> Tensor:
+    """The end of a run; only if it is not finite is the run repeated, looking at every call."""
+
+    def call(x: Tensor, level: Level[float]) -> Tensor:
+        tick()
+        return denoiser(x, level, cond)
+
+    calls = 0
+
+    def watch(x: Tensor, level: Level[float]) -> Tensor:
+        nonlocal calls
+        calls += 1
+        d = denoiser(x, level, cond)
+        if not torch.isfinite(d).all():
+            raise FloatingPointError(
+                f"the network's output is not finite in call {calls}, at t = {level.t:.6g}, sigma / alpha = "
+                f"{level.sigma / level.alpha if level.alpha else float('inf'):.6g}"
+            )
+        return d
+
+    try:
+        end = _carry_out(run, call, x, noise)
+    except (AssertionError, FloatingPointError):  # torchdiffeq asserts on a step that is not finite
+        _carry_out(run, watch, x, noise)
+        raise
+    if not torch.isfinite(end).all():
+        _carry_out(run, watch, x, noise)
+        raise FloatingPointError("the state overflowed, though every output of the network is finite; use more steps")
+    return end
+
+
+def _carry_out(run: Plan | Run, denoise: Any, x: Tensor, noise: Draw) -> Tensor:
+    end: Tensor = integrate(run, denoise, x, noise) if isinstance(run, Plan) else run.integrate(denoise, x, noise)
+    return end
+
+
+def _check(
+    shape: tuple[int, ...],
+    ids: Tensor | None,
+    x: Tensor | None,
+    cond: Tensor | None,
+    batch_size: int | None,
+    dtype: torch.dtype,
+    denoiser: Denoises,
+) -> None:
+    if not shape or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
+        raise ValueError(f"shape must be positive integers, the number of samples first, got {shape}")
+    if ids is not None and (ids.shape != shape[:1] or ids.is_floating_point()):
+        raise ValueError(f"ids must be {shape[0]} integers, got shape {tuple(ids.shape)} of {ids.dtype}")
+    if x is not None and x.shape != shape:
+        raise ValueError(f"x must have the shape {shape}, got {tuple(x.shape)}")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"dtype must be float32 or float64, which the state needs, got {dtype}")
+    if cond is not None:
+        if len(cond) != shape[0]:
+            raise ValueError(f"cond must hold {shape[0]} conditions, one for every sample, got {len(cond)}")
+        classes = getattr(getattr(denoiser, "net", None), "classes", None)
+        if isinstance(classes, int) and not (0 <= int(cond.min()) and int(cond.max()) <= classes):
+            raise ValueError(
+                f"labels must be in [0, {classes}], {classes} for no class, got {int(cond.min())} to {int(cond.max())}"
+            )
+
+
+def _check_levels(denoiser: Denoises, run: Plan | Run) -> None:
+    """Refuse levels at which the network's prediction says nothing of x_0."""
+    if not isinstance(denoiser, Denoiser):
+        return
+    for level in run.levels if isinstance(run, Plan) else (run.start,):
+        try:
+            numbers = [number for number in denoiser.prediction(level) if number is not None]
+            finite = all(abs(number) < float("inf") for number in numbers)
+        except ZeroDivisionError:
+            finite = False
+        if not finite:
+            raise ValueError(
+                f"at t = {level.t:.6g}, where alpha = {level.alpha:.3g} and sigma = {level.sigma:.3g}, this prediction "
+                f"says nothing of the data; clip the SDE, or use a velocity or data prediction"
+            )
+
+
+Net = Callable[..., Tensor]
+
+
+def em_sampler(
+    net: Net, sde: SDE, shape: Sequence[int], *, prediction: Prediction, nfe: int = 1000, eta: float = 1.0, **options: Any
+) -> Tensor:
+    """Euler-Maruyama on the reverse SDE, in equal steps of t (:class:`scoresde.solvers.EulerMaruyama`).
+
+    ``net(x, t)``, ``prediction`` what it estimates; ``options`` are those of :func:`sample`.
+    """
+    options = {"spacing": uniform_time} | options
+    return sample(Denoiser(net, sde, prediction), EulerMaruyama(eta), shape, nfe=nfe, **options)
+
+
+def pc_sampler(
+    net: Net,
+    sde: SDE,
+    shape: Sequence[int],
+    *,
+    prediction: Prediction,
+    nfe: int = 1000,
+    snr: float = 0.16,
+    corrections: int = 1,
+    measured: bool = False,
+    **options: Any,
+) -> Tensor:
+    """Predictor-corrector sampling, in equal steps of t (:class:`scoresde.solvers.PredictorCorrector`).
+
+    ``net(x, t)``, ``prediction`` what it estimates; ``options`` are those of :func:`sample`.
+    """
+    solver = PredictorCorrector(snr=snr, corrections=corrections, measured=measured)
+    options = {"spacing": uniform_time} | options
+    return sample(Denoiser(net, sde, prediction), solver, shape, nfe=nfe, **options)
+
+
+def ode_sampler(
+    net: Net,
+    sde: SDE,
+    shape: Sequence[int],
+    *,
+    prediction: Prediction,
+    nfe: int | None = None,
+    method: str = "dopri5",
+    rtol: float = 1e-5,
+    atol: float = 1e-5,
+    **options: Any,
+) -> Tensor:
+    """The probability-flow ODE by torchdiffeq (:class:`scoresde.solvers.ODE`).
+
+    ``net(x, t)``, ``prediction`` what it estimates; ``options`` are those of :func:`sample`.
+    """
+    return sample(Denoiser(net, sde, prediction), ODE(method, rtol, atol), shape, nfe=nfe, **options)
+
+
+def ddim_sampler(
+    net: Net, sde: SDE, shape: Sequence[int], *, prediction: Prediction, nfe: int = 50, eta: float = 0.0, **options: Any
+) -> Tensor:
+    """DDIM (:class:`scoresde.solvers.DDIM`).
+
+    ``net(x, t)``, ``prediction`` what it estimates; ``options`` are those of :func:`sample`.
+    """
+    return sample(Denoiser(net, sde, prediction), DDIM(eta), shape, nfe=nfe, **options)
+
+
+def dpm_sampler(
+    net: Net, sde: SDE, shape: Sequence[int], *, prediction: Prediction, nfe: int = 20, order: int = 2, **options: Any
+) -> Tensor:
+    """DPM-Solver (:class:`scoresde.solvers.DPMSolver`).
+
+    ``net(x, t)``, ``prediction`` what it estimates; ``options`` are those of :func:`sample`.
+    """
+    return sample(Denoiser(net, sde, prediction), DPMSolver(order), shape, nfe=nfe, **options)

@@ -1,0 +1,46 @@
+"""Predictor-corrector sampling."""
+
+from dataclasses import dataclass, field
+from math import sqrt
+
+from ..grid import Grid
+from ..plan import Solver, Tape, Vector
+from .common import score_of
+from .first_order import ReverseDiffusion
+
+
+@dataclass(frozen=True)
+class PredictorCorrector:
+    """A step of a predictor, then Langevin steps at the level it reached: x + e score + sqrt(2 e) z.
+
+    ``snr`` is r in e = 2 (r sigma)^2, which is the paper's e = 2 (r |z| / |score|)^2 with the score's norm at its
+    expectation |z| / sigma. ``measured`` takes the paper's own norms, which are means over the batch: a sample then
+    depends on the samples beside it. Each sample's own norm would not do: in few dimensions a score near zero makes the
+    step huge. ``corrections`` Langevin steps follow each step of the ``predictor``, a singlestep solver. Order 1. Song et
+    al. 2021 (arXiv 2011.13456, Algorithms 2 to 5); their factor alpha_i of VP, within 2 % of 1 at their 1,000 steps, is
+    left out.
+    """
+
+    predictor: Solver = field(default_factory=ReverseDiffusion)
+    snr: float = 0.16
+    corrections: int = 1
+    measured: bool = False
+    order = 1
+
+    def __post_init__(self) -> None:
+        if not self.snr > 0:
+            raise ValueError(f"snr must be positive, got {self.snr!r}")
+        if self.corrections < 0:
+            raise ValueError(f"corrections must not be negative, got {self.corrections!r}")
+
+    def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
+        for step in grid.singly():
+            x, s = self.predictor.solve(tape, x, step), step.levels[-1]
+            for _ in range(self.corrections if s.sigma else 0):
+                score = score_of(s, x, tape.denoise(x, s))
+                if self.measured:
+                    x = tape.langevin(x, score, self.snr)
+                else:
+                    e = 2 * (self.snr * s.sigma) ** 2
+                    x = tape.keep(x + e * score + sqrt(2 * e) * tape.noise())
+        return x
