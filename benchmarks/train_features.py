@@ -1,0 +1,138 @@
+"""Train the network whose features measure samples of MNIST, and keep the moments of those of real images.
+
+python benchmarks/train_features.py --data ../shared/data/mnist.npz --out scoresde/pretrained/mnist
+
+Takes about four minutes on one core.
+"""
+
+import argparse
+import hashlib
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from scoresde.checkpoint import write_tensors
+from scoresde.data import load_data
+from scoresde.metrics import feature_moments, frechet_distance
+from scoresde.networks.classifier import Classifier
+from scoresde.pretrained import FEATURES, REFERENCE
+
+NAME = "mnist-cnn"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, write and print; bad input is one line on stderr and 2."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="FILE", help=".npz with x_train, y_train, x_test, y_test"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FOLDER", help=f"for {FEATURES} and {REFERENCE}"
+    )
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--lr", type=float, default=5e-3, help="highest learning rate of AdamW, in one cycle")
+    parser.add_argument("--shift", type=int, default=2, help="largest random shift of an image, in pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args(arguments)
+    try:
+        run(options, shlex.join(["python", *(sys.argv if arguments is None else [sys.argv[0], *arguments])]))
+    except ValueError as error:
+        print(f"train_features: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def run(options: argparse.Namespace, command: str) -> None:
+    """Train the classifier, write it and the moments of its features, and print how good it is."""
+    if min(options.epochs, options.batch_size) < 1 or options.shift < 0 or not options.lr > 0:
+        raise ValueError("epochs and batch-size must be at least 1, shift at least 0 and lr positive")
+    splits = {split: labelled(options.data, split) for split in ("train", "test")}
+    began = time.perf_counter()
+    net, steps = train(*splits["train"], options)
+    seconds = time.perf_counter() - began
+    accuracy = measure_accuracy(net, *splits["test"])
+    features = options.out / FEATURES
+    write_tensors(
+        features,
+        net.state_dict(),
+        name=NAME,
+        data=f"MNIST ({options.data.name}), {len(splits['train'][0]):,} training images",
+        steps=steps,
+        seconds=round(seconds, 1),
+        test_accuracy=accuracy,
+        command=command,
+    )
+    moments = {split: feature_moments(net.features, x) for split, (x, _) in splits.items()}
+    distance = frechet_distance(moments["test"], moments["train"])
+    write_tensors(
+        options.out / REFERENCE,
+        {name: value for split in moments for name, value in moments[split].tensors(f"{split}.").items()},
+        data=f"MNIST ({options.data.name})",
+        splits=list(moments),
+        counts={split: found.count for split, found in moments.items()},
+        features=NAME,
+        features_sha256=hashlib.sha256(features.read_bytes()).hexdigest(),
+        fd_test_to_train=distance,
+        command=command,
+    )
+    print(f"{steps} steps in {seconds:.0f} s")
+    print(f"test accuracy {accuracy:.2%}")
+    print(f"FD[{NAME}] of {moments['test'].count:,} test images to the training set {distance:.4f}")
+
+
+def labelled(path: Path, split: str) -> tuple[Tensor, Tensor]:
+    """uint8 images ``(N, 1, 28, 28)`` and labels ``(N,)``."""
+    x, labels = load_data(str(path), images=f"x_{split}", labels=f"y_{split}")
+    assert labels is not None
+    return x, labels
+
+
+def train(x: Tensor, labels: Tensor, options: argparse.Namespace) -> tuple[Classifier, int]:
+    """A classifier after ``epochs`` walks through shifted images, in eval mode, and its number of steps."""
+    torch.manual_seed(options.seed)
+    net = Classifier()
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
+    steps = options.epochs * -(-len(x) // options.batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=steps)
+    with tqdm(total=steps, desc="training", unit="step", disable=options.quiet) as bar:
+        for _ in range(options.epochs):
+            for chosen in torch.split(torch.randperm(len(x)), options.batch_size):
+                loss = F.cross_entropy(net(shifted(x[chosen], options.shift)), labels[chosen])
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+                bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
+                bar.update()
+    return net.eval(), steps
+
+
+def shifted(x: Tensor, most: int) -> Tensor:
+    """Every image moved by up to ``most`` pixels either way, both directions drawn for each; 0 comes in."""
+    height, width = x.shape[2:]
+    windows = F.pad(x, [most] * 4).unfold(2, height, 1).unfold(3, width, 1)
+    down, right = torch.randint(2 * most + 1, (2, len(x)))
+    return windows[torch.arange(len(x)), :, down, right]
+
+
+@torch.no_grad()
+def measure_accuracy(net: nn.Module, x: Tensor, labels: Tensor) -> float:
+    """Share of the images whose largest logit is their label's."""
+    right = [
+        (net(images).argmax(1) == truth).sum()
+        for images, truth in zip(torch.split(x, 500), torch.split(labels, 500), strict=True)
+    ]
+    return sum(map(int, right)) / len(x)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

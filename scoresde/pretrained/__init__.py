@@ -1,0 +1,86 @@
+"""Networks that come with the package, and what samples of theirs are measured against."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import MODEL, load_denoiser, read_tensors
+from ..configuration import Configuration
+from ..denoiser import Denoiser
+from ..metrics import Moments
+from ..networks.classifier import Classifier
+from ..registry import lookup
+
+__all__ = ["FEATURES", "FOLDERS", "MODEL", "REFERENCE", "Pretrained", "pretrained"]
+
+FEATURES, REFERENCE = "features.safetensors", "reference.safetensors"
+
+FOLDERS: dict[str, Path] = {"mnist": Path(__file__).parent / "mnist"}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A trained network and the features to measure it by, each read from ``folder`` when first asked for.
+
+    Raises:
+        ValueError: when a part is asked for whose file is missing, damaged, or does not belong to the others.
+    """
+
+    folder: Path
+
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        """The averaged network, in eval mode and without gradients."""
+        return self._model[0]
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """What the network was trained with."""
+        return self._model[1]
+
+    @cached_property
+    def features(self) -> Classifier:
+        """A classifier of the same data, in eval mode, without gradients; its ``features(x)`` measure."""
+        path = self.folder / FEATURES
+        net = Classifier()
+        try:
+            net.load_state_dict(read_tensors(path)[0])
+        except RuntimeError as error:
+            raise ValueError(f"{path} does not fit the classifier: {error}") from None
+        return net.eval().requires_grad_(False)
+
+    @cached_property
+    def reference(self) -> Moments:
+        """Moments of the features of the training images."""
+        return Moments.from_tensors(self._statistics[0], "train.")
+
+    @cached_property
+    def test(self) -> Moments:
+        """Moments of the features of the test images."""
+        return Moments.from_tensors(self._statistics[0], "test.")
+
+    @cached_property
+    def about(self) -> dict[str, dict[str, Any]]:
+        """How ``"features"`` and ``"reference"`` came to be: data, counts, steps, accuracy, command."""
+        return {"features": read_tensors(self.folder / FEATURES)[1], "reference": self._statistics[1]}
+
+    @cached_property
+    def _model(self) -> tuple[Denoiser, Configuration]:
+        return load_denoiser(self.folder / MODEL)
+
+    @cached_property
+    def _statistics(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        tensors, header = read_tensors(self.folder / REFERENCE)
+        features = self.folder / FEATURES
+        if not features.is_file() or hashlib.sha256(features.read_bytes()).hexdigest() != header.get(
+            "features_sha256"
+        ):
+            raise ValueError(f"{self.folder / REFERENCE} was not computed with the features of {features}")
+        return tensors, header
+
+
+def pretrained(name: str) -> Pretrained:
+    """What comes with the package under a name, such as ``"mnist"``; ValueError if there is no such name."""
+    return Pretrained(lookup("pretrained network", name, FOLDERS))
