@@ -1,0 +1,189 @@
+"""Curves, pictures of samples and tables from the JSON lines of run.py: ``python benchmarks/plot.py results/*.jsonl``."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from torch import Tensor
+
+from scoresde.images import save_grid
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+Record = dict[str, Any]
+
+# Figures are comparable only where all of these agree.
+SAME = ("problem", "fd_features", "sde", "dtype", "seed", "checkpoint", "converged_nfe")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw what the given files hold."""
+    parser = argparse.ArgumentParser("plot.py", description=(__doc__ or "").split(":")[0])
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("results"))
+    options = parser.parse_args(arguments)
+    try:
+        records = [json.loads(line) for file in options.files for line in file.read_text().splitlines()]
+    except (OSError, json.JSONDecodeError) as error:
+        print(f"plot.py: {error}", file=sys.stderr)
+        return 2
+    print_table(records)
+    for path in draw_curves(records, options.out):
+        print(path)
+    return 0
+
+
+def groups(records: Iterable[Record]) -> list[tuple[tuple[Any, ...], list[Record]]]:
+    """Records that may stand in one table."""
+
+    def key(record: Record) -> tuple[Any, ...]:
+        return tuple(record[name] for name in SAME)
+
+    return [(k, list(group)) for k, group in groupby(sorted(records, key=lambda r: repr(key(r))), key)]
+
+
+def print_table(records: Sequence[Record]) -> None:
+    """A table for each group of comparable records."""
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    for _, group in groups(records):
+        first = group[0]
+        name = first["fd_features"]
+        table = Table(
+            title=f"{first['problem']}, SDE {first['sde']}, {first['dtype']}, {first['device_name']}"
+        )
+        for column in ("solver", "spacing"):
+            table.add_column(column)
+        for column in (
+            "NFE",
+            escape(name),
+            "to converged",
+            "RMSE to converged",
+            "s / 1k samples",
+            "network",
+            "MB",
+        ):
+            table.add_column(column, justify="right")
+        for record in group:
+            rmse = record["rmse_to_converged"]
+            table.add_row(
+                escape(record["solver"]),
+                escape(record["spacing"]),
+                f"{record['nfe']:g}"
+                + ("" if record["nfe"] == record["nfe_requested"] else f" of {record['nfe_requested']}"),
+                f"{record['fd']:.4g}",
+                f"{record['fd_reference']:.3g}",
+                "-" if rmse is None else f"{rmse:.4f}",
+                f"{record['seconds_per_1k_samples']:.3g}",
+                f"{record['seconds_network'] / record['seconds']:.1%}",
+                f"{record['peak_memory_mb']:.0f}",
+            )
+        console.print(table)
+        converged = first["fd_converged"]
+        console.print(
+            f"converged run, {first['converged_nfe']} calls: {escape(name)} {converged:.4g}", highlight=False
+        )
+        if first["fd_held_out"] is not None:
+            held, count = first["fd_held_out"], first["held_out_count"]
+            best = min(record["fd"] for record in group)
+            note = (
+                ""
+                if count == first["n_samples"]
+                else f" (its {count} images: not to be compared with {first['n_samples']} samples)"
+            )
+            console.print(
+                f"test set: {held:.4g}{note}; best above {best / held:.2f} and converged {converged / held:.2f} times that",
+                highlight=False,
+            )
+
+
+def draw_curves(records: Sequence[Record], folder: Path) -> list[Path]:
+    """FD against network calls and against seconds, a line a solver; returns the files."""
+    files = []
+    for key, group in groups(records):
+        mark = (
+            "-".join(str(part) for part in key[:3] if part)
+            .replace("[", "-")
+            .replace("]", "")
+            .replace("@", "-")
+        )
+        axes: list[tuple[str, str, Callable[[Record], float]]] = [
+            ("nfe", "network calls a sample", lambda record: record["nfe"]),
+            ("seconds", "seconds for 1,000 samples", lambda record: record["seconds_per_1k_samples"]),
+        ]
+        for name, label, x in axes:
+            path = folder / f"fd-{name}-{mark}.png"
+            _draw(path, group, x, label)
+            files.append(path)
+    return files
+
+
+def _draw(path: Path, records: Sequence[Record], x: Callable[[Record], float], label: str) -> None:
+    figure, axis = plt.subplots(figsize=(7, 4.6), layout="constrained")
+    several = len({record["spacing"] for record in records}) > 1
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for record in records:
+        name = f"{record['solver']} ({record['spacing']})" if several else record["solver"]
+        lines.setdefault(name, []).append((x(record), record["fd"]))
+    markers = "osD^vP*X<>hp"
+    for i, (name, points) in enumerate(lines.items()):
+        axis.plot(
+            *zip(*sorted(points), strict=True), marker=markers[i % len(markers)], label=name, markersize=5
+        )
+    first = records[0]
+    axis.axhline(first["fd_converged"], color="0.4", linestyle="--", linewidth=1)
+    axis.annotate(
+        "converged",
+        (1, first["fd_converged"]),
+        xycoords=("axes fraction", "data"),
+        ha="right",
+        va="bottom",
+        color="0.4",
+        fontsize=8,
+    )
+    if first["fd_held_out"] is not None and first["held_out_count"] == first["n_samples"]:
+        axis.axhline(first["fd_held_out"], color="0.4", linestyle=":", linewidth=1)
+        axis.annotate(
+            "test images",
+            (1, first["fd_held_out"]),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va="bottom",
+            color="0.4",
+            fontsize=8,
+        )
+    axis.set(xscale="log", yscale="log", xlabel=label, ylabel=first["fd_features"])
+    if label.startswith("network"):
+        asked = sorted({record["nfe_requested"] for record in records})
+        axis.set_xticks(asked, [f"{tick:g}" for tick in asked])
+        axis.minorticks_off()
+    axis.set_title(f"{first['problem']}, SDE {first['sde']}, {first['n_samples']:,} samples", fontsize=10)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def draw_samples(x: Tensor, path: Path, title: str) -> None:
+    """Images as a grid, vectors as points in their first two dimensions."""
+    if x.ndim == 4:
+        save_grid(path, x, scale=2)
+        return
+    figure, axis = plt.subplots(figsize=(4, 4), layout="constrained")
+    axis.scatter(x[:, 0], x[:, 1], s=6)
+    axis.set_title(title, fontsize=9)
+    axis.set_aspect("equal")
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""What solvers are measured on: a denoiser, the data's moments, and the features in which they are taken."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from inception import inception_features
+from torch import Tensor
+
+from scoresde.checkpoint import Trained, load_denoiser
+from scoresde.configuration import SDES
+from scoresde.data import load_data
+from scoresde.denoiser import Denoiser, Transported
+from scoresde.exact import ExactDenoiser, Mixture
+from scoresde.metrics import Moments, frechet_distance, gaussian_moments, to_uint8
+from scoresde.pretrained import FOLDERS, pretrained
+from scoresde.registry import lookup, make
+from scoresde.sampling import Denoises
+from scoresde.sde import SDE
+from scoresde.training.trainer import to_float
+
+# sigma / alpha from 80 to 0.002, where the networks that ship were trained; alpha = 0 has no place in it.
+LAM_MIN, LAM_MAX = -math.log(80), -math.log(0.002)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Numbers in which the distance of two sets of samples is taken.
+
+    ``of`` maps samples, images in [-1, 1] or vectors, to ``(B, d)``; ``name`` is the distance's name in tables.
+    """
+
+    name: str
+    of: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A distribution to sample from.
+
+    Args:
+        shape: of one sample.
+        denoiser: exact or trained.
+        features, data: how samples are compared, and the moments of the data's own features.
+        held_out: FD of data that no network was trained on, and how many samples that is; None if not known.
+        labels: of samples by their numbers, for a conditional network.
+        converged: network calls of the run that stands for the exact solution.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    denoiser: Denoises
+    features: Features
+    data: Moments
+    held_out: tuple[float, int] | None = None
+    labels: Callable[[Tensor], Tensor] | None = None
+    converged: int = 64
+
+
+def make_problem(
+    name: str,
+    sde: str,
+    checkpoint: Path | None = None,
+    dtype: torch.dtype | None = None,
+    features: str | None = None,
+    weights: Path | None = None,
+    images: Path | None = None,
+) -> Problem:
+    """A problem by name, under an SDE by name; ValueError for options that do not go with it."""
+    maker = lookup("problem", name, PROBLEMS)
+    process = make("SDE", sde, SDES, {}).clip(LAM_MIN, LAM_MAX)
+    if name.startswith("gmm"):
+        for option, value in (("checkpoint", checkpoint), ("features", features)):
+            if value is not None:
+                raise ValueError(f"--{option} has no place in problem {name!r}, whose score is exact")
+    problem = maker(process, checkpoint, dtype)
+    if features in (None, "mnist-cnn" if name == "mnist" else "pixels"):
+        return problem
+    return _with_features(problem, str(features), weights, images)
+
+
+def _mnist(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Problem:
+    shipped = pretrained("mnist")
+    shape = (1, 28, 28)
+    trained = _load(checkpoint or FOLDERS["mnist"], shape, "mnist")
+    return Problem(
+        name="mnist",
+        shape=shape,
+        denoiser=_under(trained, sde, dtype),
+        features=Features("FD[mnist-cnn]", lambda x: shipped.features.features(to_uint8(x))),
+        data=shipped.reference,
+        held_out=(frechet_distance(shipped.test, shipped.reference), shipped.test.count),
+        labels=_balanced(MNIST_CLASSES) if getattr(trained.denoiser.net, "classes", 0) else None,
+    )
+
+
+# Images of each digit in the training set.
+MNIST_CLASSES = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
+
+
+def _digits(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Problem:
+    if checkpoint is None:
+        raise ValueError(
+            "problem 'digits' needs --checkpoint; train one in a minute: scoresde train --config configs/digits.toml"
+        )
+    shape = (1, 8, 8)
+    trained = _load(checkpoint, shape, "digits")
+    images, labels = load_data("digits")
+    assert labels is not None
+    moments = Moments()
+    moments.add(_pixels(to_float(images)))
+    return Problem(
+        name="digits",
+        shape=shape,
+        denoiser=_under(trained, sde, dtype),
+        features=Features("FD[pixels]", _pixels),
+        data=moments,
+        labels=_balanced(tuple(torch.bincount(labels).tolist()))
+        if getattr(trained.denoiser.net, "classes", 0)
+        else None,
+    )
+
+
+def _gmm2(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Problem:
+    """Eight narrow components on a circle, of unlike sizes and shares."""
+    turn = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
+    means = 0.8 * torch.stack([turn.cos(), turn.sin()], 1)
+    return _mixture("gmm2", sde, means, torch.linspace(0.05, 0.15, 8, dtype=torch.float64))
+
+
+def _gmm64(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Problem:
+    """Thirty-two components in 64 dimensions, at random places."""
+    means = 0.5 * torch.randn(32, 64, generator=torch.Generator().manual_seed(64), dtype=torch.float64)
+    return _mixture("gmm64", sde, means, torch.linspace(0.05, 0.25, 32, dtype=torch.float64))
+
+
+def _mixture(name: str, sde: SDE, means: Tensor, stds: Tensor) -> Problem:
+    shares = torch.linspace(1, 2, len(means), dtype=torch.float64)
+    mixture = Mixture(means, stds, shares / shares.sum())
+    return Problem(
+        name=name,
+        shape=means.shape[1:],
+        denoiser=ExactDenoiser(mixture, sde),
+        features=Features("FD[vectors]", lambda x: x),
+        data=gaussian_moments(*mixture.moments()),
+        converged=512,
+    )
+
+
+PROBLEMS: dict[str, Callable[[SDE, Path | None, torch.dtype | None], Problem]] = {
+    "mnist": _mnist,
+    "digits": _digits,
+    "gmm2": _gmm2,
+    "gmm64": _gmm64,
+}
+
+FEATURES = ("mnist-cnn", "pixels", "inception")
+
+
+def _with_features(problem: Problem, name: str, weights: Path | None, images: Path | None) -> Problem:
+    """The problem measured in other features; the data's moments are taken from its images anew."""
+    lookup("features", name, dict.fromkeys(FEATURES))
+    if name == "mnist-cnn":
+        raise ValueError(f"features 'mnist-cnn' are for problem 'mnist', not {problem.name!r}")
+    if images is None:
+        raise ValueError(
+            f"--features {name} needs --data, the training images of {problem.name!r} as .npz or folder"
+        )
+    x = load_data(str(images), images="x_train" if images.suffix == ".npz" else "").x
+    if tuple(x.shape[1:]) != problem.shape:
+        raise ValueError(f"--data must hold images of shape {problem.shape}, got {tuple(x.shape[1:])}")
+    if name == "inception":
+        features = Features("FID", inception_features(weights))
+    else:
+        features = Features("FD[pixels]", _pixels)
+    moments = Moments()
+    for part in torch.split(x, 500):
+        moments.add(features.of(to_float(part)))
+    return replace(problem, features=features, data=moments, held_out=None)
+
+
+def _pixels(x: Tensor) -> Tensor:
+    return to_uint8(x).flatten(1).double() / 127.5 - 1
+
+
+def _under(trained: Trained, sde: SDE, dtype: torch.dtype | None) -> Denoiser | Transported:
+    """The network under an SDE, its own or another."""
+    own = trained.denoiser
+    denoiser = Denoiser(own.net, own.sde, own.prediction, dtype=dtype)
+    return denoiser if sde == own.sde else Transported(denoiser, sde)
+
+
+def _load(checkpoint: Path, shape: tuple[int, ...], name: str) -> Trained:
+    trained = load_denoiser(checkpoint)
+    if trained.shape != shape:
+        raise ValueError(
+            f"problem {name!r} needs a network for samples of shape {shape}, got one for {trained.shape}"
+        )
+    return trained
+
+
+def _balanced(counts: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    """Labels in the shares of ``counts``, evenly spread over any stretch of sample numbers."""
+    edges = torch.tensor(counts, dtype=torch.float64).cumsum(0) / sum(counts)
+
+    def labels(ids: Tensor) -> Tensor:
+        place = (ids.double() * ((math.sqrt(5) - 1) / 2) + 0.5) % 1
+        return torch.searchsorted(edges, place, right=True).clamp(max=len(counts) - 1)
+
+    return labels
