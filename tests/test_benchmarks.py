@@ -1,0 +1,207 @@
+"""The benchmark's command line, run as a user runs it, and its parts."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import plot  # noqa: E402
+import run  # noqa: E402
+from problems import MNIST_CLASSES, PROBLEMS, make_problem  # noqa: E402
+
+from scoresde import Counted, prepare, sample  # noqa: E402
+
+FIELDS = (
+    "solver sde spacing problem nfe_requested nfe n_samples fd fd_features fd_reference rmse_to_converged seconds "
+    "seconds_network seconds_per_1k_samples peak_memory_mb device dtype seed versions"
+).split()
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def benchmark(folder, *arguments):
+    return run.main([*arguments, "--out", str(folder), "--quiet"])
+
+
+def test_the_default_command_runs_as_a_user_types_it(tmp_path):
+    command = [sys.executable, "benchmarks/run.py", "--solver", "dpm2", "--nfe", "20", "--n-samples", "20"]
+    done = subprocess.run(
+        [*command, "--converged", "20", "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "FD[mnist-cnn]@20" in done.stdout.replace("\n", "")
+    assert str(tmp_path) in done.stdout
+    assert "converged" in done.stderr  # the progress bar
+    (record,) = records(tmp_path)
+    assert set(FIELDS) <= set(record)
+    assert (record["problem"], record["nfe"], record["n_samples"]) == ("mnist", 20, 20)
+    pictures = sorted(path.name for path in tmp_path.glob("*.png"))
+    assert len(pictures) == 3, pictures
+
+
+def test_several_solvers_and_budgets_make_one_record_each(tmp_path):
+    solvers, budgets = ["ddim", "dpm3", "em", "ode:method=rk4", "torchsde"], ["5", "10"]
+    assert benchmark(tmp_path, "--problem", "gmm2", "--solver", *solvers, "--nfe", *budgets, "--n-samples", "64") == 0
+    found = records(tmp_path)
+    assert [(r["solver"], r["nfe_requested"]) for r in found] == [(s, int(n)) for s in solvers for n in budgets]
+    for record in found:
+        # Counted calls, not a formula: dpm3 takes threes and rk4 fours.
+        each = {"dpm3": 3, "ode:method=rk4": 4}.get(record["solver"], 1)
+        assert record["nfe"] == record["nfe_requested"] // each * each
+        assert (record["rmse_to_converged"] is None) == (record["solver"] in ("em", "torchsde"))
+        assert 0 < record["seconds_network"] < record["seconds"]
+
+
+def test_the_error_falls_with_the_budget_and_the_converged_run_has_none(tmp_path):
+    arguments = ["--problem", "gmm64", "--spacing", "uniform-lambda", "--converged", "128", "--n-samples", "200"]
+    assert benchmark(tmp_path, *arguments, "--solver", "dpmpp-3m", "--nfe", "8", "16", "32", "128") == 0
+    errors = [record["rmse_to_converged"] for record in records(tmp_path)]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] == 0  # the same plan from the same noise, to the bit
+    assert records(tmp_path)[-1]["fd_reference"] < 1e-6  # rounding of the moments
+
+
+def test_samples_do_not_depend_on_the_batch_size(tmp_path):
+    for size in ("16", "50"):
+        assert benchmark(tmp_path / size, "--problem", "gmm2", "--n-samples", "50", "--batch-size", size) == 0
+    first, second = (records(tmp_path / size)[0] for size in ("16", "50"))
+    assert first["fd"] == pytest.approx(second["fd"], rel=1e-4)  # float32 kernels of another batch size
+
+
+@pytest.mark.parametrize("sde", ["vp", "sub-vp", "ve", "cosine", "edm", "rectified-flow", "ddpm"])
+@pytest.mark.parametrize("name", ["mnist", "gmm2", "gmm64"])
+def test_every_problem_runs_under_every_sde(name, sde):
+    problem = make_problem(name, sde)
+    cond = problem.labels(torch.arange(2)) if problem.labels else None
+    counted = Counted(problem.denoiser)
+    x = sample(counted, "dpmpp-2m", (2, *problem.shape), nfe=6, cond=cond)
+    assert torch.isfinite(x).all()
+    assert x.abs().max() < 4  # data, not noise
+    assert counted.calls == 6
+
+
+def test_mixtures_at_convergence_have_the_moments_of_their_data():
+    for name in ("gmm2", "gmm64"):
+        problem = make_problem(name, "vp")
+        x = sample(problem.denoiser, "dpmpp-3m", (4000, *problem.shape), nfe=64)
+        mean = x.double().mean(0)
+        # Four standard errors of a mean of 4,000.
+        assert (mean - problem.data.mean).abs().max() < 4 * problem.data.cov.diag().max().sqrt() / 4000**0.5
+
+
+def test_labels_have_the_shares_of_the_training_set_in_any_stretch():
+    labels = make_problem("mnist", "edm").labels
+    shares = torch.tensor(MNIST_CLASSES) / sum(MNIST_CLASSES)
+    for first in (0, 12_345):
+        counts = torch.bincount(labels(torch.arange(first, first + 1000)), minlength=10)
+        # A golden-ratio sequence of 1,000 misses any interval's share by a few points at most.
+        assert (counts - 1000 * shares).abs().max() < 5
+
+
+def test_figures_that_cannot_be_compared_never_share_a_table(tmp_path, capsys):
+    for n in ("50", "60"):
+        assert benchmark(tmp_path, "--problem", "gmm2", "--n-samples", n) == 0
+    assert len(plot.groups(records(tmp_path))) == 2
+    capsys.readouterr()
+    assert plot.main([str(tmp_path / "results.jsonl"), "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("solver") == 2
+
+
+def test_a_converged_run_is_reused_only_for_the_same_samples(tmp_path):
+    for seed in ("0", "0", "1"):
+        assert benchmark(tmp_path, "--problem", "gmm2", "--n-samples", "50", "--seed", seed) == 0
+    assert len(list(tmp_path.glob("converged-*"))) == 2
+    first, second, other = records(tmp_path)
+    assert first["fd"] == second["fd"] != other["fd"]
+
+
+def test_the_stopwatch_counts_and_times_calls():
+    from stopwatch import Timed, peak_memory_mb, reset_peak_memory
+
+    problem = make_problem("gmm2", "edm")
+    ticks = []
+    timed = Timed(problem.denoiser, torch.device("cpu"), lambda: ticks.append(1))
+    sample(timed, "heun", (8, 2), nfe=9)
+    assert timed.calls == len(ticks) == prepare("heun", timed.sde, 9).nfe == 8
+    assert timed.seconds() > 0
+    assert timed.seconds() == 0  # asked for once
+    reset_peak_memory(torch.device("cpu"))
+    before = peak_memory_mb(torch.device("cpu"))
+    block = torch.ones(2**24)  # 64 MiB
+    assert peak_memory_mb(torch.device("cpu")) - before > 50
+    del block
+
+
+BAD = {
+    "unknown solver": (["--solver", "dmp2"], "dmp2.*dpm2"),
+    "unknown solver option": (["--solver", "ddim:etta=1"], "etta.*eta"),
+    "unknown sde": (["--sde", "vpp"], "vpp.*vp"),
+    "unknown spacing": (["--spacing", "karas"], "karas.*karras"),
+    "unknown problem": (["--problem", "mnits"], "mnits.*mnist"),
+    "unknown features": (["--features", "fid", "--data", "x"], "fid"),
+    "features without data": (["--features", "pixels"], "--data"),
+    "nfe 0": (["--nfe", "0"], "nfe.*0"),
+    "nfe negative": (["--nfe", "-3"], "nfe.*-3"),
+    "nfe too small": (["--solver", "dpm3", "--nfe", "2"], "at least 3.*2"),
+    "no samples": (["--n-samples", "0"], "n-samples.*0"),
+    "batch of none": (["--batch-size", "0"], "batch-size.*0"),
+    "unknown device": (["--device", "gpuu"], "gpuu"),
+    "unknown dtype": (["--dtype", "int8"], "int8"),
+    "missing checkpoint": (["--checkpoint", "nowhere.safetensors"], "nowhere"),
+    "digits without network": (["--problem", "digits"], "checkpoint"),
+    "exact score with checkpoint": (["--problem", "gmm2", "--checkpoint", "x"], "checkpoint"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path, capsys):
+    arguments, pattern = BAD[case]
+    out = tmp_path / "out"
+    assert run.main([*arguments, "--out", str(out)]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert re.search(pattern, printed.err), printed.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("arguments", [["--nfe", "2.5"], ["--nope"], ["--n-samples", "many"]])
+def test_bad_syntax_exits_with_2(arguments, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run.main([*arguments, "--out", str(tmp_path / "out")])
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_out_that_cannot_be_written_is_refused_before_sampling(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert run.main(["--out", str(tmp_path / "file")]) == 2
+    assert "file" in capsys.readouterr().err
+
+
+def test_every_problem_has_a_name():
+    assert sorted(PROBLEMS) == ["digits", "gmm2", "gmm64", "mnist"]
+
+
+def test_inception_features_with_random_weights(tmp_path):
+    fidelity = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3", exc_type=ImportError)
+    from inception import inception_features
+
+    class Bare(fidelity.FeatureExtractorInceptionV3):
+        def load_state_dict(self, state, *args):
+            return None
+
+    weights = tmp_path / "weights.pth"
+    torch.save({}, weights)
+    torch.manual_seed(0)
+    torch.save(Bare("inception", ["2048"], feature_extractor_weights_path=str(weights)).state_dict(), weights)
+    features = inception_features(weights)(torch.rand(2, 1, 28, 28) * 2 - 1)
+    assert features.shape == (2, 2048)
+    assert torch.isfinite(features).all()

@@ -1,0 +1,93 @@
+"""The ``scoresde sample`` command; ``train`` is tested with training."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scoresde.cli import main
+from scoresde.images import save_grid, tile
+
+
+def drawn(folder, *arguments):
+    assert main(["sample", "--nfe", "4", "--quiet", "--out", str(folder), *arguments]) == 0
+    return {path.name: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
+
+
+def test_samples_are_numbered_images_and_a_grid(tmp_path):
+    pictures = drawn(tmp_path / "out", "--n", "5")
+    assert list(pictures) == ["000000.png", "000001.png", "000002.png", "000003.png", "000004.png", "grid.png"]
+    assert pictures["000003.png"].shape == (28, 28)
+    # Three columns and two rows of 28 pixels, with lines of one between and around.
+    assert pictures["grid.png"].shape == (59, 88)
+    assert np.array_equal(pictures["grid.png"][30:58, 1:29], pictures["000003.png"])
+
+
+def test_a_sample_is_the_same_in_any_run(tmp_path):
+    whole = drawn(tmp_path / "whole", "--n", "6")
+    parts = drawn(tmp_path / "part", "--n", "2", "--first", "3", "--batch-size", "1")
+    # A step of grey where float32 kernels of another batch size round another way.
+    assert np.abs(whole["000004.png"].astype(int) - parts["000004.png"]).max() <= 1
+
+
+def test_seed_label_solver_and_sde_make_a_difference(tmp_path):
+    base = drawn(tmp_path / "base", "--n", "1", "--label", "3")["000000.png"]
+    others = {"seed": ["--seed", "1", "--label", "3"], "label": ["--label", "5"], "solver": ["--label", "3", "--solver", "em"]}
+    for name, arguments in others.items():
+        assert not np.array_equal(drawn(tmp_path / name, "--n", "1", *arguments)["000000.png"], base), name
+
+
+def test_all_sdes_of_one_network_give_one_picture_at_convergence(tmp_path):
+    pictures = [
+        drawn(tmp_path / sde, "--n", "1", "--sde", sde, "--nfe", "40", "--spacing", "uniform-lambda")["000000.png"]
+        for sde in ("edm", "cosine", "rectified-flow", "ve")
+    ]
+    # The flow is the same curve; what differs is the range of sigma / alpha, from 50 or 80 down to 0.002 or 0.01.
+    for picture in pictures[1:]:
+        assert np.abs(picture.astype(int) - pictures[0]).mean() < 2
+
+
+def test_a_grid_keeps_every_image_in_its_place():
+    x = torch.arange(6, dtype=torch.uint8).reshape(6, 1, 1, 1).expand(6, 3, 2, 2)
+    sheet = tile(x, columns=3, gap=1)
+    assert sheet.shape == (3, 7, 10)
+    assert sheet[:, 1, 1::3].tolist() == [[0, 1, 2]] * 3
+    assert sheet[:, 4, 1::3].tolist() == [[3, 4, 5]] * 3
+
+
+def test_what_is_no_image_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"\(2, 5\)"):
+        save_grid(tmp_path / "x.png", torch.zeros(2, 5))
+    with pytest.raises(ValueError, match="finite"):
+        save_grid(tmp_path / "x.png", torch.full((1, 1, 2, 2), float("nan")))
+    assert not list(tmp_path.iterdir())
+
+
+BAD = {
+    "solver": (["--solver", "dmp2"], "dmp2.*dpm2"),
+    "option": (["--solver", "ddim:eta=-1"], "eta.*-1"),
+    "sde": (["--sde", "vpp"], "vpp.*vp"),
+    "spacing": (["--spacing", "karas"], "karas.*karras"),
+    "spacing option": (["--spacing", "karras:rho=-1"], "rho.*-1"),
+    "nfe": (["--nfe", "0"], "nfe.*0"),
+    "too small": (["--nfe", "1", "--solver", "heun"], "nfe.*at least 2.*1"),
+    "n": (["--n", "0"], "--n .*0"),
+    "first": (["--first", "-1"], "--first .*-1"),
+    "batch size": (["--batch-size", "0"], "batch_size.*0"),
+    "label": (["--label", "11"], "11"),
+    "device": (["--device", "gpuu"], "gpuu"),
+    "checkpoint": (["--checkpoint", "nowhere"], "nowhere"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path, capsys):
+    arguments, pattern = BAD[case]
+    out = tmp_path / "out"
+    assert main(["sample", "--quiet", "--out", str(out), *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert re.search(pattern, printed.err), printed.err
+    assert not out.exists()
