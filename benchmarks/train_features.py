@@ -1,6 +1,6 @@
 """Train the network whose features measure samples of MNIST, and keep the moments of those of real images.
 
-python benchmarks/train_features.py --data ../shared/data/mnist.npz --out scoresde/pretrained/mnist
+python benchmarks/train_features.py --data mnist.npz --out scoresde/pretrained/mnist
 
 Takes about four minutes on one core.
 """

@@ -1,31 +1,35 @@
 """The second road: solvers of general differential equations, torchdiffeq's and torchsde's, on ours.
 
-Where the steps are not known before the run there is no table to write down. These solvers own their loop; we give
-them the probability-flow ODE or the reverse SDE, count their network calls and keep them within the SDE's times.
+Where the steps are not known before the run there is no table to write down. These solvers own their loop; we
+give them the probability-flow ODE or the reverse SDE, count their network calls and keep them within the
+SDE's times.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .grid import Grid, Spacing, default_spacing
+from .grid import Grid, Spacing, default_spacing, listed_steps
 from .plan import Denoise, Draw
-from .sde import SDE, Level
+from .sde import CLEAN, SDE, Level
 
 # torchdiffeq's methods whose calls a step are always the same many.
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams")
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 FREE = ("implicit_adams", "scipy_solver")  # as many as their own iteration takes
+ADAMS = ("explicit_adams", "implicit_adams")  # of order 4: torchdiffeq's own 12 blows up at any usual step
 MOST = 6  # calls a step of implicit_adams: four iterations, and what surrounds them
 
 
 @dataclass(frozen=True)
 class Run:
-    """A prepared run: what to do with a state at ``start``; ``nfe`` None where only the run itself can tell."""
+    """A prepared run: what to do with a state at ``start``; ``nfe`` None where only the run can tell."""
 
     start: Level[float]
     end: Level[float]
@@ -35,17 +39,21 @@ class Run:
 
 @dataclass(frozen=True)
 class ODE:
-    """The probability-flow ODE by any method of torchdiffeq (Chen et al. 2018), d(x / alpha) / dlam = D - x / alpha.
+    """The probability-flow ODE by any method of torchdiffeq (Chen et al. 2018).
 
-    In the half log-SNR the equation has no pole, whatever the SDE (Lu et al. 2022, arXiv 2206.00927, section 3).
+    As d(x / alpha) / dr = eps, r = sigma / alpha, the equation is the same for every SDE and has no pole, and
+    a network that knows the data needs few steps: pure noise is a straight line (Karras et al. 2022, arXiv
+    2206.00364, section 3).
 
     Args:
-        method: fixed steps on the grid: euler, midpoint, heun2, heun3, rk4, explicit_adams, whose number keeps to
-            ``nfe``; or adaptive ones: dopri5, dopri8, bosh3, fehlberg2, adaptive_heun, or implicit_adams,
-            scipy_solver; there ``nfe`` is a limit, beyond which the run stops with RuntimeError, or None.
-        rtol, atol: tolerances of the adaptive methods on x / alpha. The error of a step is that of the worst sample, so
-            every sample is at least as good as asked for, and a sample does depend, within the tolerance, on the
-            samples beside it.
+        method: fixed steps on the grid: euler, midpoint, heun2, heun3, rk4, and, on one that is uniform in
+            lambda, explicit_adams, implicit_adams, both of order 4, whose number keeps to ``nfe``; or
+                adaptive
+            ones: dopri5, dopri8, bosh3, fehlberg2, adaptive_heun, scipy_solver; there ``nfe`` is a limit,
+            beyond which the run stops with RuntimeError, or None.
+        rtol, atol: tolerances of the adaptive methods on x / alpha. The error of a step is that of the worst
+            sample, so every sample is at least as good as asked for, and a sample does depend, within the
+            tolerance, on the samples beside it.
     """
 
     method: str = "dopri5"
@@ -59,47 +67,62 @@ class ODE:
         if not (self.rtol > 0 and self.atol > 0):
             raise ValueError(f"rtol and atol must be positive, got {self.rtol!r} and {self.atol!r}")
 
-    def prepare(self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False) -> Run:
+    def prepare(
+        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+    ) -> Run:
         """The run within ``nfe`` network calls; ValueError if there is none."""
         spacing = spacing or default_spacing(sde)
-        if self.method in FIXED:
+        steps = listed_steps(spacing) or 1
+        if self.method in FIXED + ADAMS:
             if nfe is None:
                 raise ValueError(f"nfe must be a number for the fixed steps of {self.method}, got None")
-            steps = _longest(nfe - to_clean, lambda n: _ode_calls(self.method, n), f"ode method {self.method}")
-        elif self.method == "implicit_adams":
-            if nfe is None:
-                raise ValueError("nfe must be a number for the fixed steps of implicit_adams, got None")
-            steps = _longest(nfe - to_clean, lambda n: MOST * n, "ode method implicit_adams")
-        else:
-            steps = 1
+            per_run = _ode_calls if self.method in FIXED else lambda _, n: MOST * n
+            steps = _longest(
+                nfe, lambda n: per_run(self.method, n) + to_clean, f"ode method {self.method}", spacing
+            )
         grid = Grid.build(sde, steps, spacing)
         if not math.isfinite(grid.levels[0].lam):
             raise ValueError(f"ode has no beginning where alpha = 0; clip {sde}")
+        in_lam = self.method in ADAMS
+        if in_lam and not _even([level.lam for level in grid.levels]):
+            raise ValueError(
+                f"spacing must be uniform-lambda for ode method {self.method}, whose weights are those of "
+                f"equal steps, got {spacing}"
+            )
         calls = _ode_calls(self.method, steps) + to_clean if self.method in FIXED else None
         last = grid.levels[-1]
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
             denoise = _limited(denoise, nfe, self)
+            points = [level.lam if in_lam else -level.sigma / level.alpha for level in grid.levels]
 
-            def slope(lam: Tensor, y: Tensor) -> Tensor:
-                (level,) = grid.at([min(max(lam.item(), grid.levels[0].lam), last.lam)])
-                return (denoise(level.alpha * y, level) - y).to(y.dtype)  # type: ignore[no-any-return]
+            def slope(at: Tensor, y: Tensor) -> Tensor:  # in u = -r, which rises, or in lam
+                u = min(
+                    max(at.item(), points[0]), points[-1]
+                )  # a first try of a step may look beyond the end
+                (level,) = grid.at([u if in_lam else -math.log(-u)])
+                rate = 1.0 if in_lam else level.alpha / level.sigma  # dlam / du
+                return (denoise(level.alpha * y, level) - y) * rate  # type: ignore[no-any-return]
 
-            y = self._solve(slope, x / grid.levels[0].alpha, [level.lam for level in grid.levels])
-            return denoise(last.alpha * y, last) if to_clean else last.alpha * y  # type: ignore[no-any-return]
+            y = self._solve(slope, x / grid.levels[0].alpha, points)
+            return denoise(last.alpha * y, last) if to_clean else last.alpha * y
 
-        return Run(grid.levels[0], grid.levels[-1], calls, integrate)
+        return Run(grid.levels[0], CLEAN if to_clean else last, calls, integrate)
 
-    def _solve(self, slope: Callable[[Tensor, Tensor], Tensor], y: Tensor, lams: list[float]) -> Tensor:
+    def _solve(self, slope: Callable[[Tensor, Tensor], Tensor], y: Tensor, points: list[float]) -> Tensor:
         from torchdiffeq import odeint
 
-        times = torch.tensor(lams, dtype=torch.float64, device=y.device)
-        options: dict[str, Any] = {}
+        if self.method not in FIXED + ADAMS:
+            points = [points[0], points[-1]]
+        times = torch.tensor(points, dtype=torch.float64, device=y.device)
+        options: dict[str, Any] = {"max_order": 5} if self.method in ADAMS else {}  # theirs counts one more
         if self.method in ADAPTIVE:
             # step_t: the last step ends at the end, where it would otherwise go beyond and interpolate back.
             options = {"step_t": times[-1:], "norm": _worst}
         with torch.no_grad():
-            path: Tensor = odeint(slope, y, times, rtol=self.rtol, atol=self.atol, method=self.method, options=options)
+            path: Tensor = odeint(
+                slope, y, times, rtol=self.rtol, atol=self.atol, method=self.method, options=options
+            )
         return path[-1]
 
 
@@ -107,26 +130,29 @@ class ODE:
 class TorchSDE:
     """The reverse SDE by the solvers of torchsde (Li et al. 2020), step by step on the grid.
 
-    In t from noise to data, with the drift of :meth:`SDE.reverse_drift` at eta = 1 and the additive noise g dw. The
-    increments of w are ours, so that a sample does not depend on its batch.
+    In t from noise to data, with the drift of :meth:`SDE.reverse_drift` at eta = 1 and the additive noise g
+    dw. The increments of w are ours, so that a sample does not depend on its batch.
 
     Args:
-        method: euler (strong order 1 for additive noise), milstein (the same here), srk (1.5), heun, midpoint,
-            euler_heun (1).
+        method: euler (strong order 1 for additive noise), milstein (the same here), srk (1.5), heun,
+            midpoint, euler_heun (1). Those of more than one call a step need many steps: they are explicit,
+            and stiff at the end.
     """
 
-    method: str = "srk"
+    method: str = "euler"
 
     def __post_init__(self) -> None:
         if self.method not in TORCHSDE:
             raise ValueError(f"method must be one of {', '.join(TORCHSDE)}, got {self.method!r}")
 
-    def prepare(self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False) -> Run:
+    def prepare(
+        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+    ) -> Run:
         """The longest run within ``nfe`` network calls; ValueError if there is none."""
         if nfe is None:
             raise ValueError("nfe must be a number for torchsde, got None")
         per_step = TORCHSDE[self.method]
-        steps = _longest(nfe - to_clean, lambda n: n * per_step, f"torchsde method {self.method}")
+        steps = _longest(nfe, lambda n: n * per_step + to_clean, f"torchsde method {self.method}", spacing)
         grid = Grid.build(sde, steps, spacing or default_spacing(sde))
         if grid.levels[0].alpha == 0:
             raise ValueError(f"torchsde has no beginning where alpha = 0; clip {sde}")
@@ -134,9 +160,9 @@ class TorchSDE:
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
             y = _torchsde_steps(self.method, grid, denoise, x, noise)
-            return denoise(y, last) if to_clean else y  # type: ignore[no-any-return]
+            return denoise(y, last) if to_clean else y
 
-        return Run(grid.levels[0], last, steps * per_step + to_clean, integrate)
+        return Run(grid.levels[0], CLEAN if to_clean else last, steps * per_step + to_clean, integrate)
 
 
 # torchsde's methods for additive noise, and how often each calls the drift in a step.
@@ -162,7 +188,7 @@ def _torchsde_steps(method: str, grid: Grid, denoise: Denoise, x: Tensor, noise:
             level = Level(*torch.stack(sde.level(t)).tolist())
             x = y.reshape(shape)
             score = (level.alpha * denoise(x, level) - x) / level.sigma**2
-            slope = sde.drift(t).item() * x - sde.diffusion2(t).item() * score
+            slope: Tensor = sde.drift(t).item() * x - sde.diffusion2(t).item() * score
             return -slope.reshape(y.shape)
 
         def g_prod(self, r: Tensor, y: Tensor, v: Tensor) -> Tensor:
@@ -175,15 +201,22 @@ def _torchsde_steps(method: str, grid: Grid, denoise: Denoise, x: Tensor, noise:
         def f_and_g_prod(self, r: Tensor, y: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             return self.f(r, y), self.g_prod(r, y, v)
 
-    y = x.flatten(1)
+    y = x.reshape(len(x), -1)
     brownian = _Brownian(y, noise)
     solver = select(method, Reverse.sde_type)(
-        sde=ForwardSDE(Reverse()), bm=brownian, dt=0.0, adaptive=False, rtol=0.0, atol=0.0, dt_min=0.0, options={}
+        sde=ForwardSDE(Reverse()),
+        bm=brownian,
+        dt=0.0,
+        adaptive=False,
+        rtol=0.0,
+        atol=0.0,
+        dt_min=0.0,
+        options={},
     )
     with torch.no_grad():
         times = [torch.tensor(-level.t, dtype=torch.float64) for level in grid.levels]
         extra = solver.init_extra_solver_state(times[0], y)
-        for now, then in zip(times, times[1:], strict=False):
+        for now, then in pairwise(times):
             y, extra = solver.step(now, then, y, extra)
             y = y.to(x.dtype)
     return y.reshape(shape)
@@ -200,7 +233,7 @@ class _Brownian:
     def __init__(self, y: Tensor, noise: Draw) -> None:
         self.shape, self._noise, self._draws = y.shape, noise, 0
 
-    def __call__(self, ta: Tensor, tb: Tensor, return_U: bool = False, return_A: bool = False) -> Any:  # noqa: N803
+    def __call__(self, ta: Tensor, tb: Tensor, return_U: bool = False, return_A: bool = False) -> Any:
         h = (tb - ta).item()
         w = math.sqrt(h) * self._draw()
         return (w, h / 2 * w + math.sqrt(h**3 / 12) * self._draw()) if return_U else w
@@ -208,20 +241,28 @@ class _Brownian:
     def _draw(self) -> Tensor:
         self._draws += 1
         drawn: Tensor = self._noise(self._draws - 1)
-        return drawn.flatten(1)
+        return drawn.reshape(self.shape)
 
 
-def _longest(nfe: int, calls: Callable[[int], int], what: str) -> int:
-    """The largest number of steps within a budget of network calls."""
-    if nfe < calls(1):
-        raise ValueError(f"nfe is too small for {what}, which needs {calls(1)} calls for a step, got {nfe}")
-    low, high = 1, nfe
+def _longest(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing | None) -> int:
+    """The largest number of steps within a budget of network calls; of listed times, their own."""
+    listed = listed_steps(spacing)
+    low, high = listed or 1, listed or nfe
+    if nfe < calls(low):
+        raise ValueError(f"nfe must be at least {calls(low)} for {what}, got {nfe}")
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if calls(middle) <= nfe else (low, middle - 1)
     return low
 
 
+def _even(points: list[float]) -> bool:
+    """Are the points equally far from one another, but for rounding?"""
+    steps = [b - a for a, b in pairwise(points)]
+    return max(steps) - min(steps) <= 1e-6 * max(steps)
+
+
+@cache
 def _ode_calls(method: str, steps: int) -> int:
     """How often a method of fixed steps calls its function: counted on dy / dt = y."""
     from torchdiffeq import odeint
@@ -233,7 +274,9 @@ def _ode_calls(method: str, steps: int) -> int:
         calls += 1
         return y
 
-    odeint(slope, torch.ones(1), torch.linspace(0, 1, steps + 1, dtype=torch.float64), method=method)
+    options = {"max_order": 5} if method in ADAMS else {}
+    times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    odeint(slope, torch.ones(1), times, method=method, options=options)
     return calls
 
 
@@ -245,7 +288,8 @@ def _limited(denoise: Denoise, nfe: int | None, solver: ODE) -> Denoise:
         left -= 1
         if left < 0:
             raise RuntimeError(
-                f"{solver} is not done after {nfe} network calls, at t = {level.t:.4g}; raise nfe, or the tolerances"
+                f"{solver} is not done after {nfe} network calls, at t = {level.t:.4g}; raise nfe, or the "
+                f"tolerances"
             )
         return denoise(x, level)
 
@@ -255,5 +299,3 @@ def _limited(denoise: Denoise, nfe: int | None, solver: ODE) -> Denoise:
 def _worst(x: Tensor) -> Tensor:
     """The largest root mean square of a sample."""
     return x.flatten(1).square().mean(1).sqrt().max() if x.ndim > 1 else x.abs().max()
-
-

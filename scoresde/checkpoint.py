@@ -2,9 +2,9 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .configuration import Configuration, validate
 from .denoiser import Denoiser
-from .training.trainer import State, start
+from .training.trainer import State, module, start
 
 TRAINING, MODEL = "training.safetensors", "model.safetensors"
 
@@ -46,7 +46,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], **header: Any) -> N
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a file; ValueError if it is missing, cut short or of another kind (a pickle, say)."""
+    """Tensors and header of a file; ValueError if it is missing, cut short or of another kind (a pickle)."""
     if not path.is_file():
         raise ValueError(f"checkpoint {path} does not exist")
     try:
@@ -57,44 +57,63 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"checkpoint {path} is not a whole safetensors file of scoresde: {error}") from None
 
 
-def save_training(folder: Path, configuration: Configuration, state: State) -> None:
-    """Write the averaged network, for use, and all that is needed to go on training."""
-    header = {"configuration": configuration.model_dump(mode="json"), "step": state.step, "skipped": state.skipped}
+def save_training(folder: Path, configuration: Configuration, state: State, shape: Sequence[int]) -> None:
+    """Write the averaged network, for use, and all that training needs to go on; ``shape`` of one sample."""
+    header = {
+        "shape": list(shape),
+        "configuration": configuration.model_dump(mode="json"),
+        "step": state.step,
+        "skipped": state.skipped,
+    }
     write_tensors(folder / MODEL, state.average.module.state_dict(), **header)
-    tensors = {f"net.{name}": value for name, value in state.denoiser.net.state_dict().items()}
+    tensors = {f"net.{name}": value for name, value in module(state.denoiser).state_dict().items()}
     tensors |= {f"average.{name}": value for name, value in state.average.state_dict().items()}
     for index, entry in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": value for name, value in entry.items()}
     write_tensors(folder / TRAINING, tensors, in_row=state.in_row, **header)
 
 
-def load_training(folder: Path, configuration: Configuration) -> State:
-    """The state that :func:`save_training` wrote, for the same configuration.
+def load_training(folder: Path, configuration: Configuration, device: torch.device | str = "cpu") -> State:
+    """The state that :func:`save_training` wrote, for the same configuration, on a device.
 
     Raises:
-        ValueError: no such file, or one written for another configuration.
+        ValueError: no such file, one that is damaged or not of a training run, or one written for another
+            configuration.
     """
-    tensors, header = read_tensors(folder / TRAINING)
-    before, now = header.get("configuration", {}), configuration.model_dump(mode="json")
+    path = folder / TRAINING
+    tensors, header = read_tensors(path)
+    before, now = _configuration(path, header), configuration.model_dump(mode="json")
     changed = [key for key in now if before.get(key) != now[key]]
     if changed:
         raise ValueError(
-            f"{folder / TRAINING} was written with another configuration; these sections differ: {', '.join(changed)}"
+            f"{path} was written with another configuration; these sections differ: {', '.join(changed)}"
         )
-    denoiser = configuration.make_denoiser()
+    # On the device from the start: loading puts the optimiser's tensors where the parameters are.
+    denoiser = configuration.make_denoiser().to(device)
     state = start(denoiser, configuration.schedule)
-    denoiser.net.load_state_dict(_under("net.", tensors))  # type: ignore[union-attr]
-    state.average.load_state_dict(_under("average.", tensors))
-    optimizer = state.optimizer.state_dict()
-    for name, value in _under("optimizer.", tensors).items():
-        index, key = name.split(".", 1)
-        optimizer["state"].setdefault(int(index), {})[key] = value
-    state.optimizer.load_state_dict(optimizer)
-    state.step, state.skipped, state.in_row = header["step"], header["skipped"], header["in_row"]
+    try:
+        module(denoiser).load_state_dict(_under("net.", tensors))
+        state.average.load_state_dict(_under("average.", tensors))
+        optimizer = state.optimizer.state_dict()
+        for name, value in _under("optimizer.", tensors).items():
+            index, key = name.split(".", 1)
+            optimizer["state"].setdefault(int(index), {})[key] = value
+        state.optimizer.load_state_dict(optimizer)
+        state.step, state.skipped, state.in_row = header["step"], header["skipped"], header["in_row"]
+    except (RuntimeError, KeyError) as error:
+        raise ValueError(f"checkpoint {path} does not fit its own configuration: {error}") from None
     return state
 
 
-def load_denoiser(path: str | Path) -> tuple[Denoiser, Configuration]:
+class Trained(NamedTuple):
+    """A network that training left, with how it was trained and the shape of one sample."""
+
+    denoiser: Denoiser
+    configuration: Configuration
+    shape: tuple[int, ...]
+
+
+def load_denoiser(path: str | Path) -> Trained:
     """The averaged network of a training run, ready for sampling, from its file or folder.
 
     Raises:
@@ -103,15 +122,25 @@ def load_denoiser(path: str | Path) -> tuple[Denoiser, Configuration]:
     path = Path(path)
     path = path / MODEL if path.is_dir() else path
     tensors, header = read_tensors(path)
-    if "configuration" not in header:
-        raise ValueError(f"checkpoint {path} has no configuration in its header; it was not written by scoresde")
-    configuration = validate(header["configuration"], str(path))
+    configuration = validate(_configuration(path, header), str(path))
     denoiser = configuration.make_denoiser()
     try:
-        denoiser.net.load_state_dict(tensors)  # type: ignore[union-attr]
+        module(denoiser).load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"checkpoint {path} does not fit its own configuration: {error}") from None
-    return denoiser.eval().requires_grad_(False), configuration
+    shape = tuple(header.get("shape", ()))
+    if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(f"checkpoint {path} does not say the shape of its samples")
+    return Trained(denoiser.eval().requires_grad_(False), configuration, shape)
+
+
+def _configuration(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
+    content = header.get("configuration")
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"checkpoint {path} has no configuration in its header; it was not written by scoresde"
+        )
+    return content
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

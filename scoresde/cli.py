@@ -2,39 +2,82 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from .checkpoint import TRAINING, load_training, save_training, write_atomically
-from .configuration import Configuration, read_configuration
+from .checkpoint import TRAINING, load_denoiser, load_training, save_training, write_atomically
+from .configuration import SDES, read_configuration
 from .data import load_data
-from .training import Progress, start, train
-from .training.trainer import check_labels
+from .denoiser import Denoiser, Transported
+from .grid import SPACINGS
+from .images import save_grid, save_image
+from .metrics import to_uint8
+from .pretrained import FOLDERS
+from .registry import make, parse
+from .sampling import sample
+from .solvers import SOLVERS
+from .training import Progress, Times, Weighting, start, train
+from .training.trainer import check_labels, to_float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one line on stderr and 2."""
-    parser = argparse.ArgumentParser("scoresde", description="Train score networks and draw samples from them.")
+    parser = argparse.ArgumentParser("scoresde", description="Train score networks and draw samples.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     command = commands.add_parser("train", help="train a network by denoising score matching")
-    command.add_argument("--config", type=Path, required=True, metavar="FILE", help="TOML file, such as configs/digits.toml")
-    command.add_argument("--out", type=Path, metavar="FOLDER", help="where to write; default runs/NAME of the file")
-    command.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
-    command.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    command.add_argument("--save-every", type=int, default=500, metavar="STEPS", help="between checkpoints; default 500")
-    command.add_argument("--quiet", action="store_true", help="no progress bar")
-    command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="put over the file, such as schedule.steps=100")
+    add = command.add_argument
+    add("--config", type=Path, required=True, metavar="FILE", help="TOML file, such as configs/digits.toml")
+    add("--out", type=Path, metavar="FOLDER", help="where to write; default runs/NAME of the file")
+    add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add("--save-every", type=int, default=500, metavar="STEPS", help="between checkpoints; default 500")
+    add("--quiet", action="store_true", help="no progress bar")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="put over the file, such as schedule.steps=100")
     command.set_defaults(run=_train)
+
+    command = commands.add_parser("sample", help="draw samples from a trained network")
+    add = command.add_argument
+    add(
+        "--checkpoint", default="mnist", metavar="FILE", help="of a training run; default, the one that ships"
+    )
+    add(
+        "--solver",
+        default="dpmpp-2m",
+        metavar="NAME",
+        help=f"with options name:key=value; {', '.join(SOLVERS)}",
+    )
+    add("--nfe", type=int, default=20, metavar="N", help="budget of network calls; default 20")
+    add("--n", type=int, default=64, metavar="N", help="number of samples; default 64")
+    add("--out", type=Path, default=Path("samples"), metavar="FOLDER", help="default samples/")
+    add("--sde", metavar="NAME", help=f"default, the network's own; {', '.join(SDES)}")
+    add("--spacing", default="karras", metavar="NAME", help=f"default karras; {', '.join(SPACINGS)}")
+    add("--to-clean", action="store_true", help="a last step to sigma = 0, within the budget")
+    add(
+        "--label",
+        type=int,
+        nargs="+",
+        metavar="K",
+        help="classes, repeated over the samples; default, each in turn",
+    )
+    add("--seed", type=int, default=0, help="of the noise; default 0")
+    add("--first", type=int, default=0, metavar="ID", help="number of the first sample; default 0")
+    add("--batch-size", type=int, default=256, metavar="N", help="samples at a time; default 256")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add("--quiet", action="store_true", help="no progress bar")
+    command.set_defaults(run=_sample)
 
     options = parser.parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, FloatingPointError) as error:
-        print(f"scoresde: {error}", file=sys.stderr)
+    except (ValueError, FloatingPointError, OSError) as error:
+        print(f"scoresde: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
 
@@ -46,16 +89,16 @@ def _train(options: argparse.Namespace) -> None:
         raise ValueError(f"--save-every must be at least 1, got {options.save_every}")
     if (folder / TRAINING).exists() and not options.resume:
         raise ValueError(f"{folder} holds a training run; go on with --resume, or name another --out")
+    device = _device(options.device)
     denoiser = configuration.make_denoiser()
     times, weighting = configuration.make_times(), configuration.make_weighting()
     data = load_data(**configuration.data.model_dump())
     check_labels(denoiser.net, data.x, data.labels)
+    _try(denoiser, data.x, times, weighting)
     if (folder / TRAINING).exists():
-        state = load_training(folder, configuration)
+        state = load_training(folder, configuration, device)
     else:
-        state = start(denoiser, configuration.schedule)
-    state.denoiser.to(options.device)
-    state.average.to(options.device)
+        state = start(denoiser.to(device), configuration.schedule)
     write_atomically(folder / "configuration.json", configuration.model_dump_json(indent=2).encode())
     log = _Log(folder / "loss.jsonl", state.step)
     steps = configuration.schedule.steps
@@ -74,7 +117,74 @@ def _train(options: argparse.Namespace) -> None:
             bar.update()
             if progress.step % options.save_every == 0 or progress.step == steps:
                 log.write()
-                save_training(folder, configuration, state)
+                save_training(folder, configuration, state, data.x.shape[1:])
+
+
+def _sample(options: argparse.Namespace) -> None:
+    if options.n < 1 or options.first < 0:
+        raise ValueError(
+            f"--n must be at least 1 and --first not negative, got {options.n} and {options.first}"
+        )
+    device = _device(options.device)
+    shipped = options.checkpoint in FOLDERS and not Path(options.checkpoint).exists()
+    path = FOLDERS[options.checkpoint] if shipped else Path(options.checkpoint)
+    trained = load_denoiser(path)
+    denoiser: Denoiser | Transported = trained.denoiser
+    if options.sde:
+        denoiser = Transported(trained.denoiser, make("SDE", options.sde, SDES, {}))
+    spacing, spacing_options = parse(options.spacing)
+    ids = torch.arange(options.first, options.first + options.n)
+    x = sample(
+        denoiser.to(device),
+        options.solver,
+        (options.n, *trained.shape),
+        nfe=options.nfe,
+        spacing=make("spacing", spacing, SPACINGS, spacing_options),
+        to_clean=options.to_clean,
+        seed=options.seed,
+        ids=ids,
+        cond=_labels(options.label, getattr(denoiser.net, "classes", 0), ids),
+        batch_size=options.batch_size,
+        device=device,
+        progress=not options.quiet,
+    ).cpu()
+    if x.ndim == 4:
+        save_grid(options.out / "grid.png", x[:256])
+        for number, image in zip(ids.tolist(), to_uint8(x), strict=True):
+            save_image(options.out / f"{number:06d}.png", image)
+    else:
+        write_atomically(options.out / "samples.json", json.dumps(x.tolist()).encode())
+    print(f"{options.n} samples: {options.out}/")
+
+
+def _labels(given: list[int] | None, classes: int, ids: Tensor) -> Tensor | None:
+    """The labels asked for, or each class in turn, by the numbers of the samples."""
+    if given is not None and not classes:
+        raise ValueError("--label was given, but the network has no classes")
+    if not classes:
+        return None
+    labels = torch.tensor(given if given is not None else range(classes))
+    return labels[ids % len(labels)]
+
+
+def _device(name: str) -> torch.device:
+    """A device by name, after making sure that it is there."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).partition(". ")[0]
+        raise ValueError(f"--device must be one that is here, such as cpu, got {name!r}: {reason}") from None
+    return device
+
+
+@torch.no_grad()
+def _try(denoiser: Denoiser, x: Tensor, times: Times, weighting: Weighting) -> None:
+    """The loss of one sample, so that parts that do not fit together are known before anything is written."""
+    t, _ = times(denoiser.sde, torch.full((1,), 0.5, dtype=torch.float64))
+    weighting(denoiser, denoiser.sde.level(t))
+    x0 = to_float(x[:1])
+    denoiser.eval().loss(x0, t, torch.zeros_like(x0))
 
 
 class _Log:
@@ -86,8 +196,11 @@ class _Log:
         self.mean = 0.0
 
     def add(self, progress: Progress) -> None:
-        self.lines.append(json.dumps(progress._asdict()))
-        self.mean = progress.loss if len(self.lines) == 1 or not self.mean else 0.98 * self.mean + 0.02 * progress.loss
+        # JSON has no NaN: null at a step that was skipped.
+        finite = {k: v if math.isfinite(v) else None for k, v in progress._asdict().items()}
+        self.lines.append(json.dumps(finite))
+        if math.isfinite(progress.loss):
+            self.mean = 0.98 * self.mean + 0.02 * progress.loss if self.mean else progress.loss
 
     def write(self) -> None:
         write_atomically(self.path, ("\n".join(self.lines) + "\n").encode())

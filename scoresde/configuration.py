@@ -3,9 +3,11 @@
 import json
 import tomllib
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
@@ -64,9 +66,12 @@ class Configuration(BaseModel):
     seed: int = 0
 
     def make_denoiser(self) -> Denoiser:
-        network: nn.Module = make("network", self.network.name, NETWORKS, self.network.options)
+        with torch.random.fork_rng():  # the first weights, too, are decided by the configuration alone
+            torch.manual_seed(self.seed)
+            network: nn.Module = make("network", self.network.name, NETWORKS, self.network.options)
         sde = make("SDE", self.sde.name, SDES, self.sde.options)
-        return Denoiser(network, sde, make("prediction", self.prediction.name, PREDICTIONS, self.prediction.options))
+        prediction = make("prediction", self.prediction.name, PREDICTIONS, self.prediction.options)
+        return Denoiser(network, sde, prediction)
 
     def make_times(self) -> Times:
         return make("times", self.times.name, TIMES, self.times.options)
@@ -79,10 +84,11 @@ def read_configuration(path: Path, overrides: Sequence[str] = ()) -> Configurati
     """A TOML file, with ``section.key=value`` put over it; a value is TOML, or else a word.
 
     Raises:
-        ValueError: no such file, no TOML, or an unknown, missing or ill-typed key; the message names file and key.
+        ValueError: no such file, no TOML, or an unknown, missing or ill-typed key, or a value that cannot be;
+            the message names file and key.
     """
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"configuration {path}: {error}") from None
     for override in overrides:
@@ -93,15 +99,39 @@ def read_configuration(path: Path, overrides: Sequence[str] = ()) -> Configurati
 def validate(content: dict[str, Any], where: str) -> Configuration:
     """A configuration from plain data; ``where`` is named in errors."""
     try:
-        return Configuration.model_validate_json(json.dumps(content, default=str))
+        configuration = Configuration.model_validate_json(json.dumps(content, default=str))
+        # Everything is made once, to find what is wrong with it here and now; the network without numbers.
+        with torch.device("meta"):
+            configuration.make_denoiser()
+        configuration.make_times()
+        configuration.make_weighting()
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            section = {"data": Source, "schedule": Schedule}.get(str(first["loc"][0]), Configuration)
-            known = getattr(section, "model_fields", None) or section.__dataclass_fields__
-            raise ValueError(f"{where}: unknown key {key}; {nearest(str(first['loc'][-1]), known)}") from None
-        raise ValueError(f"{where}: {key}: {first['msg'].lower()}, got {first['input']!r}") from None
+        raise ValueError(f"{where}: {_first(error)}") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return configuration
+
+
+def _first(error: ValidationError) -> str:
+    """What is wrong, in a line."""
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        section = KEYS.get(str(first["loc"][0]), KEYS[""]) if len(first["loc"]) > 1 else KEYS[""]
+        return f"unknown key {key}; {nearest(str(first['loc'][-1]), section)}"
+    if first["type"] == "missing":
+        return f"key {key} is missing"
+    if first["type"] == "value_error":  # of a section's own check, which says what came
+        return f"{key}: {first['ctx']['error']}"
+    return f"{key}: {first['msg'].lower()}, got {first['input']!r}"
+
+
+# The known keys: of the file, and of its sections whose keys do not depend on a name in them.
+KEYS: dict[str, list[str]] = {
+    "": list(Configuration.model_fields),
+    "data": list(Source.model_fields),
+    "schedule": [field.name for field in fields(Schedule)],
+}
 
 
 def _parse(override: str) -> dict[str, Any]:

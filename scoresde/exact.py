@@ -12,10 +12,11 @@ from .sde import SDE, Level
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A mixture of normal distributions: component k has share w_k, mean m_k and deviation s_k in every direction.
+    """A mixture of normal distributions: of component k share w_k, mean m_k, deviation s_k in every
+    direction.
 
-    Seen at a noise level it is a mixture again, of N(alpha m_k, alpha^2 s_k^2 + sigma^2), so that its score and its
-    denoiser are exact.
+    Seen at a noise level it is a mixture again, of N(alpha m_k, alpha^2 s_k^2 + sigma^2), so that its score
+    and its denoiser are exact.
 
     Args:
         means: ``(K, D)``.
@@ -39,13 +40,12 @@ class Mixture:
 
     def denoise(self, x: Tensor, level: Level[Any]) -> Tensor:
         """E[x_0 | x_t = x], ``(B, D)``, in the type of x."""
-        means, stds, shares = (value.to(x) for value in (self.means, self.stds, self.shares))
-        var = (level.alpha * stds) ** 2 + level.sigma**2
-        gain = level.alpha * stds**2 / var
+        means, stds = self.means.to(x), self.stds.to(x)
+        gain = level.alpha * stds**2 / ((level.alpha * stds) ** 2 + level.sigma**2)
         # m_k + gain_k (x - alpha m_k), weighed by how likely each component is
-        weight = (self._log_parts(x, level)).softmax(1)
-        flat = (weight * gain).sum(1, keepdim=True) * x
-        return flat + (weight * (1 - gain * level.alpha)) @ means
+        weight = self._log_parts(x, level).softmax(1)
+        mean: Tensor = (weight * gain).sum(1, keepdim=True) * x + (weight * (1 - gain * level.alpha)) @ means
+        return mean
 
     def log_density(self, x: Tensor, level: Level[Any]) -> Tensor:
         """log p_t(x) in nats, ``(B,)``."""
@@ -71,7 +71,9 @@ class Mixture:
         means, stds, shares = (value.to(x) for value in (self.means, self.stds, self.shares))
         var = (level.alpha * stds) ** 2 + level.sigma**2
         square = torch.cdist(x, level.alpha * means, compute_mode="donot_use_mm_for_euclid_dist") ** 2
-        return shares.log() - 0.5 * square / var - 0.5 * means.shape[1] * torch.log(2 * math.pi * var)
+        norm = shares.log() - 0.5 * means.shape[1] * torch.log(2 * math.pi * var)
+        parts: Tensor = norm - 0.5 * square / var
+        return parts
 
 
 @dataclass(frozen=True, eq=False)

@@ -42,15 +42,26 @@ def karras(rho: float = 7.0) -> Spacing:
     return spacing
 
 
+@dataclass(frozen=True)
+class _Listed:
+    times: tuple[float, ...]
+
+    def __call__(self, sde: SDE, n: int) -> Tensor:
+        if n != len(self.times) - 1:
+            raise ValueError(f"{len(self.times)} listed times make {len(self.times) - 1} steps, not {n}")
+        return torch.tensor(self.times, dtype=torch.float64)
+
+
 def listed(times: Sequence[float]) -> Spacing:
     """The user's own times, noisiest first, used as they are; the number of steps is one less."""
+    if len(times) < 2:
+        raise ValueError(f"times must be at least 2, got {list(times)}")
+    return _Listed(tuple(times))
 
-    def spacing(sde: SDE, n: int) -> Tensor:
-        if n != len(times) - 1:
-            raise ValueError(f"{len(times)} listed times make {len(times) - 1} steps, not {n}")
-        return torch.tensor(times, dtype=torch.float64)
 
-    return spacing
+def listed_steps(spacing: Spacing | None) -> int | None:
+    """The number of steps that listed times make; None for a spacing that makes any."""
+    return len(spacing.times) - 1 if isinstance(spacing, _Listed) else None
 
 
 SPACINGS: dict[str, Callable[..., Spacing]] = {
@@ -107,7 +118,10 @@ class Grid:
             yield grid
 
     def between(self, r: float) -> tuple[Level[float], ...]:
-        """Of every step, the level a fraction ``r`` of the way in half log-SNR; not for steps to or from infinity."""
+        """Of every step, the level a fraction ``r`` of the way in half log-SNR.
+
+        A step to or from infinity has none: what stands there is of no use.
+        """
         lams = [t.lam + r * (s.lam - t.lam) for t, s in self.steps()]
         return self.at([lam if math.isfinite(lam) else 0.0 for lam in lams])
 
@@ -128,7 +142,9 @@ def _lam_at(sde: SDE, t: float) -> float:
 def _ends(sde: SDE) -> tuple[float, float]:
     first, last = _lam_at(sde, sde.t_max), _lam_at(sde, sde.t_min)
     if not math.isfinite(first):
-        raise ValueError(f"{sde} has no half log-SNR at t_max, where alpha = 0; use uniform-t, or clip the SDE")
+        raise ValueError(
+            f"{sde} has no half log-SNR at t_max, where alpha = 0; use uniform-t, or clip the SDE"
+        )
     return first, last
 
 

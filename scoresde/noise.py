@@ -10,8 +10,10 @@ _WORD = 0xFFFFFFFF
 
 
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Philox-4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), on int64 tensors that hold
-    32-bit words."""
+    """Philox-4x32-10, on int64 tensors that hold 32-bit words.
+
+    Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+    """
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -25,8 +27,8 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
 class Noise:
     """Standard normal noise for the samples ``ids``: a sample's draw is the same in any batch, order and run.
 
-    Called with the number of a draw, 0 being where a run starts; returns ``(B, *shape)`` in float32. The global random
-    state is neither read nor changed.
+    Called with the number of a draw, 0 being where a run starts; returns ``(B, *shape)`` in float32. The
+    global random state is neither read nor changed.
 
     Args:
         seed: any integer; 64 bits of it count.

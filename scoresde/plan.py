@@ -1,11 +1,11 @@
 """A run written out as a table of weights, and the loop that carries out any such table.
 
-Every method here is *linear*: whatever it adds up is a state, an output of the network, or noise, and the factors
-depend on the noise levels alone. So a solver is run once, before there is any data, on symbols: it asks a
-:class:`Tape` for the network's output at a point, for noise, and to keep a state, and combines what it is given as if
-they were tensors. What the tape has written down then is the run, a general linear method in the language of numerical
-analysis (Butcher 2006): any number of carried states, any depth of history, points that are not states, several
-draws of noise in a step. It is plain data: print it, compare it, save it.
+Every method here is *linear*: whatever it adds up is a state, an output of the network, or noise, and the
+factors depend on the noise levels alone. So a solver is run once, before there is any data, on symbols: it
+asks a :class:`Tape` for the network's output at a point, for noise, and to keep a state, and combines what it
+is given as if they were tensors. What the tape has written down then is the run, a general linear method in
+the language of numerical analysis (Butcher 2006): any number of carried states, any depth of history, points
+that are not states, several draws of noise in a step. It is plain data: print it, compare it, save it.
 """
 
 import json
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .grid import Grid, Spacing, default_spacing
+from .grid import Grid, Spacing, default_spacing, listed_steps
 from .sde import SDE, Level
 
 Row = tuple[tuple[str, float], ...]
@@ -26,7 +26,7 @@ Row = tuple[tuple[str, float], ...]
 
 @dataclass(frozen=True, eq=False)
 class Vector:
-    """A linear combination of named vectors: x0, x1, ... states, d0, d1, ... network outputs, z0, z1, ... noise."""
+    """A linear combination of named vectors: x0, x1, ... states, d0, ... network outputs, z0, ... noise."""
 
     weights: Mapping[str, float]
 
@@ -58,10 +58,11 @@ class Vector:
 
 @dataclass(frozen=True)
 class Line:
-    """One new vector: the combination ``row`` of earlier ones, as it is or, with a ``level``, through the network.
+    """One new vector: the combination ``row`` of earlier ones, or, with a ``level``, the network's output
+    there.
 
-    ``measured``, of a Langevin step sized by norms: the row of the score, and the signal-to-noise ratio. ``done``
-    lists the vectors that no later line needs.
+    ``measured``, of a Langevin step sized by norms: the row of the score, and the signal-to-noise ratio.
+    ``done`` lists the vectors that no later line needs.
     """
 
     name: str
@@ -103,7 +104,8 @@ class Tape:
         return Vector({f"z{self._draws - 1}": 1.0})
 
     def langevin(self, x: Vector, score: Vector, snr: float) -> Vector:
-        """x + e score + sqrt(2 e) z, a state, with e = 2 (snr |z| / |score|)^2 measured, norms averaged over the batch."""
+        """x + e score + sqrt(2 e) z, a state, with e = 2 (snr |z| / |score|)^2, norms averaged over the
+        batch."""
         self._states += 1
         row = (x + self.noise()).row
         return self._write(Line(f"x{self._states}", row, measured=(score.row, snr)))
@@ -116,9 +118,9 @@ class Tape:
 class Solver(Protocol):
     """A way from one noise level to the next, as a program on symbols.
 
-    ``solve`` starts from x at the first level of the grid, writes to the tape, and returns the state at the last: Euler
-    in sigma / alpha, for example, is
-    ``for t, s in grid.steps(): x = tape.keep(ddim(t, s, x, tape.denoise(x, t)))``.
+    ``solve`` starts from x at the first level of the grid, writes to the tape, and returns the state at the
+    last: Euler in sigma / alpha, for example, is ``for t, s in grid.steps(): x = tape.keep(ddim(t, s, x,
+    tape.denoise(x, t)))``.
     """
 
     @property
@@ -129,7 +131,7 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """A solver's whole run: lines to carry out one after the other, from a state at ``start`` to one at ``end``."""
+    """A solver's whole run: lines to carry out in order, from a state at ``start`` to one at ``end``."""
 
     lines: tuple[Line, ...]
     start: Level[float]
@@ -142,7 +144,7 @@ class Plan:
         """The run of ``steps`` steps.
 
         Raises:
-            ValueError: a grid that is none (:meth:`Grid.build`), or a step that this solver cannot take on it.
+            ValueError: a grid that is none (:meth:`Grid.build`), or a step that the solver cannot take on it.
         """
         grid = Grid.build(sde, steps, spacing or default_spacing(sde), to_clean=to_clean)
         tape = Tape()
@@ -150,9 +152,11 @@ class Plan:
             end = solver.solve(tape, tape.start(), grid)
         except (ZeroDivisionError, OverflowError) as error:
             raise ValueError(_no_step(solver, sde)) from error
-        if end.row != ((tape.lines[-1].name, 1.0),):
+        last = tape.lines[-1]
+        if last.level is not None or end.row != ((last.name, 1.0),):  # the end is a state, no network output
             tape.keep(end)
-        if not all(math.isfinite(weight) for line in tape.lines for _, weight in line.row):
+        rows = [row for line in tape.lines for row in (line.row, line.measured[0] if line.measured else ())]
+        if not all(math.isfinite(weight) for row in rows for _, weight in row):
             raise ValueError(_no_step(solver, sde))
         return cls(_with_last_uses(tape.lines), grid.levels[0], grid.levels[-1])
 
@@ -160,8 +164,13 @@ class Plan:
     def within(
         cls, nfe: int, solver: Solver, sde: SDE, spacing: Spacing | None = None, *, to_clean: bool = False
     ) -> "Plan":
-        """The longest run of at most ``nfe`` network calls; ValueError if even the shortest needs more."""
+        """The longest run of at most ``nfe`` network calls; ValueError if even the shortest needs more.
+
+        Listed times are one run: all of them, or ValueError.
+        """
         low, high = 1 + to_clean, max(nfe, 1 + to_clean)
+        if (listed := listed_steps(spacing)) is not None:
+            low = high = listed + to_clean
         if (best := cls.make(solver, sde, low, spacing, to_clean=to_clean)).nfe > nfe:
             raise ValueError(f"nfe must be at least {best.nfe} for {solver}, got {nfe}")
         while low < high:
@@ -190,7 +199,7 @@ class Plan:
 
     @property
     def amplification(self) -> float:
-        """The largest sum of absolute weights on network outputs in a line: how much of their error a step can take."""
+        """The largest sum of absolute weights on network outputs in a line: what their errors can grow by."""
         return max(sum(abs(weight) for name, weight in line.row if name[0] == "d") for line in self.lines)
 
     def __str__(self) -> str:
@@ -207,13 +216,19 @@ class Plan:
         from .checkpoint import write_atomically
 
         def level(value: Level[float] | None) -> list[str] | None:
-            return value and [float(number).hex() for number in value]  # to the last bit; JSON has no infinity
+            # To the last bit; and JSON has no infinity.
+            return value and [float(number).hex() for number in value]
 
         lines = [
             {"name": line.name, "row": line.row, "level": level(line.level), "measured": line.measured}
             for line in self.lines
         ]
-        content = {"format": "scoresde plan 1", "start": level(self.start), "end": level(self.end), "lines": lines}
+        content = {
+            "format": "scoresde plan 1",
+            "start": level(self.start),
+            "end": level(self.end),
+            "lines": lines,
+        }
         write_atomically(Path(path), json.dumps(content, indent=1).encode())
 
     @classmethod
@@ -239,8 +254,12 @@ class Plan:
                 )
                 for line in content["lines"]
             ]
-            return cls(_with_last_uses(lines), level(content["start"]), level(content["end"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            _check_reads(lines)
+            start, end = level(content["start"]), level(content["end"])
+            if not (start and end):
+                raise ValueError("its start and end must be levels")
+            return cls(_with_last_uses(lines), start, end)
+        except (OSError, ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no plan of scoresde: {error}") from error
 
 
@@ -251,17 +270,14 @@ Draw = Callable[[int], Any]
 def iterate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -> Iterator[Any]:
     """Carry out a plan from the state x, yielding every state it keeps.
 
-    A state may be anything that adds and scales. ``denoise(x, level)`` is the network, ``noise(i)`` the i-th draw.
+    A state may be anything that adds and scales. ``denoise(x, level)`` is the network, ``noise(i)`` draw i.
     """
     live = {"x0": x}
     for line in plan.lines:
         for name in line.reads:
             if name[0] == "z" and name not in live:
                 live[name] = noise(int(name[1:]))  # type: ignore[misc]
-        if line.measured:
-            value = _langevin(line, live)
-        else:
-            value = _combine(line.row, live)
+        value = _langevin(line, live) if line.measured else _combine(line.row, live)
         if line.level is not None:
             value = denoise(value, line.level)
         live[line.name] = value
@@ -284,7 +300,9 @@ def _combine(row: Row, live: Mapping[str, Any]) -> Any:
         return live[name]
     total = weight * live[name]
     for name, weight in rest:
-        total = total.add_(live[name], alpha=weight) if isinstance(total, Tensor) else total + weight * live[name]
+        total = (
+            total.add_(live[name], alpha=weight) if isinstance(total, Tensor) else total + weight * live[name]
+        )
     return total
 
 
@@ -297,7 +315,8 @@ def _langevin(line: Line, live: Mapping[str, Any]) -> Any:
 
 
 def _mean_norm(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x.flatten(1), dim=1).mean()
+    norms: Tensor = torch.linalg.vector_norm(x.reshape(len(x), -1), dim=1)
+    return norms.mean()
 
 
 def _with_last_uses(lines: list[Line]) -> tuple[Line, ...]:
@@ -312,8 +331,24 @@ def _with_last_uses(lines: list[Line]) -> tuple[Line, ...]:
     return tuple(replace(line, done=tuple(done.get(i, ()))) for i, line in enumerate(lines))
 
 
+def _check_reads(lines: list[Line]) -> None:
+    """Refuse lines of a file that no run can carry out."""
+    known = {"x0"}
+    for line in lines:
+        if not line.row or (line.measured and not line.measured[0]):
+            raise ValueError(f"{line.name} is made of nothing")
+        for name, weight in line.row + (line.measured[0] if line.measured else ()):
+            if name not in known and not (name[:1] == "z" and name[1:].isdecimal()):
+                raise ValueError(f"{line.name} is made of {name}, which no line before it makes")
+            if not math.isfinite(weight):
+                raise ValueError(f"{line.name} has the weight {weight!r} on {name}")
+        known.add(line.name)
+    if not lines or lines[-1].level is not None:
+        raise ValueError("it does not end with a state")
+
+
 def _no_step(solver: Solver, sde: SDE) -> str:
     return (
-        f"{solver} has no finite step on {sde}: where alpha or sigma is 0, use a spacing or an SDE that keeps away from "
-        f"it (sde.clip), or a solver that can start there (ddim)"
+        f"{solver} has no finite step on {sde}: where alpha or sigma is 0, use a spacing or an SDE that "
+        f"keeps away from it (sde.clip), or a solver that can start there (ddim)"
     )

@@ -29,15 +29,16 @@ def make(kind: str, name: str, registry: Mapping[str, Callable[..., M]], options
     """``registry[name](**options)``, with every option checked against the maker's own signature first.
 
     Raises:
-        ValueError: an unknown name or option, or an option of the wrong type or value; the message names it, what
-            came and what is allowed.
+        ValueError: an unknown name or option, or an option of the wrong type or value; the message names it,
+            what came and what is allowed.
     """
     maker = lookup(kind, name, registry)
     signature = inspect.signature(maker).parameters
-    hints = get_type_hints(maker.__init__ if isinstance(maker, type) else maker)
+    hints = get_type_hints(maker.__init__ if isinstance(maker, type) else maker)  # type: ignore[misc]
     for key, value in options.items():
         if key not in signature:
-            raise ValueError(f"{kind} {name!r} has no option {key!r}; {nearest(key, signature) if signature else 'none'}")
+            known = nearest(key, signature) if signature else "it has none"
+            raise ValueError(f"{kind} {name!r} has no option {key!r}; {known}")
         check_type(f"{kind} {name!r} option {key}", value, hints.get(key, Any))
     try:
         return maker(**options)

@@ -1,6 +1,7 @@
 """Draw samples: one general function, and the field's familiar names on top of it."""
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any, Protocol
 
 import torch
@@ -17,7 +18,8 @@ from .solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector, solver_
 
 
 class Denoises(Protocol):
-    """What is sampled from: a :class:`Denoiser`, or anything that knows its SDE and estimates x_0 as one does."""
+    """What is sampled from: a :class:`Denoiser`, or anything that has an SDE and estimates x_0 as one
+    does."""
 
     @property
     def sde(self) -> SDE: ...
@@ -88,15 +90,15 @@ def sample(
 
     Args:
         denoiser: what estimates x_0.
-        solver: a solver, its name (:func:`scoresde.solvers.solver_of`), or a :class:`Plan`, which brings its own ``nfe``,
-            ``spacing`` and end.
+        solver: a solver, its name (:func:`scoresde.solvers.solver_of`), or a :class:`Plan`, which brings its
+            own ``nfe``, ``spacing`` and end.
         shape: of the result, ``(B, ...)``.
         nfe: the budget of network calls; kept, and counted before the run.
         spacing: where the noise levels lie; default, equal steps in the half log-SNR.
         to_clean: the last step goes to sigma = 0, and not only to the SDE's ``t_min``.
         seed: of the noise.
-        ids: ``(B,)`` numbers of the samples, which with ``seed`` decide their noise; default 0 .. B - 1. Sample 12,345
-            has the same noise in any batch, order or process.
+        ids: ``(B,)`` numbers of the samples, which with ``seed`` decide their noise; default 0 .. B - 1.
+            Sample 12,345 has the same noise in any batch, order or process.
         x: ``(B, ...)``, the state to start from; default, noise at the run's first level.
         cond: ``(B,)`` or ``(B, ...)``, handed to the network.
         batch_size: samples at a time; default, all.
@@ -111,12 +113,15 @@ def sample(
         FloatingPointError: the network returned something that is not finite; says in which call, at which t.
     """
     shape = tuple(shape)
-    _check(shape, ids, x, cond, batch_size, dtype, denoiser)
-    run = solver if isinstance(solver, Plan) else prepare(solver, denoiser.sde, nfe, spacing, to_clean=to_clean)
+    inner = denoiser.denoiser if isinstance(denoiser, Counted) else denoiser
+    _check(shape, seed, ids, x, cond, batch_size, dtype, inner)
+    run = (
+        solver if isinstance(solver, Plan) else prepare(solver, denoiser.sde, nfe, spacing, to_clean=to_clean)
+    )
     if isinstance(solver, Plan) and (nfe is not None or spacing is not None or to_clean):
         raise TypeError("a plan has its own nfe, spacing and end; give none of them beside it")
-    _check_levels(denoiser, run)
-    ids = torch.arange(shape[0]) if ids is None else ids
+    _check_levels(inner, run)
+    ids = torch.arange(shape[0]) if ids is None else ids.long()
     size = min(batch_size or shape[0], shape[0])
     batches = range(0, shape[0], size)
     results = []
@@ -127,13 +132,13 @@ def sample(
             noise = Noise(seed, ids[part].to(device), shape[1:])
             begin = run.start.sigma * noise(0).to(dtype) if x is None else x[part].to(device, dtype)
             given = None if cond is None else cond[part].to(device)
-            results.append(_finite(run, denoiser, begin, _later(noise), given, bar.update))
+            results.append(_finite(run, denoiser, begin, _later(noise, dtype), given, bar.update))
     return torch.cat(results)
 
 
-def _later(noise: Noise) -> Draw:
+def _later(noise: Noise, dtype: torch.dtype) -> Draw:
     """The draws of a run, after the one that it starts with."""
-    return lambda draw: noise(draw + 1)
+    return lambda draw: noise(draw + 1).to(dtype)
 
 
 def _finite(
@@ -165,17 +170,22 @@ def _finite(
         raise
     if not torch.isfinite(end).all():
         _carry_out(run, watch, x, noise)
-        raise FloatingPointError("the state overflowed, though every output of the network is finite; use more steps")
+        raise FloatingPointError(
+            "the state overflowed, though every output of the network is finite; use more steps"
+        )
     return end
 
 
 def _carry_out(run: Plan | Run, denoise: Any, x: Tensor, noise: Draw) -> Tensor:
-    end: Tensor = integrate(run, denoise, x, noise) if isinstance(run, Plan) else run.integrate(denoise, x, noise)
+    end: Tensor = (
+        integrate(run, denoise, x, noise) if isinstance(run, Plan) else run.integrate(denoise, x, noise)
+    )
     return end
 
 
 def _check(
     shape: tuple[int, ...],
+    seed: int,
     ids: Tensor | None,
     x: Tensor | None,
     cond: Tensor | None,
@@ -185,22 +195,33 @@ def _check(
 ) -> None:
     if not shape or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
         raise ValueError(f"shape must be positive integers, the number of samples first, got {shape}")
-    if ids is not None and (ids.shape != shape[:1] or ids.is_floating_point()):
+    if not isinstance(seed, Integral):
+        raise TypeError(f"seed must be an integer, got {seed!r}")
+    for name, value in {"ids": ids, "x": x, "cond": cond}.items():
+        if not (value is None or isinstance(value, Tensor)):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+    if ids is not None and (ids.shape != shape[:1] or ids.dtype not in INTEGERS):
         raise ValueError(f"ids must be {shape[0]} integers, got shape {tuple(ids.shape)} of {ids.dtype}")
     if x is not None and x.shape != shape:
         raise ValueError(f"x must have the shape {shape}, got {tuple(x.shape)}")
-    if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
+        raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype must be float32 or float64, which the state needs, got {dtype}")
     if cond is not None:
-        if len(cond) != shape[0]:
-            raise ValueError(f"cond must hold {shape[0]} conditions, one for every sample, got {len(cond)}")
-        classes = getattr(getattr(denoiser, "net", None), "classes", None)
-        if isinstance(classes, int) and not (0 <= int(cond.min()) and int(cond.max()) <= classes):
+        if cond.shape[:1] != shape[:1]:
             raise ValueError(
-                f"labels must be in [0, {classes}], {classes} for no class, got {int(cond.min())} to {int(cond.max())}"
+                f"cond must hold {shape[0]} conditions, one for every sample, got shape {tuple(cond.shape)}"
             )
+        classes = getattr(getattr(denoiser, "net", None), "classes", None)
+        if isinstance(classes, int) and not (int(cond.min()) >= 0 and int(cond.max()) <= classes):
+            raise ValueError(
+                f"cond must hold labels in [0, {classes}], {classes} for no class, got {int(cond.min())} to "
+                f"{int(cond.max())}"
+            )
+
+
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def _check_levels(denoiser: Denoises, run: Plan | Run) -> None:
@@ -215,8 +236,8 @@ def _check_levels(denoiser: Denoises, run: Plan | Run) -> None:
             finite = False
         if not finite:
             raise ValueError(
-                f"at t = {level.t:.6g}, where alpha = {level.alpha:.3g} and sigma = {level.sigma:.3g}, this prediction "
-                f"says nothing of the data; clip the SDE, or use a velocity or data prediction"
+                f"at t = {level.t:.6g}, where alpha = {level.alpha:.3g} and sigma = {level.sigma:.3g}, this "
+                f"prediction says nothing of the data; clip the SDE, or use a velocity or data prediction"
             )
 
 
@@ -224,7 +245,14 @@ Net = Callable[..., Tensor]
 
 
 def em_sampler(
-    net: Net, sde: SDE, shape: Sequence[int], *, prediction: Prediction, nfe: int = 1000, eta: float = 1.0, **options: Any
+    net: Net,
+    sde: SDE,
+    shape: Sequence[int],
+    *,
+    prediction: Prediction,
+    nfe: int = 1000,
+    eta: float = 1.0,
+    **options: Any,
 ) -> Tensor:
     """Euler-Maruyama on the reverse SDE, in equal steps of t (:class:`scoresde.solvers.EulerMaruyama`).
 
@@ -275,7 +303,14 @@ def ode_sampler(
 
 
 def ddim_sampler(
-    net: Net, sde: SDE, shape: Sequence[int], *, prediction: Prediction, nfe: int = 50, eta: float = 0.0, **options: Any
+    net: Net,
+    sde: SDE,
+    shape: Sequence[int],
+    *,
+    prediction: Prediction,
+    nfe: int = 50,
+    eta: float = 0.0,
+    **options: Any,
 ) -> Tensor:
     """DDIM (:class:`scoresde.solvers.DDIM`).
 
@@ -285,7 +320,14 @@ def ddim_sampler(
 
 
 def dpm_sampler(
-    net: Net, sde: SDE, shape: Sequence[int], *, prediction: Prediction, nfe: int = 20, order: int = 2, **options: Any
+    net: Net,
+    sde: SDE,
+    shape: Sequence[int],
+    *,
+    prediction: Prediction,
+    nfe: int = 20,
+    order: int = 2,
+    **options: Any,
 ) -> Tensor:
     """DPM-Solver (:class:`scoresde.solvers.DPMSolver`).
 

@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Generic, NamedTuple, Self, TypeVar
 
 import torch
@@ -27,10 +28,11 @@ CLEAN: Level[float] = Level(0.0, 1.0, 0.0, math.inf)
 class SDE(ABC):
     """A linear diffusion dx = f(t) x dt + g(t) dw with marginals x_t | x_0 ~ N(alpha_t x_0, sigma_t^2).
 
-    A subclass states log alpha and log sigma and the ends ``t_min < t_max`` of its time; the rest follows, so that
-    nothing can disagree. In logarithms, for they lose no digits near the ends. Times are tensors of any shape, best in
-    float64; results have their shape and type. Source of the general formulas: Song et al. 2021 (arXiv 2011.13456,
-    equations 5, 6, 13, 29), Kingma et al. 2021 (arXiv 2107.00630) for f and g by alpha and sigma.
+    A subclass states log alpha and log sigma and the ends ``t_min < t_max`` of its time; the rest follows, so
+    that nothing can disagree. In logarithms, for they lose no digits near the ends. Times are tensors of any
+    shape, best in float64; functions of time alone have their shape and type, those of samples x the type of
+    x. Source of the general formulas: Song et al. 2021 (arXiv 2011.13456, equations 5, 6, 13, 29), Kingma et
+    al. 2021 (arXiv 2107.00630) for f and g by alpha and sigma.
     """
 
     t_min: float
@@ -45,7 +47,7 @@ class SDE(ABC):
         """log sigma_t."""
 
     def label(self, t: T) -> T:
-        """What a network is told of the time t; t itself, unless the process was trained on numbered steps."""
+        """What a network is told of the time t; t itself, unless it was trained on numbered steps."""
         return t
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -66,7 +68,7 @@ class SDE(ABC):
         return Level(t, log_alpha.exp(), log_sigma.exp(), log_alpha - log_sigma)
 
     def time_of(self, lam: Tensor) -> Tensor:
-        """The t of a half log-SNR, the inverse of :meth:`lam`; by bisection unless a subclass has a closed form."""
+        """The t of a half log-SNR, the inverse of :meth:`lam`; by bisection where no closed form is known."""
         low, high = torch.full_like(lam, self.t_min / 2), torch.full_like(lam, self.t_max)
         for _ in range(80):
             mid = (low + high) / 2
@@ -85,7 +87,7 @@ class SDE(ABC):
     def marginal(self, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of x_t given x_0; x0 ``(B, ...)``, t ``(B,)``; both broadcast with x0."""
         level = self.level(self._times(t, x0))
-        return level.alpha * x0, level.sigma
+        return level.alpha.to(x0.dtype) * x0, level.sigma.to(x0.dtype)
 
     def marginal_sample(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """alpha_t x_0 + sigma_t eps."""
@@ -107,9 +109,10 @@ class SDE(ABC):
         return _normal_log_density(x / std, std)
 
     def reverse_drift(self, x: Tensor, t: Tensor, score: Tensor, eta: float = 1.0) -> Tensor:
-        """Drift of the reverse SDE, f x - (1 + eta^2) / 2 g^2 score, whose noise is eta g dw (eq. 6 at eta = 1)."""
+        """Drift of the reverse SDE, f x - (1 + eta^2) / 2 g^2 score, with noise eta g dw (eq. 6: eta = 1)."""
         t = self._times(t, x)
-        drift: Tensor = self.drift(t) * x - (1 + eta**2) / 2 * self.diffusion2(t) * score
+        on_score = (1 + eta**2) / 2 * self.diffusion2(t)
+        drift: Tensor = self.drift(t).to(x.dtype) * x - on_score.to(x.dtype) * score
         return drift
 
     def ode_drift(self, x: Tensor, t: Tensor, score: Tensor) -> Tensor:
@@ -126,7 +129,8 @@ class SDE(ABC):
         first, last = max(lam_min, noisiest), min(lam_max, cleanest)
         if not first < last:
             raise ValueError(
-                f"lam_min and lam_max must leave a part of [{noisiest:.4g}, {cleanest:.4g}], got {lam_min}, {lam_max}"
+                f"lam_min and lam_max must leave a part of [{noisiest:.4g}, {cleanest:.4g}], "
+                f"got {lam_min}, {lam_max}"
             )
         t_max, t_min = self.time_of(torch.tensor([first, last], dtype=torch.float64)).tolist()
         # An end that was not cut stays what it was, to the last bit.
@@ -137,8 +141,10 @@ class SDE(ABC):
     def _times(self, t: Tensor, x: Tensor) -> Tensor:
         """t, one for every sample of x or one for all, in a shape that broadcasts with x."""
         if t.ndim not in (0, 1) or (t.ndim == 1 and len(t) != len(x)):
-            raise ValueError(f"t must be one number or {len(x)}, one for every sample, got shape {tuple(t.shape)}")
-        if not (self.t_min <= t.min() and t.max() <= self.t_max):
+            raise ValueError(
+                f"t must be one number or {len(x)}, one for every sample, got shape {tuple(t.shape)}"
+            )
+        if t.numel() and not (self.t_min <= t.min() and t.max() <= self.t_max):
             raise ValueError(
                 f"t must be in [{self.t_min}, {self.t_max}], got {t.min().item():.6g} to {t.max().item():.6g}"
             )
@@ -152,14 +158,22 @@ def _derivative(f: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
 
 
 def _normal_log_density(z: Tensor, std: Tensor) -> Tensor:
-    return (-0.5 * z**2 - std.log() - 0.5 * math.log(2 * math.pi)).flatten(1).sum(1)
+    # A sample may be a single number: [:, None] gives every one an axis to sum over.
+    return (-0.5 * z**2 - std.log() - 0.5 * math.log(2 * math.pi))[:, None].flatten(1).sum(1)
 
 
-def _check_range(sde: SDE, name: str, low: float, high: float, floor: float, ceiling: float = math.inf) -> None:
-    """Refuse a range that is not floor <= low < high <= ceiling."""
+def _check_range(
+    sde: SDE, name: str, low: float, high: float, floor: float, ceiling: float = math.inf
+) -> None:
+    """Refuse a range that is not floor <= low < high <= ceiling, or not of numbers."""
+    got = f"got {name}_min={low!r}, {name}_max={high!r}"
+    if not (isinstance(low, Real) and isinstance(high, Real)):
+        raise TypeError(f"{type(sde).__name__} needs numbers {name}_min and {name}_max, {got}")
     if not (floor <= low < high <= ceiling and math.isfinite(high)):
-        allowed = f"{floor:g} <= {name}_min < {name}_max" + (f" <= {ceiling:g}" if math.isfinite(ceiling) else "")
-        raise ValueError(f"{type(sde).__name__} needs finite {allowed}, got {name}_min={low!r}, {name}_max={high!r}")
+        limit = f" <= {ceiling:g}" if math.isfinite(ceiling) else ""
+        raise ValueError(
+            f"{type(sde).__name__} needs finite {floor:g} <= {name}_min < {name}_max{limit}, {got}"
+        )
 
 
 SMALLEST = 1e-9  # of a time or a deviation that must be positive
@@ -169,8 +183,8 @@ SMALLEST = 1e-9  # of a time or a deviation that must be positive
 class VPSDE(SDE):
     """Variance preserving, beta linear in t: dx = -beta x dt / 2 + sqrt(beta) dw, alpha^2 + sigma^2 = 1.
 
-    log alpha_t = -t beta_min / 2 - t^2 (beta_max - beta_min) / 4. Song et al. 2021 (arXiv 2011.13456, eq. 11 and 33).
-    t is in [t_min, t_max]; ``t_min`` is 1e-3, as they sample (their likelihoods use 1e-5).
+    log alpha_t = -t beta_min / 2 - t^2 (beta_max - beta_min) / 4. Song et al. 2021 (arXiv 2011.13456, eq. 11
+    and 33). t is in [t_min, t_max]; ``t_min`` is 1e-3, as they sample (their likelihoods use 1e-5).
     """
 
     beta_min: float = 0.1
@@ -210,10 +224,10 @@ class SubVPSDE(VPSDE):
 
 @dataclass(frozen=True)
 class VESDE(SDE):
-    """Variance exploding: alpha = 1, sigma_t = sigma_min (sigma_max / sigma_min)^t (Song et al. 2021, eq. 9 and 30).
+    """Variance exploding: alpha = 1, sigma_t = sigma_min (sigma_max / sigma_min)^t.
 
-    Their eq. 31 subtracts sigma_min^2 from the variance, we and their own code do not: the data is then seen at
-    sigma_min at t = 0.
+    Song et al. 2021, eq. 9 and 30. Their eq. 31 subtracts sigma_min^2 from the variance, we and their own
+    code do not: the data is then seen at sigma_min at t = 0.
     """
 
     sigma_min: float = 0.01
@@ -237,8 +251,11 @@ class VESDE(SDE):
 
 @dataclass(frozen=True)
 class Cosine(SDE):
-    """alpha = cos(pi t / 2), sigma = sin(pi t / 2) (Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 17, without their
-    offset s = 0.008, whose place ``t_min`` takes)."""
+    """alpha = cos(pi t / 2), sigma = sin(pi t / 2).
+
+    Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 17, without their offset s = 0.008, whose place ``t_min``
+    takes.
+    """
 
     t_min: float = 1e-3
     t_max: float = 0.995
@@ -258,7 +275,7 @@ class Cosine(SDE):
 
 @dataclass(frozen=True)
 class EDM(SDE):
-    """alpha = 1, sigma = t (Karras et al. 2022, arXiv 2206.00364, Table 1); time is the noise level itself."""
+    """alpha = 1, sigma = t (Karras et al. 2022, arXiv 2206.00364, Table 1); time is the noise level."""
 
     t_min: float = 0.002
     t_max: float = 80.0
@@ -280,8 +297,8 @@ class EDM(SDE):
 class RectifiedFlow(SDE):
     """alpha = 1 - t, sigma = t (Liu et al. 2023, arXiv 2209.03003; Lipman et al. 2023, arXiv 2210.02747).
 
-    At t = 1 alpha is 0: there a network that estimates the noise says nothing of the data, and steps in lambda have no
-    beginning; ``clip`` or a ``t_max`` below 1 avoids it.
+    At t = 1 alpha is 0: there a network that estimates the noise says nothing of the data, and steps in
+    lambda have no beginning; ``clip`` or a ``t_max`` below 1 avoids it.
     """
 
     t_min: float = 1e-3

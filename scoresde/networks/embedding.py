@@ -9,8 +9,8 @@ from torch import Tensor, nn
 class Sinusoidal(nn.Module):
     """cos and sin of ``2 pi f t``, f in a geometric progression (Vaswani et al. 2017, arXiv 1706.03762).
 
-    t ``(B,)``; returns ``(B, size)``. The frequencies run from 1/8 to 64 cycles a unit of t, for our times are of the
-    order of 1; the original's run from 1 down to 1e-4, for positions counted in thousands.
+    t ``(B,)``; returns ``(B, size)``. The frequencies run from 1/8 to 64 cycles a unit of t, for our times
+    are of the order of 1; the original's run from 1 down to 1e-4, for positions counted in thousands.
     """
 
     freqs: Tensor
@@ -25,8 +25,10 @@ class Sinusoidal(nn.Module):
 
 
 class Fourier(Sinusoidal):
-    """The same with random frequencies that are drawn once, normal with deviation ``scale`` (Tancik et al. 2020,
-    arXiv 2006.10739; Song et al. 2021, arXiv 2011.13456)."""
+    """The same with random frequencies that are drawn once, normal with deviation ``scale``.
+
+    Tancik et al. 2020, arXiv 2006.10739; Song et al. 2021, arXiv 2011.13456.
+    """
 
     def __init__(self, size: int, scale: float = 4.0) -> None:
         super().__init__(size)

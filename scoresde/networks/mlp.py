@@ -20,7 +20,7 @@ class MLP(nn.Module):
         classes: number of classes; 0 for a network that takes no labels.
 
     Raises:
-        ValueError: a size that is not positive.
+        ValueError: a size that is not positive; later, vectors of another size, or labels without classes.
     """
 
     def __init__(self, size: int = 2, width: int = 128, layers: int = 3, classes: int = 0) -> None:
@@ -35,12 +35,18 @@ class MLP(nn.Module):
         self.label = nn.Embedding(classes + 1, width) if classes else None
         self.enter = nn.Linear(size, width)
         self.layers = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+            nn.Sequential(
+                nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
+            )
             for _ in range(layers)
         )
         self.leave = nn.Linear(width, size)
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        if x.ndim != 2 or x.shape[1] != self.size:
+            raise ValueError(f"x must be vectors (B, {self.size}), got shape {tuple(x.shape)}")
+        if cond is not None and self.label is None:
+            raise ValueError("cond was given, but the network has no classes")
         emb = self.level(t)
         if self.label is not None:
             none = torch.full_like(t, self.classes, dtype=torch.long)

@@ -12,13 +12,14 @@ from .embedding import Fourier, Sinusoidal
 class UNet(nn.Module):
     """A contracting and an expanding path with skip connections, told the noise level.
 
-    ``forward(x, t, cond=None)``: x ``(B, in_channels, H, W)``, t ``(B,)`` in any range of the order of 1, cond
-    ``(B,)`` class labels in ``[0, classes]``, where ``classes`` itself, or no ``cond``, means *no class*; returns
-    ``(B, in_channels, H, W)``.
+    ``forward(x, t, cond=None)``: x ``(B, in_channels, H, W)``, t ``(B,)`` in any range of the order of 1,
+    cond ``(B,)`` class labels in ``[0, classes]``, where ``classes`` itself, or no ``cond``, means *no
+    class*; returns ``(B, in_channels, H, W)``.
 
-    Residual blocks as in DDPM++ (Song et al. 2021, arXiv 2011.13456, appendix H), with the noise level as a scale and
-    a shift (Dhariwal and Nichol 2021, arXiv 2105.05233), attention at the lowest resolution only, and, unlike them,
-    pixels folded into channels in ``patch`` x ``patch`` blocks first, which divides the cost of the outer level.
+    Residual blocks as in DDPM++ (Song et al. 2021, arXiv 2011.13456, appendix H), with the noise level as a
+    scale and a shift (Dhariwal and Nichol 2021, arXiv 2105.05233), attention at the lowest resolution only,
+    and, unlike them, pixels folded into channels in ``patch`` x ``patch`` blocks first, which divides the
+    cost of the outer level.
 
     Args:
         in_channels: channels of the image.
@@ -31,7 +32,8 @@ class UNet(nn.Module):
         dropout: probability within the residual blocks, during training.
 
     Raises:
-        ValueError: a size that is not positive, channels not divisible by 8, or an unknown embedding.
+        ValueError: a size that is not positive, channels not divisible by 8, or an unknown embedding; later,
+            images of other channels or of an H or W that is not divisible, or labels without classes.
     """
 
     def __init__(
@@ -89,9 +91,16 @@ class UNet(nn.Module):
                 width = channels[depth - 1]
         last = _zero(nn.Conv2d(width, in_channels * patch**2, 3, padding=1))
         self.leave = nn.Sequential(ChannelNorm(width), nn.SiLU(), last)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        if x.ndim != 4 or x.shape[1] != self.in_channels or any(side % self.divisor for side in x.shape[2:]):
+            raise ValueError(
+                f"x must be images (B, {self.in_channels}, H, W), H and W divisible by {self.divisor}, "
+                f"got shape {tuple(x.shape)}"
+            )
+        if cond is not None and self.label is None:
+            raise ValueError("cond was given, but the network has no classes")
         emb = self.level(t)
         if self.label is not None:
             none = torch.full_like(t, self.classes, dtype=torch.long)

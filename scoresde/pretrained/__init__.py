@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import MODEL, load_denoiser, read_tensors
+from ..checkpoint import MODEL, Trained, load_denoiser, read_tensors
 from ..configuration import Configuration
 from ..denoiser import Denoiser
 from ..metrics import Moments
@@ -30,15 +30,20 @@ class Pretrained:
 
     folder: Path
 
-    @cached_property
+    @property
     def denoiser(self) -> Denoiser:
         """The averaged network, in eval mode and without gradients."""
-        return self._model[0]
+        return self.trained.denoiser
 
-    @cached_property
+    @property
     def configuration(self) -> Configuration:
         """What the network was trained with."""
-        return self._model[1]
+        return self.trained.configuration
+
+    @cached_property
+    def trained(self) -> Trained:
+        """The network, its configuration and the shape of one sample."""
+        return load_denoiser(self.folder / MODEL)
 
     @cached_property
     def features(self) -> Classifier:
@@ -65,10 +70,6 @@ class Pretrained:
     def about(self) -> dict[str, dict[str, Any]]:
         """How ``"features"`` and ``"reference"`` came to be: data, counts, steps, accuracy, command."""
         return {"features": read_tensors(self.folder / FEATURES)[1], "reference": self._statistics[1]}
-
-    @cached_property
-    def _model(self) -> tuple[Denoiser, Configuration]:
-        return load_denoiser(self.folder / MODEL)
 
     @cached_property
     def _statistics(self) -> tuple[dict[str, Any], dict[str, Any]]:

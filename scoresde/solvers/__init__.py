@@ -45,7 +45,8 @@ SOLVERS: Mapping[str, Solver | ODE | TorchSDE] = {
 
 
 def solver_of(spec: str) -> Solver | ODE | TorchSDE:
-    """A solver of the registry, with options if wanted: ``"ddim"``, ``"ddim:eta=0.5"``, ``"ode:method=dopri5,rtol=1e-3"``.
+    """A solver of the registry, with options if wanted: ``"ddim:eta=0.5"``,
+    ``"ode:method=dopri5,rtol=1e-3"``.
 
     Raises:
         ValueError: an unknown name or option, or a value that the solver does not take.
@@ -57,7 +58,7 @@ def solver_of(spec: str) -> Solver | ODE | TorchSDE:
         if key not in known:
             raise ValueError(f"solver {name!r} has no option {key!r}; {nearest(key, known)}")
         if key == "predictor":
-            options[key] = solver_of(value)
+            options[key] = solver_of(str(value))
         else:
             check_type(f"solver {name!r} option {key}", value, known[key])
     return replace(solver, **options) if options else solver  # type: ignore[type-var]

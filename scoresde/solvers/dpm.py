@@ -14,8 +14,9 @@ from .first_order import _check_eta
 class DPMSolver:
     """Singlestep DPM-Solver-1, 2 or 3 on the noise, h = lam_s - lam_t.
 
-    ``order`` is the number of network calls a step; the inner levels are at 1/2, or 1/3 and 2/3, of the step in lam. A
-    step from alpha = 0 or to sigma = 0 is of order 1. Lu et al. 2022 (arXiv 2206.00927, Algorithms 1 and 2, eq. 3.7).
+    ``order`` is the number of network calls a step; the inner levels are at 1/2, or 1/3 and 2/3, of the step
+    in lam. A step from alpha = 0 or to sigma = 0 is of order 1. Lu et al. 2022 (arXiv 2206.00927, Algorithms
+    1 and 2, eq. 3.7).
     """
 
     order: int = 2
@@ -24,7 +25,9 @@ class DPMSolver:
         _check_order(self.order)
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
-        inner = zip(*(grid.between(r) for r in {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}[self.order]), strict=True)
+        inner = zip(
+            *(grid.between(r) for r in {1: (), 2: (1 / 2,), 3: (1 / 3, 2 / 3)}[self.order]), strict=True
+        )
         for (t, s), m in zip_longest(grid.steps(), inner):
             h, d = s.lam - t.lam, tape.denoise(x, t)
             if self.order == 1 or isinf(h):
@@ -47,10 +50,11 @@ class DPMSolver:
 class DPMSolverPP:
     """Multistep DPM-Solver++(1M, 2M or 3M) on the data, and, with eta > 0, its SDE form.
 
-    One network call a step. ``eta``: the noise is sigma_s sqrt(1 - exp(-2 eta h)) z, the exact one of the reverse SDE at
-    eta = 1. ``order`` is that of the ODE form; the first steps, and one from alpha = 0 or to sigma = 0, are of lower
-    order, having less to go by. Lu et al. 2022 (arXiv 2211.01095, Algorithm 2 and appendices). Their code's weight of the
-    second difference in 3M is half of ours: with theirs the order is 2, with this one 3.
+    One network call a step. ``eta``: the noise is sigma_s sqrt(1 - exp(-2 eta h)) z, the exact one of the
+    reverse SDE at eta = 1. ``order`` is that of the ODE form; the first steps, and one from alpha = 0 or to
+    sigma = 0, are of lower order, having less to go by. Lu et al. 2022 (arXiv 2211.01095, Algorithm 2 and
+    appendices). Their code's weight of the second difference in 3M is half of ours: with theirs the order is
+    2, with this one 3.
     """
 
     order: int = 2

@@ -12,9 +12,9 @@ from .common import ddim, eps_of, score_of
 class EulerMaruyama:
     """Euler-Maruyama in t on the reverse SDE, dx = (f x - (1 + eta^2) / 2 g^2 score) dt + eta g dw.
 
-    ``eta`` scales the noise: 1 is the reverse SDE, 0 Euler on the probability-flow ODE. Weak order 1. A step to sigma =
-    0 is the denoiser itself. Song et al. 2021 (arXiv 2011.13456, eq. 6 and appendix G); their code steps 1 / N on a grid
-    of spacing (T - eps) / (N - 1), we step what the grid says.
+    ``eta`` scales the noise: 1 is the reverse SDE, 0 Euler on the probability-flow ODE. Weak order 1. A step
+    to sigma = 0 is the denoiser itself. Song et al. 2021 (arXiv 2011.13456, eq. 6 and appendix G); their code
+    steps 1 / N on a grid of spacing (T - eps) / (N - 1), we step what the grid says.
     """
 
     eta: float = 1.0
@@ -38,9 +38,9 @@ class EulerMaruyama:
 class ReverseDiffusion:
     """The forward step's drift and noise, run backwards: x_s = (2 - a) x + G^2 score + G z.
 
-    a = alpha_t / alpha_s and G^2 = sigma_t^2 - a^2 sigma_s^2 are those of the exact forward transition from s to t. Weak
-    order 1. A step to sigma = 0 is the denoiser itself. Song et al. 2021 (arXiv 2011.13456, eq. 46); for the sub-VP SDE
-    their code falls back to Euler, ours does not need to.
+    a = alpha_t / alpha_s and G^2 = sigma_t^2 - a^2 sigma_s^2 are those of the exact forward transition from s
+    to t. Weak order 1. A step to sigma = 0 is the denoiser itself. Song et al. 2021 (arXiv 2011.13456, eq.
+    46); for the sub-VP SDE their code falls back to Euler, ours does not need to.
     """
 
     order = 1
@@ -58,11 +58,12 @@ class ReverseDiffusion:
 
 @dataclass(frozen=True)
 class DDIM:
-    """x_s = alpha_s d + sqrt(sigma_s^2 - c^2) eps + c z, c = eta sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2).
+    """x_s = alpha_s d + sqrt(sigma_s^2 - c^2) eps + c z.
 
-    ``eta`` in [0, 1] is the share of the ancestral noise: 0 is DDIM, the exponential Euler step of the probability-flow
-    ODE, 1 DDPM's ancestral sampling (``ancestral``). Order 1. Song et al. 2021 (arXiv 2010.02502, eq. 12 and 16), for any
-    alpha and sigma; nothing is clipped.
+    c = eta sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2); ``eta`` in [0, 1] is the share of the
+    ancestral noise: 0 is DDIM, the exponential Euler step of the probability-flow ODE, 1 DDPM's ancestral
+    sampling (``ancestral``). Order 1. Song et al. 2021 (arXiv 2010.02502, eq. 12 and 16), for any alpha and
+    sigma; nothing is clipped.
     """
 
     eta: float = 0.0

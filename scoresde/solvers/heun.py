@@ -11,8 +11,8 @@ from .common import ddim, eps_of, move
 class Heun:
     """The trapezoid rule in sigma / alpha: an Euler step, then the mean of the noise at both its ends.
 
-    Order 2, two network calls a step; one from alpha = 0 or to sigma = 0, where the step is Euler's. Karras et al. 2022
-    (arXiv 2206.00364, Algorithm 1), for any alpha and sigma.
+    Order 2, two network calls a step; one from alpha = 0 or to sigma = 0, where the step is Euler's. Karras
+    et al. 2022 (arXiv 2206.00364, Algorithm 1), for any alpha and sigma.
     """
 
     order = 2

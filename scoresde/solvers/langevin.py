@@ -13,12 +13,12 @@ from .first_order import ReverseDiffusion
 class PredictorCorrector:
     """A step of a predictor, then Langevin steps at the level it reached: x + e score + sqrt(2 e) z.
 
-    ``snr`` is r in e = 2 (r sigma)^2, which is the paper's e = 2 (r |z| / |score|)^2 with the score's norm at its
-    expectation |z| / sigma. ``measured`` takes the paper's own norms, which are means over the batch: a sample then
-    depends on the samples beside it. Each sample's own norm would not do: in few dimensions a score near zero makes the
-    step huge. ``corrections`` Langevin steps follow each step of the ``predictor``, a singlestep solver. Order 1. Song et
-    al. 2021 (arXiv 2011.13456, Algorithms 2 to 5); their factor alpha_i of VP, within 2 % of 1 at their 1,000 steps, is
-    left out.
+    ``snr`` is r in e = 2 (r sigma)^2, which is the paper's e = 2 (r |z| / |score|)^2 with the score's norm at
+    its expectation |z| / sigma. ``measured`` takes the paper's own norms, which are means over the batch: a
+    sample then depends on the samples beside it. Each sample's own norm would not do: in few dimensions a
+    score near zero makes the step huge. ``corrections`` Langevin steps follow each step of the ``predictor``,
+    a singlestep solver. Order 1. Song et al. 2021 (arXiv 2011.13456, Algorithms 2 to 5); their factor alpha_i
+    of VP, within 2 % of 1 at their 1,000 steps, is left out.
     """
 
     predictor: Solver = field(default_factory=ReverseDiffusion)
@@ -28,6 +28,8 @@ class PredictorCorrector:
     order = 1
 
     def __post_init__(self) -> None:
+        if not hasattr(self.predictor, "solve"):
+            raise ValueError(f"predictor must be a solver that is a table, got {self.predictor!r}")
         if not self.snr > 0:
             raise ValueError(f"snr must be positive, got {self.snr!r}")
         if self.corrections < 0:

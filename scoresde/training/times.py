@@ -8,33 +8,46 @@ from torch import Tensor
 
 from ..sde import SDE
 
-# From (sde, u), u uniform in [0, 1), ``(B,)`` float64: times, and factors on the loss that undo the preference for
-# them where the sampling is for the variance alone.
+# From (sde, u), u uniform in [0, 1), ``(B,)`` float64: times, and factors on the loss that undo the
+# preference for them where the sampling is for the variance alone.
 Times = Callable[[SDE, Tensor], tuple[Tensor, Tensor]]
 
 
 def spread(u: Tensor) -> Tensor:
-    """One uniform number made a batch of evenly spread ones: each uniform alone, together with little variance
-    (Kingma et al. 2021, arXiv 2107.00630, appendix I.1).  u ``()``-like in [0, 1) is ``u[0]``; returns ``(B,)``."""
+    """The first of ``(B,)`` uniform numbers made B evenly spread ones, (u_0 + i / B) mod 1.
+
+    Each is uniform, and together they have little variance (Kingma et al. 2021, arXiv 2107.00630, app. I.1).
+    """
     return (u[:1] + torch.arange(len(u), dtype=u.dtype) / len(u)) % 1
 
 
 def uniform(sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
     """t uniform in [t_min, t_max]."""
-    return sde.t_min + u * (sde.t_max - sde.t_min), torch.ones_like(u)
+    t = sde.t_min + u * (sde.t_max - sde.t_min)
+    return t.clamp(sde.t_min, sde.t_max), torch.ones_like(u)  # which rounding may leave
 
 
 def log_normal(mean: float = -1.2, std: float = 1.2) -> Times:
     """log(sigma / alpha) normal (Karras et al. 2022, arXiv 2206.00364, Table 1), within the SDE's range.
 
-    The tails beyond the ends are left out, not moved onto them. This changes what is minimised, as a weighting does.
+    The tails beyond the ends are left out, not moved onto them. This changes what is minimised, as a
+    weighting does.
+
+    Raises:
+        ValueError: a ``mean`` or ``std`` that is not finite, or ``std`` <= 0; later, an SDE whose range holds
+            less than 1e-9 of this distribution.
     """
-    if not std > 0:
-        raise ValueError(f"std must be positive, got {std!r}")
+    if not (math.isfinite(mean) and 0 < std < math.inf):
+        raise ValueError(f"mean must be finite and std positive and finite, got {mean!r} and {std!r}")
 
     def times(sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
         ends = -sde.lam(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
         low, high = (0.5 * (1 + torch.erf((ends - mean) / (std * math.sqrt(2))))).tolist()
+        if not high - low > 1e-9:
+            raise ValueError(
+                f"log(sigma / alpha) with mean {mean} and std {std} hardly ever is in "
+                f"[{ends[0]:.4g}, {ends[1]:.4g}], the range of {sde}"
+            )
         logs = mean + std * torch.special.ndtri(low + u * (high - low))
         return sde.time_of(-logs.clamp(*ends.tolist())).clamp(sde.t_min, sde.t_max), torch.ones_like(u)
 
@@ -42,11 +55,11 @@ def log_normal(mean: float = -1.2, std: float = 1.2) -> Times:
 
 
 def importance(sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Density in proportion to g^2 / sigma^2, for the likelihood weighting (Song et al. 2021, arXiv 2101.09258,
-    section 4): the terms of its sum then have one size.
+    """Density in proportion to g^2 / sigma^2, for the likelihood weighting, whose terms then have one size.
 
-    g^2 / sigma^2 = -2 dlam / dt, so this is simply lam uniform, for every SDE. The factor is the density of uniform
-    times over this one: the expected loss is that of uniform times.
+    Song et al. 2021, arXiv 2101.09258, section 4. g^2 / sigma^2 = -2 dlam / dt, so this is simply lam
+    uniform, for every SDE. The factor is the density of uniform times over this one: the expected loss is
+    that of uniform times.
     """
     cleanest, noisiest = sde.lam(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)).tolist()
     if not math.isfinite(noisiest):

@@ -15,6 +15,9 @@ from ..denoiser import Denoiser
 from .times import Times, log_normal, spread
 from .weighting import Weighting, plain
 
+DECAYS = ("cosine", "linear", "constant")
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -28,13 +31,17 @@ class Schedule:
         decay: "cosine" to 0 at the last step, "linear", or "constant".
         weight_decay: of AdamW.
         clip: largest norm of the gradient.
-        ema: decay of the moving average of the parameters; min(ema, (1 + n) / (10 + n)) at its n-th update.
+        ema: decay of the moving average of the parameters, which begins as they are after the first step;
+            min(ema, (1 + n) / (10 + n)) at its n-th update from then on.
         label_dropout: share of the samples whose label is replaced by *no class*.
         precision: of the network, by autocast; the loss and the weights stay in float32.
         max_skipped: steps in a row with a non-finite loss or gradient, skipped, before training stops.
+
+    Raises:
+        ValueError: a number outside its range.
     """
 
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
+    __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True}
 
     steps: int = 10_000
     batch_size: int = 128
@@ -55,11 +62,16 @@ class Schedule:
         for name in ("lr", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
-        if not (0 <= self.ema < 1 and 0 <= self.label_dropout <= 1 and self.weight_decay >= 0 and self.warmup >= 0):
-            raise ValueError(
-                "0 <= ema < 1, 0 <= label_dropout <= 1, weight_decay >= 0 and warmup >= 0 are needed, got "
-                f"{self.ema}, {self.label_dropout}, {self.weight_decay}, {self.warmup}"
-            )
+        for name in ("warmup", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
+        if not 0 <= self.label_dropout <= 1:
+            raise ValueError(f"label_dropout must be in [0, 1], got {self.label_dropout}")
+        for name, allowed in (("decay", DECAYS), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
 
     def lr_at(self, step: int) -> float:
         """Learning rate of a step, 0 the first."""
@@ -90,19 +102,24 @@ class State:
     in_row: int = field(default=0)
 
 
-def start(denoiser: Denoiser, schedule: Schedule) -> State:
-    """The state before the first step."""
+def module(denoiser: Denoiser) -> nn.Module:
+    """The network, which must be a module to be trained or saved; TypeError if it is only callable."""
     if not isinstance(denoiser.net, nn.Module):
         raise TypeError(f"only a module can be trained, got {type(denoiser.net).__name__}")
+    return denoiser.net
+
+
+def start(denoiser: Denoiser, schedule: Schedule) -> State:
+    """The state before the first step."""
+    net = module(denoiser)
 
     def average(averaged: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
         decay = min(schedule.ema, (1 + int(n)) / (10 + int(n)))
-        torch._foreach_lerp_(averaged, current, 1 - decay)
+        torch._foreach_lerp_(list(averaged), list(current), 1 - decay)
 
-    parameters = denoiser.net.parameters()
-    optimizer = torch.optim.AdamW(parameters, lr=schedule.lr, weight_decay=schedule.weight_decay)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay)
     # Parameters only: buffers, such as random frequencies, are copied.
-    return State(denoiser, AveragedModel(denoiser.net, multi_avg_fn=average, use_buffers=False), optimizer)
+    return State(denoiser, AveragedModel(net, multi_avg_fn=average, use_buffers=False), optimizer)
 
 
 def train(
@@ -117,9 +134,10 @@ def train(
 ) -> Iterator[Progress]:
     """Minimise the denoising score matching loss, a step at every ``next``, to ``schedule.steps``.
 
-    E over x_0, t and eps of ``weighting(t) |net - target|^2`` (Vincent 2011; Song et al. 2021, arXiv 2011.13456,
-    eq. 7), t by ``times`` on numbers spread evenly over the batch. Everything random in step k is a function of
-    (seed, k) alone, so training that goes on from a saved ``state`` gives the bits of training that never stopped.
+    E over x_0, t and eps of ``weighting(t) |net - target|^2`` (Vincent 2011; Song et al. 2021, arXiv
+    2011.13456, eq. 7), t by ``times`` on numbers spread evenly over the batch. Everything random in step k is
+    a function of (seed, k) alone, so training that goes on from a saved ``state`` gives the bits of training
+    that never stopped.
 
     Args:
         state: from :func:`start`; changed in place.
@@ -128,11 +146,11 @@ def train(
 
     Raises:
         ValueError: an empty data set, or labels that do not fit.
-        FloatingPointError: ``schedule.max_skipped`` steps in a row had a non-finite loss or gradient. Those steps
-            changed nothing.
+        FloatingPointError: ``schedule.max_skipped`` steps in a row had a non-finite loss or gradient. Those
+            steps changed no parameter.
     """
     times = times or log_normal()
-    net = state.denoiser.net
+    net = module(state.denoiser)
     classes = check_labels(net, x, labels)
     parameters = list(net.parameters())
     device = parameters[0].device
@@ -146,7 +164,8 @@ def train(
             cond = labels[chosen].long()
             dropped = torch.rand(len(cond), generator=draw) < schedule.label_dropout
             cond = torch.where(dropped, classes, cond).to(device)
-        t, factor = times(state.denoiser.sde, spread(torch.rand(len(x0), generator=draw, dtype=torch.float64)))
+        u = spread(torch.rand(len(x0), generator=draw, dtype=torch.float64))
+        t, factor = times(state.denoiser.sde, u)
         eps = torch.randn(x0.shape, generator=draw).to(device)
         level = state.denoiser.sde.level(t)
         weight = (weighting(state.denoiser, level) * factor).float().to(device)
@@ -157,7 +176,8 @@ def train(
         state.optimizer.zero_grad()
         bf16 = schedule.precision == "bfloat16"
         with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            torch.manual_seed(_hash(seed, state.step))  # for dropout within the network
+            # For dropout within the network: not the numbers that eps is made of.
+            torch.manual_seed(_hash(seed, state.step, 1))
             loss = (weight * state.denoiser.loss(x0, t.to(device), eps, cond)).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(parameters, schedule.clip)
@@ -170,8 +190,8 @@ def train(
         state.step += 1
         if state.in_row >= schedule.max_skipped:
             raise FloatingPointError(
-                f"the loss or its gradient was not finite in {state.in_row} steps in a row, the last one step "
-                f"{state.step}; lower lr or clip, or look for values that are not finite in the data"
+                f"the loss or its gradient was not finite in {state.in_row} steps in a row, the last one "
+                f"step {state.step}; lower lr or clip, or look for values that are not finite in the data"
             )
         yield Progress(state.step, loss.item(), norm.item(), lr, state.skipped)
 
@@ -183,9 +203,12 @@ def check_labels(net: object, x: Tensor, labels: Tensor | None) -> int:
         raise ValueError("the data set is empty")
     if labels is None:
         return classes
-    if labels.shape != x.shape[:1]:
-        raise ValueError(f"labels must be {len(x)} numbers, one for every sample, got shape {tuple(labels.shape)}")
-    if classes and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+    if labels.shape != x.shape[:1] or labels.is_floating_point():
+        raise ValueError(
+            f"labels must be {len(x)} integers, one for every sample, "
+            f"got shape {tuple(labels.shape)} of {labels.dtype}"
+        )
+    if classes and (int(labels.min()) < 0 or int(labels.max()) >= classes):
         raise ValueError(f"labels must be in [0, {classes}), got {int(labels.min())} to {int(labels.max())}")
     if not classes:
         raise ValueError("labels were given, but the network has no classes")
@@ -200,8 +223,8 @@ def to_float(x: Tensor) -> Tensor:
 def batch_indices(seed: int, step: int, size: int, n: int) -> Tensor:
     """Indices of a step's batch: one endless walk through the data, shuffled anew in every epoch."""
     place = torch.arange(step * size, (step + 1) * size)
-    orders = {epoch: _order(seed, epoch, n) for epoch in (place // n).unique().tolist()}
-    return torch.cat([orders[epoch][place[place // n == epoch] % n] for epoch in orders])
+    epochs = range(step * size // n, ((step + 1) * size - 1) // n + 1)
+    return torch.cat([_order(seed, epoch, n)[place[place // n == epoch] % n] for epoch in epochs])
 
 
 @lru_cache(maxsize=4)

@@ -1,0 +1,176 @@
+"""What the tests share: processes, problems solved in closed form, and the exact law of a run."""
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from torch import Tensor
+from torchdiffeq import odeint
+
+from scoresde import (
+    EDM,
+    SDE,
+    SOLVERS,
+    VESDE,
+    VPSDE,
+    Cosine,
+    DiscreteVPSDE,
+    Level,
+    Plan,
+    RectifiedFlow,
+    SubVPSDE,
+    integrate,
+)
+from scoresde.blackbox import ODE, Run, TorchSDE
+from scoresde.plan import Solver
+
+# Every process, where each of its parts is regular: alpha > 0 at the noisy end, and at the clean end not so
+# little noise that the mixture below is resolved to its last detail.
+SDES: dict[str, SDE] = {
+    "vp": VPSDE(),
+    "sub-vp": SubVPSDE(t_min=1e-2),
+    "ve": VESDE(),
+    "cosine": Cosine(t_min=1e-2),
+    "edm": EDM(t_min=1e-2),
+    "rectified-flow": RectifiedFlow(1e-2, 0.99),
+    "discrete-vp": DiscreteVPSDE(),
+}
+
+# The registry's two kinds: what is written down as a table, and what owns its loop.
+TABLES: dict[str, Solver] = {name: s for name, s in SOLVERS.items() if not isinstance(s, ODE | TorchSDE)}
+BLACK_BOXES = {name: s for name, s in SOLVERS.items() if isinstance(s, ODE | TorchSDE)}
+STOCHASTIC = [name for name, s in TABLES.items() if Plan.make(s, VPSDE(), 2).stochastic]
+DETERMINISTIC = [name for name in TABLES if name not in STOCHASTIC]
+
+
+def floats(low: float, high: float) -> st.SearchStrategy[float]:
+    return st.floats(low, high, allow_nan=False)
+
+
+# Processes with parameters far beyond those in use. Their noisy end keeps some alpha: at 1e-70 of it the data
+# is there only in the rounding.
+sdes: st.SearchStrategy[SDE] = st.one_of(
+    st.builds(VPSDE, floats(0.0, 1.0), floats(2.0, 40.0), floats(1e-5, 0.1)),
+    st.builds(SubVPSDE, floats(0.01, 1.0), floats(2.0, 25.0), floats(1e-3, 0.1)),
+    st.builds(VESDE, floats(1e-4, 0.1), floats(1.0, 500.0)),
+    st.builds(Cosine, floats(1e-4, 0.1), floats(0.9, 0.9999)),
+    st.builds(EDM, floats(1e-4, 0.1), floats(1.0, 500.0)),
+    st.builds(RectifiedFlow, floats(1e-4, 0.1), floats(0.9, 0.9999)),
+    st.builds(
+        DiscreteVPSDE,
+        beta_max=floats(0.005, 0.05),
+        schedule=st.sampled_from(["linear", "scaled-linear", "cosine"]),
+    ),
+)
+
+
+def point_mass(x: Any, level: Level[float], one: Any) -> Any:
+    """E[x_0 | x_t] where all data is the number 1."""
+    return one
+
+
+MEAN, STD = 0.7, 0.5
+
+
+def gaussian(x: Any, level: Level[float], one: Any = 1.0) -> Any:
+    """E[x_0 | x_t] of N(MEAN, STD^2): linear in x."""
+    var = (level.alpha * STD) ** 2 + level.sigma**2
+    return STD**2 * level.alpha / var * x + level.sigma**2 * MEAN / var * one
+
+
+def spread(level: Level[float]) -> float:
+    """The deviation of that data at a noise level."""
+    return math.hypot(level.alpha * STD, level.sigma)
+
+
+def law(
+    run: Plan | Run, denoise: Callable[[Any, Level[float], Any], Any], mean: float, std: float
+) -> tuple[float, float]:
+    """Mean and deviation of what a run ends with, exactly, from N(mean, std^2), for a denoiser linear in x.
+
+    The state is a vector of coefficients over 1, the noise of the start and every draw of the run, carried
+    through the real executor.
+    """
+    if isinstance(run, Plan):
+        unit = np.eye(2 + len({n for line in run.lines for n in line.reads if n[0] == "z"}))
+        end = integrate(
+            run,
+            lambda x, level: denoise(x, level, unit[0]),
+            mean * unit[0] + std * unit[1],
+            lambda i: unit[2 + i],
+        )
+    else:
+        # No solver of a general equation draws more than twice a step.
+        rows = torch.eye(2 + 2 * (run.nfe or 1), dtype=torch.float64)[:, None]
+        end = run.integrate(
+            lambda x, level: denoise(x, level, rows[0]), mean * rows[0] + std * rows[1], lambda i: rows[2 + i]
+        )[0].numpy()
+    return float(end[0]), float(np.linalg.norm(end[1:]))
+
+
+def frechet(run: Plan | Run) -> float:
+    """The Frechet distance of what a run ends with to the law it should have, for data N(MEAN, STD^2)."""
+    mean, std = law(run, gaussian, run.start.alpha * MEAN, spread(run.start))
+    return math.hypot(mean - run.end.alpha * MEAN, std - spread(run.end))
+
+
+MEANS = torch.tensor([-1.0, 0.4, 1.2], dtype=torch.float64)
+STDS = torch.tensor([0.3, 0.2, 0.4], dtype=torch.float64)
+SHARES = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
+
+
+def mixture(x: Tensor, level: Level[float]) -> Tensor:
+    """E[x_0 | x_t] of three normal distributions, for x of any shape."""
+    means, stds, shares = MEANS.to(x), STDS.to(x), SHARES.to(x)
+    var = (level.alpha * stds) ** 2 + level.sigma**2
+    away = x[..., None] - level.alpha * means
+    likely = (shares.log() - 0.5 * away**2 / var - 0.5 * var.log()).softmax(-1)
+    return (likely * (means + stds**2 * level.alpha / var * away)).sum(-1)
+
+
+@cache
+def reference(name: str, points: int = 41) -> tuple[Tensor, Tensor]:
+    """States at the start of a process and where the probability-flow ODE carries them, to 1e-11.
+
+    dy / dtau = y - E[x_0 | x_t], with y = x_t / alpha and tau = log(sigma / alpha). Of the process only the ends
+    matter: E[x_0 | x_t] is that of y seen at alpha = 1, sigma = e^tau.
+    """
+    start, end = sde_ends(SDES[name])
+    x = math.hypot(start.alpha, start.sigma) * torch.linspace(-2, 2, points, dtype=torch.float64)
+
+    def slope(tau: Tensor, y: Tensor) -> Tensor:
+        return y - mixture(y, Level(math.nan, 1.0, math.exp(tau.item()), -tau.item()))
+
+    span = torch.tensor([-start.lam, -end.lam], dtype=torch.float64)
+    path = odeint(slope, x / start.alpha, span, method="dopri8", rtol=1e-12, atol=1e-13)
+    return x, end.alpha * path[-1]
+
+
+def sde_ends(sde: SDE) -> tuple[Level[float], Level[float]]:
+    start, end = (
+        Level(*torch.stack(sde.level(torch.tensor(t, dtype=torch.float64))).tolist())
+        for t in (sde.t_max, sde.t_min)
+    )
+    return start, end
+
+
+class Net(torch.nn.Module):
+    """A network of one weight that counts its calls; what it does with a sample it does to that sample alone."""
+
+    def __init__(self, weight: float = 0.3) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor(weight))
+        self.calls = 0
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        self.calls += 1
+        bent = x * self.weight.to(x.dtype) / (1 + x * x)
+        return bent if cond is None else bent + cond.to(x.dtype).reshape(len(x), *[1] * (x.ndim - 1))
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
