@@ -47,9 +47,8 @@ class ODE:
 
     Args:
         method: fixed steps on the grid: euler, midpoint, heun2, heun3, rk4, and, on one that is uniform in
-            lambda, explicit_adams, implicit_adams, both of order 4, whose number keeps to ``nfe``; or
-                adaptive
-            ones: dopri5, dopri8, bosh3, fehlberg2, adaptive_heun, scipy_solver; there ``nfe`` is a limit,
+            lambda, explicit_adams and implicit_adams, of order 4; their number keeps to ``nfe``. Or adaptive
+            steps: dopri5, dopri8, bosh3, fehlberg2, adaptive_heun, scipy_solver; there ``nfe`` is a limit,
             beyond which the run stops with RuntimeError, or None.
         rtol, atol: tolerances of the adaptive methods on x / alpha. The error of a step is that of the worst
             sample, so every sample is at least as good as asked for, and a sample does depend, within the
@@ -123,6 +122,8 @@ class ODE:
             path: Tensor = odeint(
                 slope, y, times, rtol=self.rtol, atol=self.atol, method=self.method, options=options
             )
+        if len(path) != len(times):  # scipy's solvers give up without a word
+            raise FloatingPointError(f"{self} gave up before its end")
         return path[-1]
 
 

@@ -420,7 +420,7 @@ def test_a_network_that_is_not_finite_stops_every_ode_method(method: str) -> Non
 
 def test_a_state_that_overflows_is_told_from_a_network_that_does() -> None:
     net = lambda x, t: torch.full_like(x, 3e38)  # noqa: E731
-    plan = Plan.make(EulerMaruyama(0.0), VPSDE(), 3, uniform_time)
+    plan = Plan.make(EulerMaruyama(), VPSDE(), 3, uniform_time)
     assert plan.amplification > 1.5  # of an output that is nearly the largest number that there is
     with pytest.raises(FloatingPointError, match="the state overflowed, though every output of the network is"):
         sample(Denoiser(net, VPSDE(), predict.data), plan, (2, 2))
