@@ -30,16 +30,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser("plot.py", description=(__doc__ or "").split(":")[0])
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("--markdown", action="store_true", help="print the tables as the README shows them")
     options = parser.parse_args(arguments)
     try:
         records = [json.loads(line) for file in options.files for line in file.read_text().splitlines()]
     except (OSError, json.JSONDecodeError) as error:
         print(f"plot.py: {error}", file=sys.stderr)
         return 2
+    if options.markdown:
+        print(markdown(records))
+        return 0
     print_table(records)
     for path in draw_curves(records, options.out):
         print(path)
     return 0
+
+
+def markdown(records: Sequence[Record]) -> str:
+    """The distances as tables in Markdown, a row a solver, a column a budget, the best of each in bold."""
+    parts = []
+    for _, group in groups(records):
+        first = group[0]
+        budgets = sorted({record["nfe_requested"] for record in group})
+        best = {n: min(record["fd"] for record in group if record["nfe_requested"] == n) for n in budgets}
+        several = len({record["spacing"] for record in group}) > 1
+        rows: dict[str, dict[int, Record]] = {}
+        for record in group:
+            name = f"`{record['solver']}`" + (f", {record['spacing']}" if several else "")
+            rows.setdefault(name, {})[record["nfe_requested"]] = record
+        lines = [
+            "| " + " | ".join([f"{first['fd_features']} at", *(f"{n} calls" for n in budgets)]) + " |",
+            "|---" * (1 + len(budgets)) + "|",
+        ]
+        for name, found in sorted(rows.items(), key=lambda row: min(record["fd"] for record in row[1].values())):
+            cells = [_cell(found.get(n), best[n]) for n in budgets]
+            lines.append("| " + " | ".join([name, *cells]) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _cell(record: Record | None, best: float) -> str:
+    if record is None:
+        return ""
+    text = f"{record['fd']:.3g}" if record["fd"] < 1000 else f"{record['fd']:,.0f}"
+    text = f"**{text}**" if record["fd"] == best else text
+    return text + ("" if record["nfe"] == record["nfe_requested"] else f" ({record['nfe']:g} calls)")
 
 
 def groups(records: Iterable[Record]) -> list[tuple[tuple[Any, ...], list[Record]]]:

@@ -128,7 +128,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     if isinstance(network, torch.nn.Module):
         network.to(device, torch.float64 if dtype == torch.float64 else None)
         if options.compile:
-            network.compile(dynamic=False)
+            network.compile(dynamic=False, options={"freezing": True})
     batches = -(-options.n_samples // options.batch_size)
     calls = options.converged or problem.converged
     total = batches * (

@@ -23,7 +23,7 @@ from .registry import make, parse
 from .sampling import sample
 from .solvers import SOLVERS
 from .training import Progress, Times, Weighting, start, train
-from .training.trainer import check_labels, to_float
+from .training.trainer import check_labels, module, to_float
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add = command.add_argument
     add("--config", type=Path, required=True, metavar="FILE", help="TOML file, such as configs/digits.toml")
     add("--out", type=Path, metavar="FOLDER", help="where to write; default runs/NAME of the file")
+    add("--init", type=Path, metavar="FILE", help="begin with the weights of another run's network")
+    add("--compile", action="store_true", help="compile the network first (torch.compile; needs a C++ compiler)")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     add("--save-every", type=int, default=500, metavar="STEPS", help="between checkpoints; default 500")
@@ -94,11 +96,15 @@ def _train(options: argparse.Namespace) -> None:
     times, weighting = configuration.make_times(), configuration.make_weighting()
     data = load_data(**configuration.data.model_dump())
     check_labels(denoiser.net, data.x, data.labels)
+    if options.init:
+        _take_weights(denoiser, options.init)
     _try(denoiser, data.x, times, weighting)
     if (folder / TRAINING).exists():
         state = load_training(folder, configuration, device)
     else:
         state = start(denoiser.to(device), configuration.schedule)
+    if options.compile:
+        module(state.denoiser).compile()
     write_atomically(folder / "configuration.json", configuration.model_dump_json(indent=2).encode())
     log = _Log(folder / "loss.jsonl", state.step)
     steps = configuration.schedule.steps
@@ -118,6 +124,14 @@ def _train(options: argparse.Namespace) -> None:
             if progress.step % options.save_every == 0 or progress.step == steps:
                 log.write()
                 save_training(folder, configuration, state, data.x.shape[1:])
+
+
+def _take_weights(denoiser: Denoiser, path: Path) -> None:
+    """Put the weights of a trained network into another of the same make."""
+    try:
+        module(denoiser).load_state_dict(module(load_denoiser(path).denoiser).state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"--init {path} is another network than the configuration's: {error}") from None
 
 
 def _sample(options: argparse.Namespace) -> None:

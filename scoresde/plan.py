@@ -173,13 +173,15 @@ class Plan:
             low = high = listed + to_clean
         if (best := cls.make(solver, sde, low, spacing, to_clean=to_clean)).nfe > nfe:
             raise ValueError(f"nfe must be at least {best.nfe} for {solver}, got {nfe}")
+        plan, steps = best, low
         while low < high:
-            middle = (low + high + 1) // 2
-            plan = cls.make(solver, sde, middle, spacing, to_clean=to_clean)
+            # Calls are nearly proportional to steps: a few tries will do.
+            steps = min(max(steps * nfe // plan.nfe, low + 1), high)
+            plan = cls.make(solver, sde, steps, spacing, to_clean=to_clean)
             if plan.nfe <= nfe:
-                low, best = middle, plan
+                low, best = steps, plan
             else:
-                high = middle - 1
+                high = steps - 1
         return best
 
     @property

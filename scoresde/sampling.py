@@ -18,8 +18,7 @@ from .solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector, solver_
 
 
 class Denoises(Protocol):
-    """What is sampled from: a :class:`Denoiser`, or anything that has an SDE and estimates x_0 as one
-    does."""
+    """What is sampled from: a :class:`Denoiser`, or anything that has its SDE and estimates x_0."""
 
     @property
     def sde(self) -> SDE: ...
@@ -53,11 +52,13 @@ def prepare(
     """The longest run of a solver, by itself or by name, within ``nfe`` network calls.
 
     Raises:
-        TypeError: ``nfe`` is no integer.
+        TypeError: ``solver`` is none, or ``nfe`` no integer.
         ValueError: ``nfe`` is less than the solver needs, or any reason of :meth:`Plan.make`.
     """
     solver = solver_of(solver) if isinstance(solver, str) else solver
     black_box = isinstance(solver, ODE | TorchSDE)
+    if not black_box and (isinstance(solver, type) or not hasattr(solver, "solve")):
+        raise TypeError(f"solver must be a solver, its name or a plan, got {solver!r}")
     if not (isinstance(nfe, int) and not isinstance(nfe, bool)) and not (nfe is None and black_box):
         raise TypeError(f"nfe must be an integer, got {nfe!r}")
     if nfe is not None and nfe < 1:
@@ -195,6 +196,10 @@ def _check(
 ) -> None:
     if not shape or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
         raise ValueError(f"shape must be positive integers, the number of samples first, got {shape}")
+    if not (callable(denoiser) and isinstance(getattr(denoiser, "sde", None), SDE)):
+        raise TypeError(
+            f"denoiser must be a Denoiser, or like one with its sde, got {type(denoiser).__name__}"
+        )
     if not isinstance(seed, Integral):
         raise TypeError(f"seed must be an integer, got {seed!r}")
     for name, value in {"ids": ids, "x": x, "cond": cond}.items():

@@ -136,8 +136,8 @@ def mixture(x: Tensor, level: Level[float]) -> Tensor:
 def reference(name: str, points: int = 41) -> tuple[Tensor, Tensor]:
     """States at the start of a process and where the probability-flow ODE carries them, to 1e-11.
 
-    dy / dtau = y - E[x_0 | x_t], with y = x_t / alpha and tau = log(sigma / alpha). Of the process only the ends
-    matter: E[x_0 | x_t] is that of y seen at alpha = 1, sigma = e^tau.
+    dy / dtau = y - E[x_0 | x_t], with y = x_t / alpha and tau = log(sigma / alpha). Of the process only the
+    ends matter: E[x_0 | x_t] is that of y seen at alpha = 1, sigma = e^tau.
     """
     start, end = sde_ends(SDES[name])
     x = math.hypot(start.alpha, start.sigma) * torch.linspace(-2, 2, points, dtype=torch.float64)
@@ -159,7 +159,7 @@ def sde_ends(sde: SDE) -> tuple[Level[float], Level[float]]:
 
 
 class Net(torch.nn.Module):
-    """A network of one weight that counts its calls; what it does with a sample it does to that sample alone."""
+    """A network of one weight that counts its calls, and treats each sample by itself, to the bit."""
 
     def __init__(self, weight: float = 0.3) -> None:
         super().__init__()

@@ -1,7 +1,11 @@
-"""The solvers that own their loop: torchdiffeq's on the probability-flow ODE, torchsde's on the reverse SDE."""
+"""The solvers that own their loop: torchdiffeq's on the probability-flow ODE, torchsde's on the SDE.
+
+Against scipy's, against our own tables, and against laws in closed form.
+"""
 
 import math
 import warnings
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -73,7 +77,7 @@ def test_a_fixed_method_of_ode_has_its_order(method: str, sde: str) -> None:
 
 
 def test_implicit_adams_is_as_good_as_its_order_says() -> None:
-    """Its iteration stops at a tolerance, which leaves no clean order: below the error of order 4 at 80 steps."""
+    """Its iteration stops at a tolerance, which leaves no clean order: better than explicit_adams, then."""
     x, exact = reference("vp")
     end = carry_out(ODE("implicit_adams", rtol=1e-7, atol=1e-7).prepare(SDES["vp"], 480), x)
     explicit = carry_out(ODE("explicit_adams").prepare(SDES["vp"], _ode_calls("explicit_adams", 80)), x)
@@ -112,7 +116,13 @@ def test_ode_is_scipys_solution_of_the_papers_equation(sde: str) -> None:
         return (process.drift(at) * state - process.diffusion2(at) * score / 2).numpy()
 
     path = solve_ivp(
-        slope, (process.t_max, process.t_min), x.numpy(), method="DOP853", rtol=1e-8, atol=1e-9, max_step=np.inf
+        slope,
+        (process.t_max, process.t_min),
+        x.numpy(),
+        method="DOP853",
+        rtol=1e-8,
+        atol=1e-9,
+        max_step=np.inf,
     )
     # DOP853's tolerance, with the growth of an error from t = 1 on.
     torch.testing.assert_close(carry_out(run, x), torch.from_numpy(path.y[:, -1]), rtol=1e-6, atol=1e-6)
@@ -198,9 +208,11 @@ def test_ode_asks_the_network_only_within_the_sdes_times(method: str) -> None:
 def test_a_fixed_ode_uses_all_of_its_budget_and_no_more(method: str, to_clean: bool) -> None:
     denoiser = Counted(Denoiser(Net(), VPSDE(), predict.noise))
     least = _ode_calls(method, 1) + to_clean
-    for nfe in range(1, 61):
+    for nfe in (*range(1, 13), 37, 60) if to_clean else range(1, 61):
         if nfe < least:
-            with pytest.raises(ValueError, match=rf"nfe must be at least {least} for ode method {method}, got {nfe}"):
+            with pytest.raises(
+                ValueError, match=rf"nfe must be at least {least} for ode method {method}, got {nfe}"
+            ):
                 prepare(ODE(method), VPSDE(), nfe, to_clean=to_clean)
             continue
         run = prepare(ODE(method), VPSDE(), nfe, to_clean=to_clean)
@@ -219,16 +231,16 @@ def test_an_ode_that_is_not_done_within_its_limit_stops(method: str, to_clean: b
     denoiser = Counted(Denoiser(Net(), VPSDE(), predict.noise))
     done = 0
     for nfe in (*range(1, 20), 40, 80, 400):
-        denoiser.calls = 0
+        denoiser.calls, refused = 0, ""
         try:
             sample(denoiser, ODE(method), (2, 2), nfe=nfe, to_clean=to_clean)
             done += 1
-        except RuntimeError as error:
-            assert f"is not done after {nfe} network calls" in str(error)
-        except ValueError as error:
-            assert method == "implicit_adams"  # its fixed steps have a least number
-            assert f"nfe must be at least {6 + to_clean}" in str(error)
-            assert denoiser.calls == 0
+        except (RuntimeError, ValueError) as error:
+            refused = str(error)
+        if method == "implicit_adams":  # of fixed steps, whose least number is known before the run
+            assert (f"nfe must be at least {6 + to_clean}" in refused) == (nfe < 6 + to_clean)
+        else:
+            assert not refused or f"is not done after {nfe} network calls" in refused
         assert denoiser.calls <= nfe
     assert 0 < done < 22
 
@@ -242,7 +254,9 @@ def test_an_adaptive_ode_has_no_limit_if_none_is_given() -> None:
     assert unlimited > 20
     sample(denoiser, ODE(), (2, 2), nfe=unlimited)
     assert denoiser.calls == 2 * unlimited
-    with pytest.raises(RuntimeError, match=f"not done after {unlimited - 1} network calls, at t = .*raise nfe"):
+    with pytest.raises(
+        RuntimeError, match=f"not done after {unlimited - 1} network calls, at t = .*raise nfe"
+    ):
         sample(denoiser, ODE(), (2, 2), nfe=unlimited - 1)
 
 
@@ -264,9 +278,21 @@ def test_ode_takes_listed_times(method: str) -> None:
     else:
         denoise = Calls(mixture)
         end = carry_out(run, normal(5), denoise=denoise)
-        assert max(level.t for level in denoise.levels) == pytest.approx(0.9, abs=1e-12)
+        assert max(level.t for level in denoise.levels) == pytest.approx(0.9, abs=1e-6)  # scipy's first look
         by_ends = carry_out(prepare(ODE(method), VPSDE(t_min=0.1, t_max=0.9), 400), normal(5))
         torch.testing.assert_close(end, by_ends, rtol=1e-9, atol=1e-9)  # the same run
+
+
+def test_a_solver_of_scipy_that_gives_up_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It hands back as much of the path as there is: the start, which is no sample."""
+    from torchdiffeq._impl import scipy_wrapper
+
+    def gives_up(fun: Any, t_span: Any, y0: Any, **options: Any) -> Any:
+        return SimpleNamespace(y=y0[:, None], success=False)
+
+    monkeypatch.setattr(scipy_wrapper, "solve_ivp", gives_up)
+    with pytest.raises(FloatingPointError, match=r"ODE\(method='scipy_solver'.* gave up before its end"):
+        sample(Denoiser(Net(), VPSDE(), predict.noise), ODE("scipy_solver"), (2, 2))
 
 
 def test_ode_to_clean_ends_with_the_denoiser() -> None:
@@ -303,7 +329,9 @@ def test_euler_of_torchsde_is_our_em(sde: str, spacing: Spacing) -> None:
 
 def test_milstein_of_torchsde_is_euler_for_additive_noise() -> None:
     x, noise = normal(20), Increments(20, 1)
-    ends = [TorchSDE(m).prepare(VPSDE(), 40).integrate(mixture, x[:, None], noise) for m in ("euler", "milstein")]
+    ends = [
+        TorchSDE(m).prepare(VPSDE(), 40).integrate(mixture, x[:, None], noise) for m in ("euler", "milstein")
+    ]
     torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-12)  # the same formula
 
 
@@ -322,10 +350,10 @@ def test_torchsde_has_the_exact_law_of_gaussian_data_to_its_order(method: str, s
 
 
 def test_srk_of_torchsde_has_mean_and_deviation_of_the_data() -> None:
-    run = TorchSDE("srk").prepare(VPSDE(), 3 * 200)
+    run = TorchSDE("srk").prepare(VPSDE(), 3 * 80)
     mean, std = law(run, gaussian, run.start.alpha * MEAN, spread(run.start))
-    # Order 2: 1.2e-4 at 160 steps.
-    assert (mean, std) == pytest.approx((run.end.alpha * MEAN, spread(run.end)), abs=1e-4)
+    # Order 2: 4.8e-4 at 80 steps, 1.2e-4 at 160.
+    assert (mean, std) == pytest.approx((run.end.alpha * MEAN, spread(run.end)), abs=6e-4)
 
 
 @pytest.mark.parametrize("method", TORCHSDE)
@@ -367,7 +395,9 @@ def test_torchsde_takes_listed_times_and_needs_a_budget() -> None:
         prepare(TorchSDE(), VPSDE(), None)
 
 
-@pytest.mark.parametrize("solver", [ODE("midpoint"), ODE("dopri5"), ODE("rk4"), TorchSDE("euler"), TorchSDE("srk")])
+@pytest.mark.parametrize(
+    "solver", [ODE("midpoint"), ODE("dopri5"), ODE("rk4"), TorchSDE("euler"), TorchSDE("srk")]
+)
 def test_no_beginning_where_alpha_is_0(solver: ODE | TorchSDE) -> None:
     with pytest.raises(ValueError, match=r"no beginning where alpha = 0; clip RectifiedFlow"):
         prepare(solver, RectifiedFlow(), 30)
@@ -393,7 +423,9 @@ def test_ode_keeps_the_type_of_its_state(method: str, dtype: torch.dtype) -> Non
 
 def test_a_grid_of_levels_is_what_a_black_box_steps_on() -> None:
     denoise = Calls(gaussian)
-    TorchSDE("euler").prepare(VPSDE(), 6, karras()).integrate(denoise, torch.ones(1, 1), lambda i: torch.ones(1, 1))
+    TorchSDE("euler").prepare(VPSDE(), 6, karras()).integrate(
+        denoise, torch.ones(1, 1), lambda i: torch.ones(1, 1)
+    )
     grid = Grid.build(VPSDE(), 6, karras())
     # Through -t and back.
     assert [level.t for level in denoise.levels] == pytest.approx([t.t for t, _ in grid.steps()], abs=1e-15)

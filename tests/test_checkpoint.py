@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scoresde import checkpoint
+from scoresde import checkpoint, cli
 from scoresde.checkpoint import (
     MODEL,
     TRAINING,
@@ -384,6 +384,28 @@ def test_a_killed_run_that_goes_on_ends_with_the_bits_of_one_that_was_not_killed
         assert header["step"] == 30
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[key], expected[key]) for key in expected)
+
+
+def test_losses_after_the_last_checkpoint_are_forgotten_when_a_run_goes_on(tmp_path, monkeypatch, capsys):
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    few = ["schedule.steps=4", "schedule.batch_size=4", "--save-every", "2"]
+    assert main(command(straight, *few)) == 0
+    calls = []
+
+    def fail_later(*arguments):
+        calls.append(arguments)
+        if len(calls) > 1:  # when the losses of step 4 are written already
+            raise OSError(28, "No space left on device")
+        save_training(*arguments)
+
+    monkeypatch.setattr(cli, "save_training", fail_later)
+    assert main(command(stopped, *few)) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert read_tensors(stopped / TRAINING)[1]["step"] == 2
+    assert len((stopped / "loss.jsonl").read_text().splitlines()) == 4
+    assert main(command(stopped, *few, "--resume")) == 0
+    assert (stopped / "loss.jsonl").read_text() == (straight / "loss.jsonl").read_text()
 
 
 class Broken(nn.Module):

@@ -12,7 +12,7 @@ from scipy import integrate as quadrature
 from scipy import stats
 
 from scoresde import VPSDE, ExactDenoiser, Level, Mixture, sample
-from tests.problems import MEANS, SDES, SHARES, STDS, floats, mixture, normal, sdes, sde_ends
+from tests.problems import MEANS, SDES, SHARES, STDS, floats, mixture, normal, sde_ends, sdes
 
 ONE = Mixture(MEANS[:, None], STDS, SHARES)
 PLANE = Mixture(
@@ -40,6 +40,10 @@ def test_the_denoiser_is_tweedies_formula(sde: object, r: float) -> None:
     torch.testing.assert_close(PLANE.denoise(x, level), tweedie, rtol=1e-9, atol=1e3 * slack)
 
 
+def gauss(z: float) -> float:
+    return math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+
+
 @pytest.mark.parametrize("name", SDES)
 @pytest.mark.parametrize("x", [-1.2, 0.1, 3.0])
 def test_the_denoiser_and_the_density_are_integrals_over_the_data(name: str, x: float) -> None:
@@ -47,9 +51,11 @@ def test_the_denoiser_and_the_density_are_integrals_over_the_data(name: str, x: 
         level = level_at(SDES[name], r)
         x_t = x * math.hypot(level.alpha, level.sigma)
 
+        means, stds, shares = MEANS.tolist(), STDS.tolist(), SHARES.tolist()
+
         def joint(x0: float, level: Level[float] = level, x_t: float = x_t) -> float:
-            data = sum(w * stats.norm.pdf(x0, m, s) for m, s, w in zip(MEANS, STDS, SHARES, strict=True))
-            return float(data) * float(stats.norm.pdf(x_t, level.alpha * x0, level.sigma))
+            data = sum(w * gauss((x0 - m) / s) / s for m, s, w in zip(means, stds, shares, strict=True))
+            return data * gauss((x_t - level.alpha * x0) / level.sigma) / level.sigma
 
         places = [p for p in (*MEANS.tolist(), x_t / level.alpha) if -6 < p < 6]
         density = quadrature.quad(joint, -6, 6, points=places, limit=200, epsrel=1e-10)[0]
@@ -65,7 +71,9 @@ def test_in_one_dimension_it_is_the_tests_own_formula(name: str, r: float) -> No
     level = level_at(SDES[name], r)
     x = math.hypot(level.alpha, level.sigma) * 2 * normal(30)
     # The same numbers in another order; distances are squared roots in the one and squares in the other.
-    torch.testing.assert_close(ONE.denoise(x[:, None], level)[:, 0], mixture(x, level), rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(
+        ONE.denoise(x[:, None], level)[:, 0], mixture(x, level), rtol=1e-11, atol=1e-11
+    )
 
 
 def test_an_exact_denoiser_is_the_mixtures_and_takes_no_condition() -> None:
@@ -94,7 +102,9 @@ def test_a_component_without_a_share_counts_for_nothing() -> None:
     )
     level, x = level_at(VPSDE(), 0.3), normal(9, 3)
     torch.testing.assert_close(with_it.denoise(x, level), PLANE.denoise(x, level), rtol=1e-13, atol=1e-13)
-    torch.testing.assert_close(with_it.log_density(x, level), PLANE.log_density(x, level), rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(
+        with_it.log_density(x, level), PLANE.log_density(x, level), rtol=1e-13, atol=1e-13
+    )
 
 
 @pytest.mark.parametrize("name", SDES)
@@ -105,7 +115,7 @@ def test_float32_is_as_good_as_it_can_be(name: str) -> None:
         x = level.alpha * PLANE.sample(50) + level.sigma * normal(50, 3)
         single = PLANE.denoise(x.float(), level)
         assert single.dtype == torch.float32
-        # 1e-7 of x / alpha, which is 150 at most, and of exponents up to 100 in the weights of the components.
+        # 1e-7 of x / alpha, which is 150 at most, and of exponents up to 100 in the components' weights.
         torch.testing.assert_close(single.double(), PLANE.denoise(x, level), rtol=1e-4, atol=1e-4)
 
 

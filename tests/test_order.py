@@ -1,4 +1,4 @@
-"""Order of convergence on a mixture, whose denoiser is not linear, and the same solvers straight from papers."""
+"""Order of convergence on a mixture, whose denoiser is not linear; the same solvers straight from papers."""
 
 import math
 from collections.abc import Callable
@@ -29,15 +29,15 @@ def measured_order(solver: Solver, name: str, spacing: Spacing = uniform_lam, st
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_order(name: str, sde: str) -> None:
     solver = TABLES[name]
-    # Next to h^p stands C h^(p + 1): it lifts 3M to 3.22 at these steps, 3.09 at twice as many, and all others by
-    # 0.03 at most.
+    # Next to h^p stands C h^(p + 1): it lifts 3M to 3.22 at these steps, 3.09 at twice as many, and all the
+    # others by 0.03 at most.
     tolerance = 0.3 if solver.order >= 3 else 0.1
     assert measured_order(solver, sde) == pytest.approx(solver.order, abs=tolerance)
 
 
 @pytest.mark.parametrize("sde", SDES)
 def test_euler_on_the_ode_has_order_1(sde: str) -> None:
-    """In t. DDPM's betas have a thousand kinks there, which no order survives exactly: 1.09, elsewhere 1.03."""
+    """In t, where DDPM's betas have a thousand kinks, which no order survives unhurt: 1.09, others 1.03."""
     assert measured_order(EulerMaruyama(eta=0.0), sde) == pytest.approx(1, abs=0.15)
 
 
@@ -178,7 +178,7 @@ def test_ddim_is_equation_16_of_its_paper(eta: float) -> None:
 
 
 def test_the_ancestral_sampler_is_ddpms() -> None:
-    """2006.11239, Algorithm 2 with beta-tilde: the exact posterior q(x_s | x_t, x_0) at the estimate of x_0."""
+    """2006.11239, Algorithm 2 with beta-tilde: the posterior q(x_s | x_t, x_0) at the estimate of x_0."""
     sde, z = VPSDE(), [normal(20, seed=i) for i in range(30)]
     plan = Plan.make(TABLES["ancestral"], sde, 30)
     x = normal(20, seed=77)

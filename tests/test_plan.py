@@ -407,7 +407,7 @@ def test_euler_maruyama_has_the_law_of_its_formula() -> None:
 
 
 def test_a_langevin_step_leaves_the_law_that_its_size_says() -> None:
-    """Repeated at one level, x + e score + sqrt(2 e) z settles at the variance v / (1 - e / 2v), v the true one."""
+    """Repeated at one level, x + e score + sqrt(2 e) z settles at the variance v / (1 - e / 2v), not v."""
     sde, snr = VPSDE(t_min=0.3), 0.2
     plan = Plan.make(PredictorCorrector(snr=snr, corrections=400), sde, 1)
     mean, std = law(plan, gaussian, 0.0, 1.0)

@@ -77,7 +77,7 @@ def nearest_budget(name: str, steps: int, to_clean: bool) -> int:
 def test_every_solver_runs_on_every_sde_at_every_number_of_steps(
     record_property: Callable[..., None],
 ) -> None:
-    """Finite in both precisions with both endings, and the calls made are the calls reported, within budget."""
+    """Finite in both precisions with both endings; the calls made are those reported, and within budget."""
     noise = normal(64, 2)
     combinations, failures = 0, []
     for sde_name, sde in SDES.items():
@@ -103,7 +103,6 @@ def test_every_solver_runs_on_every_sde_at_every_number_of_steps(
                         else:
                             end = run.integrate(denoise, x, draw)
                         combinations += 1
-                        # Data N(0.7, 0.5^2), and few steps of a stochastic solver may be far off: nonsense is not.
                         sane = torch.isfinite(end).all() and end.dtype == dtype
                         if not sane or denoise.calls != run.nfe or run.nfe > budget:
                             failures.append((name, sde_name, steps, to_clean, dtype, denoise.calls, run.nfe))
@@ -128,8 +127,8 @@ def test_many_calls_find_the_data(sde: str) -> None:
 
     for name in SOLVERS:
         x = sample(Exact(), name, (4000, 1), nfe=100)
-        # Statistical errors of 4,000 samples: 0.008 and 0.006 at deviation 0.5; the start N(0, sigma^2) for the
-        # marginal N(alpha m, .), and up to 0.02 of the solvers of order 1.
+        # Statistical errors of 4,000 samples are 0.008 and 0.006 at deviation 0.5; the start is N(0, sigma^2)
+        # for N(alpha m, .); and the solvers of order 1 are off by up to 0.02.
         assert x.mean().item() == pytest.approx(MEAN, abs=0.05), name
         assert x.std().item() == pytest.approx(STD, abs=0.05), name
 
@@ -339,7 +338,7 @@ def test_float64_has_the_noise_of_float32_and_better_sums(name: str) -> None:
     denoiser = Denoiser(Net(), VPSDE(), predict.v)
     single = sample(denoiser, name, (50, 2), nfe=12)
     double = sample(denoiser, name, (50, 2), nfe=12, dtype=torch.float64)
-    # Twelve calls of float32: 1e-7 of numbers up to 50, and the few weights of Euler at t near 0 that are large.
+    # Twelve calls of float32: 1e-7 of numbers up to 50, and Euler's few large weights at t near 0.
     torch.testing.assert_close(single.double(), double, rtol=2e-4, atol=2e-4)
     assert not torch.equal(single.double(), double)
 
@@ -422,7 +421,9 @@ def test_a_state_that_overflows_is_told_from_a_network_that_does() -> None:
     net = lambda x, t: torch.full_like(x, 3e38)  # noqa: E731
     plan = Plan.make(EulerMaruyama(), VPSDE(), 3, uniform_time)
     assert plan.amplification > 1.5  # of an output that is nearly the largest number that there is
-    with pytest.raises(FloatingPointError, match="the state overflowed, though every output of the network is"):
+    with pytest.raises(
+        FloatingPointError, match="the state overflowed, though every output of the network is"
+    ):
         sample(Denoiser(net, VPSDE(), predict.data), plan, (2, 2))
 
 

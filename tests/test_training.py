@@ -504,58 +504,35 @@ def test_the_seed_decides_the_run():
     assert len(losses) == 2
 
 
-def test_dropout_and_noise_are_drawn_apart():
-    """Were eps and the masks of dropout made of the same random numbers, they would go together."""
-    seen = {}
+class Drawing(nn.Module):
+    """Draws numbers of its own from the global random state, as dropout does, and notes all it sees."""
 
-    class Masks(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(1))
+    def __init__(self):
+        super().__init__()
+        self.weight, self.seen = nn.Parameter(torch.zeros(1)), []
 
-        def forward(self, x, t):
-            seen["x"], seen["mask"] = x, nn.functional.dropout(torch.ones_like(x), 0.5) > 0
-            return self.weight * x
+    def forward(self, x, t):
+        self.seen.append((x, t, torch.rand(len(x), dtype=torch.float64)))
+        return self.weight * x
+
+
+def test_every_step_draws_anew_for_the_data_and_for_the_network():
+    net = Drawing()
+    run(net, EDM(), edm(), torch.zeros(64, 2), steps=3)
+    for later, earlier in ((1, 0), (2, 1), (2, 0)):
+        assert not any(torch.equal(a, b) for a, b in zip(net.seen[later], net.seen[earlier], strict=True))
+
+
+def test_a_network_does_not_draw_the_numbers_that_its_noise_and_times_are_made_of():
+    net, told = Drawing(), []
 
     def times(sde, u):
-        return torch.full_like(u, sde.t_max), torch.ones_like(u)
+        told.append(u)
+        return uniform(sde, u)
 
-    kept, dropped = [], []
-    for seed in range(20):  # shown eps and next to nothing of the data
-        run(
-            Masks(),
-            EDM(0.1, 100.0),
-            edm(1.0),
-            torch.zeros(512, 2),
-            steps=1,
-            batch_size=512,
-            times=times,
-            seed=seed,
-        )
-        kept.append(seen["x"][seen["mask"]])
-        dropped.append(seen["x"][~seen["mask"]])
-    kept, dropped = torch.cat(kept), torch.cat(dropped)
-    # Each half is standard normal: 10,000 numbers, 4 standard errors of the mean and of the deviation.
-    for half in (kept, dropped):
-        assert abs(half.mean().item()) < 0.04
-        assert abs(half.std().item() - 1) < 0.03
-
-
-def test_every_step_draws_anew():
-    noisy = []
-
-    class Spy(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(1))
-
-        def forward(self, x, t):
-            noisy.append((x, t))
-            return self.weight * x
-
-    run(Spy(), EDM(), edm(), torch.zeros(64, 2), steps=3)
-    for later, earlier in ((1, 0), (2, 1), (2, 0)):
-        assert not any(torch.equal(a, b) for a, b in zip(noisy[later], noisy[earlier], strict=True))
+    run(net, EDM(), edm(), torch.zeros(64, 2), steps=3, times=times)
+    for u, (_, _, drawn) in zip(told, net.seen, strict=True):
+        assert not torch.isin(u, drawn).any()
 
 
 def test_going_on_from_a_state_is_never_having_stopped():

@@ -68,8 +68,9 @@ class Pretrained:
 
     @cached_property
     def about(self) -> dict[str, dict[str, Any]]:
-        """How ``"features"`` and ``"reference"`` came to be: data, counts, steps, accuracy, command."""
-        return {"features": read_tensors(self.folder / FEATURES)[1], "reference": self._statistics[1]}
+        """How ``"model"``, ``"features"`` and ``"reference"`` came to be: data, steps, seconds, command."""
+        files = {"model": MODEL, "features": FEATURES, "reference": REFERENCE}
+        return {part: read_tensors(self.folder / file)[1] for part, file in files.items()}
 
     @cached_property
     def _statistics(self) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -23,8 +23,7 @@ def spread(u: Tensor) -> Tensor:
 
 def uniform(sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
     """t uniform in [t_min, t_max]."""
-    t = sde.t_min + u * (sde.t_max - sde.t_min)
-    return t.clamp(sde.t_min, sde.t_max), torch.ones_like(u)  # which rounding may leave
+    return sde.t_min + u * (sde.t_max - sde.t_min), torch.ones_like(u)
 
 
 def log_normal(mean: float = -1.2, std: float = 1.2) -> Times:

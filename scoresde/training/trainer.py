@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar, Literal, NamedTuple
 
@@ -99,7 +99,12 @@ class State:
     optimizer: torch.optim.Optimizer
     step: int = 0
     skipped: int = 0
-    in_row: int = field(default=0)
+    in_row: int = 0
+
+    @property
+    def averaged(self) -> Denoiser:
+        """The denoiser with the averaged parameters, which is the one to sample from; it shares their memory."""
+        return Denoiser(self.average.module, self.denoiser.sde, self.denoiser.prediction).eval()
 
 
 def module(denoiser: Denoiser) -> nn.Module:
@@ -175,7 +180,8 @@ def train(
             group["lr"] = lr
         state.optimizer.zero_grad()
         bf16 = schedule.precision == "bfloat16"
-        with torch.random.fork_rng(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        forked = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(forked), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             # For dropout within the network: not the numbers that eps is made of.
             torch.manual_seed(_hash(seed, state.step, 1))
             loss = (weight * state.denoiser.loss(x0, t.to(device), eps, cond)).mean()
