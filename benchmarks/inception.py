@@ -14,7 +14,7 @@ def inception_features(weights: Path | None) -> Callable[[Tensor], Tensor]:
     """Images in [-1, 1] to the 2048 features of FID (Heusel et al. 2017, arXiv 1706.08500), ``(B, 2048)``.
 
     Args:
-        weights: ``weights-inception-2015-12-05-6726825d.pth`` of torch-fidelity's releases, which you download.
+        weights: ``weights-inception-2015-12-05-6726825d.pth`` of torch-fidelity's releases; you download it.
 
     Raises:
         ValueError: torch-fidelity is not installed, or the weights are missing or hold anything but tensors.
@@ -25,7 +25,8 @@ def inception_features(weights: Path | None) -> Callable[[Tensor], Tensor]:
         raise ValueError(f"--features inception needs: pip install scoresde[inception] ({error})") from None
     if weights is None or not weights.is_file():
         raise ValueError(
-            f"--inception-weights must be weights-inception-2015-12-05-6726825d.pth of torch-fidelity, got {weights}"
+            f"--inception-weights must be weights-inception-2015-12-05-6726825d.pth of torch-fidelity, "
+            f"got {weights}"
         )
     try:
         # torch-fidelity unpickles the file as it is; this refuses one that holds more than tensors.

@@ -1,4 +1,4 @@
-"""Curves, pictures of samples and tables from the JSON lines of run.py: ``python benchmarks/plot.py results/*.jsonl``."""
+"""Curves, samples and tables of run.py's JSON lines: ``python benchmarks/plot.py results/*.jsonl``."""
 
 import argparse
 import json
@@ -17,7 +17,7 @@ from torch import Tensor
 from scoresde.images import save_grid
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 Record = dict[str, Any]
 
@@ -58,11 +58,12 @@ def markdown(records: Sequence[Record]) -> str:
         for record in group:
             name = f"`{record['solver']}`" + (f", {record['spacing']}" if several else "")
             rows.setdefault(name, {})[record["nfe_requested"]] = record
+        head = [f"{first['fd_features']} at", *(f"{n} calls" for n in budgets)]
         lines = [
-            "| " + " | ".join([f"{first['fd_features']} at", *(f"{n} calls" for n in budgets)]) + " |",
+            "| " + " | ".join(head) + " |",
             "|---" * (1 + len(budgets)) + "|",
         ]
-        for name, found in sorted(rows.items(), key=lambda row: min(record["fd"] for record in row[1].values())):
+        for name, found in sorted(rows.items(), key=lambda row: min(r["fd"] for r in row[1].values())):
             cells = [_cell(found.get(n), best[n]) for n in budgets]
             lines.append("| " + " | ".join([name, *cells]) + " |")
         parts.append("\n".join(lines))
@@ -88,7 +89,7 @@ def groups(records: Iterable[Record]) -> list[tuple[tuple[Any, ...], list[Record
 
 def print_table(records: Sequence[Record]) -> None:
     """A table for each group of comparable records."""
-    console = Console(width=None if sys.stdout.isatty() else 110)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     for _, group in groups(records):
         first = group[0]
         name = first["fd_features"]
@@ -122,22 +123,18 @@ def print_table(records: Sequence[Record]) -> None:
                 f"{record['peak_memory_mb']:.0f}",
             )
         console.print(table)
-        converged = first["fd_converged"]
-        console.print(
-            f"converged run, {first['converged_nfe']} calls: {escape(name)} {converged:.4g}", highlight=False
-        )
+        converged, name = first["fd_converged"], escape(name)
+        console.print(f"converged run, {first['converged_nfe']} calls: {name} {converged:.4g}")
         if first["fd_held_out"] is not None:
             held, count = first["fd_held_out"], first["held_out_count"]
-            best = min(record["fd"] for record in group)
-            note = (
-                ""
-                if count == first["n_samples"]
-                else f" (its {count} images: not to be compared with {first['n_samples']} samples)"
-            )
-            console.print(
-                f"test set: {held:.4g}{note}; best above {best / held:.2f} and converged {converged / held:.2f} times that",
-                highlight=False,
-            )
+            if count == first["n_samples"]:
+                best = min(record["fd"] for record in group)
+                note = f"best above {best / held:.2f} times that, converged {converged / held:.2f} times"
+            else:
+                note = (
+                    f"of its {count:,} images, and so not to be compared with {first['n_samples']:,} samples"
+                )
+            console.print(f"test set: {held:.4g}; {note}")
 
 
 def draw_curves(records: Sequence[Record], folder: Path) -> list[Path]:

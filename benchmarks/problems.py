@@ -29,7 +29,7 @@ LAM_MIN, LAM_MAX = -math.log(80), -math.log(0.002)
 class Features:
     """Numbers in which the distance of two sets of samples is taken.
 
-    ``of`` maps samples, images in [-1, 1] or vectors, to ``(B, d)``; ``name`` is the distance's name in tables.
+    ``of`` maps samples, images in [-1, 1] or vectors, to ``(B, d)``; ``name`` is the distance's in tables.
     """
 
     name: str
@@ -103,7 +103,8 @@ MNIST_CLASSES = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)
 def _digits(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Problem:
     if checkpoint is None:
         raise ValueError(
-            "problem 'digits' needs --checkpoint; train one in a minute: scoresde train --config configs/digits.toml"
+            "problem 'digits' needs --checkpoint; train one in a minute: "
+            "scoresde train --config configs/digits.toml"
         )
     shape = (1, 8, 8)
     trained = _load(checkpoint, shape, "digits")

@@ -1,7 +1,7 @@
 """Compare solvers by steps, quality and seconds: ``python benchmarks/run.py --solver dpm2 --nfe 20``.
 
-Draws the same samples, from the same noise, with every solver, spacing and number of network calls asked for; writes a
-JSON line, a picture of samples for each, and the curves of them all, and prints a table.
+Draws the same samples, from the same noise, with every solver, spacing and number of network calls asked for;
+writes a JSON line and a picture of samples for each and the curves of them all, and prints a table.
 """
 
 import argparse
@@ -11,15 +11,15 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from problems import FEATURES, PROBLEMS, Problem, make_problem
 from plot import draw_curves, draw_samples, print_table
+from problems import FEATURES, PROBLEMS, Problem, make_problem
 from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, synchronise
 from torch import Tensor
 from tqdm import tqdm

@@ -18,7 +18,7 @@ PROC = Path("/proc/self")
 
 
 class Timed:
-    """A denoiser that notes the seconds of its calls: a clock on a CPU, events on a GPU, read at the end only."""
+    """A denoiser that notes the seconds of its calls: by a clock, or, on a GPU, by events read at the end."""
 
     def __init__(self, denoiser: Denoises, device: torch.device, tick: Callable[[], Any]) -> None:
         self.denoiser, self.device, self.tick, self.calls = denoiser, device, tick, 0

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--config", type=Path, required=True, metavar="FILE", help="TOML file, such as configs/digits.toml")
     add("--out", type=Path, metavar="FOLDER", help="where to write; default runs/NAME of the file")
     add("--init", type=Path, metavar="FILE", help="begin with the weights of another run's network")
-    add("--compile", action="store_true", help="compile the network first (torch.compile; needs a C++ compiler)")
+    add("--compile", action="store_true", help="compile the network first (torch.compile)")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     add("--save-every", type=int, default=500, metavar="STEPS", help="between checkpoints; default 500")

@@ -66,8 +66,8 @@ class Configuration(BaseModel):
     seed: int = 0
 
     def make_denoiser(self) -> Denoiser:
-        with torch.random.fork_rng():  # the first weights, too, are decided by the configuration alone
-            torch.manual_seed(self.seed)
+        with torch.random.fork_rng([]):  # the first weights, too, are decided by the configuration alone
+            torch.default_generator.manual_seed(self.seed)
             network: nn.Module = make("network", self.network.name, NETWORKS, self.network.options)
         sde = make("SDE", self.sde.name, SDES, self.sde.options)
         prediction = make("prediction", self.prediction.name, PREDICTIONS, self.prediction.options)

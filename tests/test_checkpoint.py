@@ -446,6 +446,33 @@ def test_a_run_that_is_not_finite_stops_with_a_finite_checkpoint(tmp_path, monke
     assert [line["loss"] is None for line in lines] == [False, False, True, False, False, True]
 
 
+def test_a_run_may_begin_with_the_weights_of_another(tmp_path, folder):
+    """One step of a learning rate near 0 leaves the weights that it began with."""
+    same = ["network.channels=[8]", "network.patch=2", "schedule.steps=1", "schedule.lr=1e-20"]
+    assert main(command(tmp_path / "out", *same, "--init", str(folder))) == 0
+    begun, _ = read_tensors(tmp_path / "out" / TRAINING)
+    for name, value in read_tensors(folder / MODEL)[0].items():
+        assert torch.equal(begun[f"net.{name}"], value), name
+
+
+@pytest.mark.parametrize(
+    ("init", "options", "named"),
+    [
+        (lambda folder: folder, ["network.channels=[16]"], "is another network than the configuration's"),
+        (lambda folder: folder / "none", [], "none does not exist"),
+        (lambda folder: Path(__file__), [], "is not a whole safetensors file"),
+    ],
+    ids=["another network", "missing", "no checkpoint"],
+)
+def test_weights_that_cannot_be_begun_with_are_answered_with_one_line(
+    tmp_path, folder, capsys, init, options, named
+):
+    assert main(command(tmp_path / "out", *options, "--init", str(init(folder)))) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert named in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_with_a_run_is_not_trained_over(folder, capsys):
     before = files_of(folder)
     assert main(command(folder)) == 2

@@ -18,7 +18,7 @@ def drawn(folder, *arguments):
 
 def test_samples_are_numbered_images_and_a_grid(tmp_path):
     pictures = drawn(tmp_path / "out", "--n", "5")
-    assert list(pictures) == ["000000.png", "000001.png", "000002.png", "000003.png", "000004.png", "grid.png"]
+    assert list(pictures) == [*(f"{i:06d}.png" for i in range(5)), "grid.png"]
     assert pictures["000003.png"].shape == (28, 28)
     # Three columns and two rows of 28 pixels, with lines of one between and around.
     assert pictures["grid.png"].shape == (59, 88)
@@ -34,17 +34,23 @@ def test_a_sample_is_the_same_in_any_run(tmp_path):
 
 def test_seed_label_solver_and_sde_make_a_difference(tmp_path):
     base = drawn(tmp_path / "base", "--n", "1", "--label", "3")["000000.png"]
-    others = {"seed": ["--seed", "1", "--label", "3"], "label": ["--label", "5"], "solver": ["--label", "3", "--solver", "em"]}
+    others = {
+        "seed": ["--seed", "1", "--label", "3"],
+        "label": ["--label", "5"],
+        "solver": ["--label", "3", "--solver", "em"],
+    }
     for name, arguments in others.items():
         assert not np.array_equal(drawn(tmp_path / name, "--n", "1", *arguments)["000000.png"], base), name
 
 
 def test_all_sdes_of_one_network_give_one_picture_at_convergence(tmp_path):
     pictures = [
-        drawn(tmp_path / sde, "--n", "1", "--sde", sde, "--nfe", "40", "--spacing", "uniform-lambda")["000000.png"]
+        drawn(tmp_path / sde, "--n", "1", "--sde", sde, "--nfe", "40", "--spacing", "uniform-lambda")[
+            "000000.png"
+        ]
         for sde in ("edm", "cosine", "rectified-flow", "ve")
     ]
-    # The flow is the same curve; what differs is the range of sigma / alpha, from 50 or 80 down to 0.002 or 0.01.
+    # The flow is one curve; what differs is the range of sigma / alpha, 50 or 80 to 0.002 or 0.01.
     for picture in pictures[1:]:
         assert np.abs(picture.astype(int) - pictures[0]).mean() < 2
 

@@ -51,7 +51,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     configuration = validate(plain, "here")
     net = configuration.make_denoiser().net
     assert isinstance(net, torch.nn.Module)
-    write_tensors(folder / MODEL, net.state_dict(), configuration=configuration.model_dump(mode="json"), shape=[2])
+    write_tensors(
+        folder / MODEL, net.state_dict(), configuration=configuration.model_dump(mode="json"), shape=[2]
+    )
     return folder
 
 

@@ -88,7 +88,7 @@ def test_training_learns_the_exact_denoiser_of_normal_data(sde, prediction, weig
     schedule = {"steps": 250, "batch_size": 256, "lr": 8e-3, "warmup": 20, "ema": 0.98}
     net = mlp(width=32)
     state, _ = run(net, sde, prediction, gaussian(4096), times=times, weighting=weigh, **schedule)
-    learned = Denoiser(state.average.module.eval(), sde, prediction)
+    learned = state.averaged
     # Where the estimate is neither the data nor its mean: sigma / alpha within a factor 3 of the deviation.
     part = sde.clip(-math.log(2.0), -math.log(0.2))
     t = torch.linspace(part.t_min, part.t_max, 2000, dtype=torch.float64)
@@ -604,6 +604,14 @@ def test_the_average_is_the_loop_that_it_says_to_be_with_its_warm_up():
         not torch.equal(a, b)
         for a, b in zip(state.average.module.parameters(), net.parameters(), strict=True)
     )
+
+
+def test_the_averaged_denoiser_is_the_average_to_sample_from():
+    state, _ = run(dropping(), VPSDE(), v, gaussian(64))
+    x, level = draw((3, 2), dtype=torch.float32), VPSDE().level(torch.tensor(0.5))
+    expected = Denoiser(state.average.module.eval(), VPSDE(), v)(x, level)
+    assert torch.equal(state.averaged(x, level), expected)
+    assert not torch.equal(state.denoiser.eval()(x, level), expected)
 
 
 def test_the_average_is_of_parameters_alone():

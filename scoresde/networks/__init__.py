@@ -1,4 +1,4 @@
-"""Networks to start with. Solvers know none of them: any callable ``(x, t[, cond])`` plugs in the same way."""
+"""Networks to start with; solvers know none of them, and any callable ``(x, t[, cond])`` plugs in as well."""
 
 from torch import nn
 

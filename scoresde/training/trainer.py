@@ -103,7 +103,7 @@ class State:
 
     @property
     def averaged(self) -> Denoiser:
-        """The denoiser with the averaged parameters, which is the one to sample from; it shares their memory."""
+        """The denoiser to sample from, with the averaged parameters; it shares their memory."""
         return Denoiser(self.average.module, self.denoiser.sde, self.denoiser.prediction).eval()
 
 
@@ -183,7 +183,7 @@ def train(
         forked = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(forked), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             # For dropout within the network: not the numbers that eps is made of.
-            torch.manual_seed(_hash(seed, state.step, 1))
+            _seed(device, _hash(seed, state.step, 1))
             loss = (weight * state.denoiser.loss(x0, t.to(device), eps, cond)).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(parameters, schedule.clip)
@@ -236,6 +236,14 @@ def batch_indices(seed: int, step: int, size: int, n: int) -> Tensor:
 @lru_cache(maxsize=4)
 def _order(seed: int, epoch: int, n: int) -> Tensor:
     return torch.randperm(n, generator=torch.Generator().manual_seed(_hash(seed, -1 - epoch)))
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed the global random state of the CPU and of one device; torch.manual_seed would seed all devices."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _hash(*numbers: int) -> int:
