@@ -24,8 +24,8 @@ from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, syn
 from torch import Tensor
 from tqdm import tqdm
 
-from scoresde.checkpoint import read_tensors, write_atomically, write_tensors
 from scoresde.configuration import SDES
+from scoresde.files import read_tensors, write_atomically, write_tensors
 from scoresde.grid import SPACINGS, Spacing, uniform_lam
 from scoresde.metrics import Moments, frechet_distance
 from scoresde.noise import Noise

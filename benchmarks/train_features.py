@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from scoresde.checkpoint import write_tensors
 from scoresde.data import load_data
+from scoresde.files import write_tensors
 from scoresde.metrics import feature_moments, frechet_distance
 from scoresde.networks.classifier import Classifier
 from scoresde.pretrained import FEATURES, REFERENCE

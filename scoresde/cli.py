@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .checkpoint import TRAINING, load_denoiser, load_training, save_training, write_atomically
+from .checkpoint import TRAINING, load_denoiser, load_training, save_training
 from .configuration import SDES, read_configuration
 from .data import load_data
 from .denoiser import Denoiser, Transported
+from .files import write_atomically
 from .grid import SPACINGS
 from .images import save_grid, save_image
 from .metrics import to_uint8

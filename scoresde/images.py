@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .checkpoint import write_atomically
+from .files import write_atomically
 from .metrics import to_uint8
 
 

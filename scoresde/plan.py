@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from .files import write_atomically
 from .grid import Grid, Spacing, default_spacing, listed_steps
 from .sde import SDE, Level
 
@@ -215,7 +216,6 @@ class Plan:
 
     def save(self, path: str | Path) -> None:
         """Write the plan as JSON."""
-        from .checkpoint import write_atomically
 
         def level(value: Level[float] | None) -> list[str] | None:
             # To the last bit; and JSON has no infinity.

@@ -14,20 +14,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from scoresde import checkpoint, cli
+from scoresde import cli, files
 from scoresde.checkpoint import (
     MODEL,
     TRAINING,
     load_denoiser,
     load_training,
-    read_tensors,
     save_training,
-    write_atomically,
-    write_tensors,
 )
 from scoresde.cli import main
 from scoresde.configuration import validate
 from scoresde.data import load_data
+from scoresde.files import read_tensors, write_atomically, write_tensors
 from scoresde.networks import NETWORKS
 from scoresde.training import start, train
 
@@ -192,7 +190,7 @@ def test_a_write_that_fails_midway_leaves_the_old_file_and_nothing_else(tmp_path
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, call, fail)
+    monkeypatch.setattr(files.os, call, fail)
     with pytest.raises(OSError, match="No space left"):
         write_tensors(path, {"good": torch.zeros(3)}, step=2)
     monkeypatch.undo()
@@ -209,7 +207,7 @@ def test_the_old_file_is_whole_until_the_new_one_is(tmp_path, monkeypatch):
     def look(*_):
         seen.append(path.read_bytes())
 
-    monkeypatch.setattr(checkpoint.os, "fsync", look)  # when all of the new content is written
+    monkeypatch.setattr(files.os, "fsync", look)  # when all of the new content is written
     write_atomically(path, b"new")
     assert seen == [b"old"]
     assert path.read_bytes() == b"new"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import linalg
 from torch import Tensor, nn
 
-from scoresde.checkpoint import read_tensors, write_tensors
+from scoresde.files import read_tensors, write_tensors
 from scoresde.metrics import Moments, feature_moments, frechet_distance, gaussian_moments, to_uint8
 from scoresde.training.trainer import to_float
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoresde.checkpoint import write_tensors
 from scoresde.configuration import validate
 from scoresde.data import load_data
+from scoresde.files import write_tensors
 from scoresde.metrics import Moments, feature_moments, frechet_distance, to_uint8
 from scoresde.networks.classifier import Classifier
 from scoresde.pretrained import FEATURES, FOLDERS, MODEL, REFERENCE, Pretrained, pretrained

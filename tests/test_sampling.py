@@ -184,27 +184,40 @@ def test_one_read_checks_a_whole_run(name: str) -> None:
     assert reads[0] == reads[1] <= 2  # the number, and how torch asks for it
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_a_run_is_one_graph(name: str) -> None:
-    """fullgraph: nothing in it falls back to Python, neither the network nor the noise."""
-    plan = Plan.make(TABLES[name], VPSDE(), 3)
-    denoiser = Denoiser(Net(), VPSDE(), predict.v)
+def graphs_of(run: Callable[[Tensor], Tensor], x: Tensor) -> int:
+    """Compile with fullgraph: nothing may fall back to Python. Check the bits, and count the graphs."""
     graphs = []
 
     def backend(graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
         graphs.append(graph)
         return graph.forward
 
+    torch._dynamo.reset()
+    with torch.no_grad():
+        compiled = torch.compile(run, fullgraph=True, backend=backend)(x)
+        assert torch.equal(compiled, run(x))  # the same operations one after the other
+    return len(graphs)
+
+
+@pytest.mark.parametrize("name", [*TABLES, "pc:measured=true"])
+def test_a_run_is_one_graph(name: str) -> None:
+    """Network and all."""
+    plan = prepare(name, VPSDE(), 9)
+    assert isinstance(plan, Plan)
+    denoiser = Denoiser(Net(), VPSDE(), predict.v)
+    z = normal(20, 4, 2).float()
+    assert graphs_of(lambda x: integrate(plan, denoiser, x, lambda i: z[i]), z[-1]) == 1
+
+
+def test_noise_is_made_in_the_graph_of_its_run() -> None:
+    plan = Plan.make(TABLES["ancestral"], VPSDE(), 3)
+    denoiser = Denoiser(Net(), VPSDE(), predict.v)
+
     def run(ids: Tensor) -> Tensor:
         noise = Noise(7, ids, (2,))
         return integrate(plan, denoiser, plan.start.sigma * noise(0), lambda i: noise(i + 1))
 
-    torch._dynamo.reset()
-    with torch.no_grad():
-        compiled = torch.compile(run, fullgraph=True, backend=backend)(torch.arange(4))
-        # The same operations one after the other: the same bits.
-        assert torch.equal(compiled, run(torch.arange(4)))
-    assert len(graphs) == 1
+    assert graphs_of(run, torch.arange(4)) == 1
 
 
 # The ways of asking.

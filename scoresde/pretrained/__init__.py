@@ -6,9 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import MODEL, Trained, load_denoiser, read_tensors
+from ..checkpoint import MODEL, Trained, load_denoiser
 from ..configuration import Configuration
 from ..denoiser import Denoiser
+from ..files import read_tensors
 from ..metrics import Moments
 from ..networks.classifier import Classifier
 from ..registry import lookup
