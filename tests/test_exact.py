@@ -47,11 +47,10 @@ def gauss(z: float) -> float:
 @pytest.mark.parametrize("name", SDES)
 @pytest.mark.parametrize("x", [-1.2, 0.1, 3.0])
 def test_the_denoiser_and_the_density_are_integrals_over_the_data(name: str, x: float) -> None:
+    means, stds, shares = MEANS.tolist(), STDS.tolist(), SHARES.tolist()
     for r in (0.02, 0.3, 0.8):
         level = level_at(SDES[name], r)
         x_t = x * math.hypot(level.alpha, level.sigma)
-
-        means, stds, shares = MEANS.tolist(), STDS.tolist(), SHARES.tolist()
 
         def joint(x0: float, level: Level[float] = level, x_t: float = x_t) -> float:
             data = sum(w * gauss((x0 - m) / s) / s for m, s, w in zip(means, stds, shares, strict=True))

@@ -196,13 +196,14 @@ def test_the_network_that_ships_is_small_and_says_how_it_came_to_be():
     assert not shipped.denoiser.training
     about = shipped.about["model"]
     assert about["step"] == shipped.configuration.schedule.steps
-    assert about["command"].startswith("scoresde train --config configs/mnist.toml")
+    assert about["command"].startswith("scoresde train --config configs/mnist-fine.toml --init runs/mnist")
+    assert about["before"]["command"].startswith("scoresde train --config configs/mnist.toml")
 
 
 def test_the_configuration_of_the_network_that_ships_is_the_one_in_configs():
     from scoresde.configuration import read_configuration
 
-    assert read_configuration(ROOT / "configs/mnist.toml") == pretrained("mnist").configuration
+    assert read_configuration(ROOT / "configs/mnist-fine.toml") == pretrained("mnist").configuration
 
 
 def test_samples_of_the_network_that_ships_are_the_digits_asked_for():
