@@ -47,7 +47,8 @@ def test_the_commands_run(tmp_path):
         start = next(start for start in LESS if command.startswith(start))
         if LESS[start] is None or "data.source" in command:
             continue
-        words = shlex.split(f"{command} {LESS[start]}")
+        # Compiling takes minutes, and a C++ compiler.
+        words = [word for word in shlex.split(f"{command} {LESS[start]}") if word != "--compile"]
         words[:1] = {"python": [sys.executable], "scoresde": [sys.executable, "-m", "scoresde.cli"]}[words[0]]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}\n{done.stderr}"
