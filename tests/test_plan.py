@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -237,6 +237,42 @@ def test_the_number_of_live_vectors_does_not_grow_with_the_steps(name: str) -> N
         return most
 
     assert peak(8) == peak(50) <= 6
+
+
+class Number:
+    """A state of one number that knows how many of its kind there are."""
+
+    alive = most = 0
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+        Number.alive += 1
+        Number.most = max(Number.most, Number.alive)
+
+    def __del__(self) -> None:
+        Number.alive -= 1
+
+    def __add__(self, other: "Number") -> "Number":
+        return Number(self.value + other.value)
+
+    def __rmul__(self, factor: float) -> "Number":
+        return Number(factor * self.value)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_executor_holds_no_more_than_the_live_vectors(name: str) -> None:
+    """Whatever the number of steps: memory is that of a few states, outputs and draws."""
+
+    def peak(steps: int) -> int:
+        plan = Plan.make(TABLES[name], VPSDE(), steps)
+        Number.most = Number.alive
+        before = Number.alive
+        run = iterate(plan, lambda x, level: Number(0.5 * x.value), Number(1.0), lambda i: Number(0.1))
+        deque(run, maxlen=0)  # to its end, keeping nothing
+        assert Number.alive == before  # nothing outlives the run
+        return Number.most - before
+
+    assert peak(8) == peak(50) <= 9  # the six, a sum, a product, and the start that its caller holds
 
 
 @pytest.mark.parametrize("name", TABLES)
