@@ -14,8 +14,9 @@ check: .venv/installed  ## lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy scoresde benchmarks
 
-.venv/installed: requirements.lock pyproject.toml
+.venv/installed: requirements.lock requirements-peers.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@

@@ -26,13 +26,13 @@ from tqdm import tqdm
 
 from scoresde.configuration import SDES
 from scoresde.files import read_tensors, write_atomically, write_tensors
-from scoresde.grid import SPACINGS, Spacing, uniform_lam
 from scoresde.metrics import Moments, frechet_distance
 from scoresde.noise import Noise
 from scoresde.plan import Plan
 from scoresde.registry import make, parse
 from scoresde.sampling import prepare, sample
 from scoresde.solvers import SOLVERS
+from scoresde.spacings import SPACINGS, Spacing, uniform_lam
 
 SHOWN = 100  # samples in a picture
 

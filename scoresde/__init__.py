@@ -4,7 +4,7 @@ from . import denoiser as predict  # predict.noise, predict.v, ...: data and noi
 from .denoiser import Denoiser
 from .discrete import DiscreteVPSDE
 from .exact import ExactDenoiser, Mixture
-from .grid import Grid, default_spacing, karras, listed, quadratic_time, uniform_lam, uniform_time
+from .grid import Grid
 from .noise import Noise
 from .plan import Plan, Tape, Vector, integrate, iterate
 from .sampling import (
@@ -19,6 +19,7 @@ from .sampling import (
 )
 from .sde import CLEAN, EDM, SDE, VESDE, VPSDE, Cosine, Level, RectifiedFlow, SubVPSDE
 from .solvers import SOLVERS, solver_of
+from .spacings import default_spacing, karras, listed, quadratic_time, uniform_lam, uniform_time
 
 __all__ = [
     "CLEAN",

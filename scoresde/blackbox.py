@@ -1,4 +1,4 @@
-"""The second road: solvers of general differential equations, torchdiffeq's and torchsde's, on ours.
+"""The second road: solvers of general differential equations, torchdiffeq's, torchsde's and scipy's, on ours.
 
 Where the steps are not known before the run there is no table to write down. These solvers own their loop; we
 give them the probability-flow ODE or the reverse SDE, count their network calls and keep them within the
@@ -6,6 +6,7 @@ SDE's times.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -15,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .grid import Grid, Spacing, default_spacing, listed_steps
+from .grid import Grid
 from .plan import Denoise, Draw
 from .sde import CLEAN, SDE, Level
+from .spacings import Spacing, default_spacing, listed_steps
 
 # torchdiffeq's methods whose calls a step are always the same many.
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams")
@@ -29,16 +31,31 @@ MOST = 6  # calls a step of implicit_adams: four iterations, and what surrounds 
 
 @dataclass(frozen=True)
 class Run:
-    """A prepared run: what to do with a state at ``start``; ``nfe`` None where only the run can tell."""
+    """A prepared run: what to do with a state at ``start``; ``nfe`` None where only the run can tell.
+
+    ``integrate(denoise, x, noise)`` takes a ``denoise(x, level)``; that of a run which asks for every sample
+    at a level of its own is called ``denoise(x, level, rows)``, too: row k of x is then a state of sample
+    ``rows[k]`` of the batch, at number k of each of the level's float64 tensors ``(len(x),)``.
+    """
 
     start: Level[float]
     end: Level[float]
     nfe: int | None
-    integrate: Callable[[Denoise, Any, Draw], Any]
+    integrate: Callable[[Any, Any, Draw], Any]
+
+
+class BlackBox(ABC):
+    """A solver that owns its loop: it prepares a :class:`Run`, where a table's solver writes a plan."""
+
+    @abstractmethod
+    def prepare(
+        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+    ) -> Run:
+        """The run within ``nfe`` network calls; ValueError if there is none."""
 
 
 @dataclass(frozen=True)
-class ODE:
+class ODE(BlackBox):
     """The probability-flow ODE by any method of torchdiffeq (Chen et al. 2018).
 
     As d(x / alpha) / dr = eps, r = sigma / alpha, the equation is the same for every SDE and has no pole, and
@@ -79,9 +96,7 @@ class ODE:
             steps = _longest(
                 nfe, lambda n: per_run(self.method, n) + to_clean, f"ode method {self.method}", spacing
             )
-        grid = Grid.build(sde, steps, spacing)
-        if not math.isfinite(grid.levels[0].lam):
-            raise ValueError(f"ode has no beginning where alpha = 0; clip {sde}")
+        grid = _begun(Grid.build(sde, steps, spacing), "ode")
         in_lam = self.method in ADAMS
         if in_lam and not _even([level.lam for level in grid.levels]):
             raise ValueError(
@@ -93,22 +108,13 @@ class ODE:
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
             denoise = _limited(denoise, nfe, self)
-            points = [level.lam if in_lam else -level.sigma / level.alpha for level in grid.levels]
-
-            def slope(at: Tensor, y: Tensor) -> Tensor:  # in u = -r, which rises, or in lam
-                u = min(
-                    max(at.item(), points[0]), points[-1]
-                )  # a first try of a step may look beyond the end
-                (level,) = grid.at([u if in_lam else -math.log(-u)])
-                rate = 1.0 if in_lam else level.alpha / level.sigma  # dlam / du
-                return (denoise(level.alpha * y, level) - y) * rate  # type: ignore[no-any-return]
-
-            y = self._solve(slope, x / grid.levels[0].alpha, points)
+            points = _points(grid, in_lam)
+            y = self._solve(_flow(grid, denoise, in_lam), x / grid.levels[0].alpha, points)
             return denoise(last.alpha * y, last) if to_clean else last.alpha * y
 
         return Run(grid.levels[0], CLEAN if to_clean else last, calls, integrate)
 
-    def _solve(self, slope: Callable[[Tensor, Tensor], Tensor], y: Tensor, points: list[float]) -> Tensor:
+    def _solve(self, slope: Callable[[float, Tensor], Tensor], y: Tensor, points: list[float]) -> Tensor:
         from torchdiffeq import odeint
 
         if self.method not in FIXED + ADAMS:
@@ -120,15 +126,98 @@ class ODE:
             options = {"step_t": times[-1:], "norm": _worst}
         with torch.no_grad():
             path: Tensor = odeint(
-                slope, y, times, rtol=self.rtol, atol=self.atol, method=self.method, options=options
+                lambda at, y: slope(at.item(), y),
+                y,
+                times,
+                rtol=self.rtol,
+                atol=self.atol,
+                method=self.method,
+                options=options,
             )
         if len(path) != len(times):  # scipy's solvers give up without a word
             raise FloatingPointError(f"{self} gave up before its end")
         return path[-1]
 
 
+# scipy's methods, and what tells the implicit ones that samples do not depend on one another, so that a
+# Jacobian of differences costs as many calls as one sample has numbers.
+SCIPY: dict[str, Callable[[int, int], dict[str, Any]]] = {
+    "RK23": lambda samples, size: {},
+    "RK45": lambda samples, size: {},
+    "DOP853": lambda samples, size: {},
+    "Radau": lambda samples, size: {"jac_sparsity": _blocks(samples, size)},
+    "BDF": lambda samples, size: {"jac_sparsity": _blocks(samples, size)},
+    "LSODA": lambda samples, size: {"lband": size - 1, "uband": size - 1},
+}
+
+
 @dataclass(frozen=True)
-class TorchSDE:
+class SciPy(BlackBox):
+    """The probability-flow ODE by ``scipy.integrate.solve_ivp``, in float64 on the host: a reference.
+
+    The equation is that of :class:`ODE`, d(x / alpha) / dr = eps with r = sigma / alpha; the state is float64
+    whatever the type of x, the network is asked in the type and on the device of x. RK45 at tolerances of
+    1e-5 is the ODE sampler of Song et al. 2021 (arXiv 2011.13456, appendix D.4), theirs in t. Virtanen et al.
+    2020 (scipy).
+
+    Args:
+        method: RK23, RK45, DOP853 (explicit; orders 3, 5, 8), Radau, BDF, LSODA (implicit, or where stiff).
+            The implicit ones find a Jacobian by differences, which wants a float64 network and few
+            dimensions.
+        rtol, atol: tolerances on x / alpha. The error of a step is a mean over all samples: a sample depends,
+            within the tolerance, on the samples beside it. ``nfe`` is a limit, beyond which the run stops
+            with RuntimeError, or None.
+    """
+
+    method: str = "RK45"
+    rtol: float = 1e-5
+    atol: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.method not in SCIPY:
+            raise ValueError(f"method must be one of {', '.join(SCIPY)}, got {self.method!r}")
+        if not (self.rtol > 0 and self.atol > 0):
+            raise ValueError(f"rtol and atol must be positive, got {self.rtol!r} and {self.atol!r}")
+
+    def prepare(
+        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+    ) -> Run:
+        """The run between the ends of the spacing."""
+        grid = _begun(Grid.build(sde, listed_steps(spacing) or 1, spacing or default_spacing(sde)), "scipy")
+        first, last = grid.levels[0], grid.levels[-1]
+
+        def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
+            from scipy.integrate import solve_ivp
+
+            denoise = _limited(denoise, nfe, self)
+
+            def network(y: Tensor, level: Level[float]) -> Tensor:
+                d: Tensor = denoise(y.to(x), level).double().cpu()
+                if not d.isfinite().all():  # scipy would shorten the step until it gives up, or raise its own
+                    raise FloatingPointError(f"the network's output is not finite at t = {level.t:.6g}")
+                return d
+
+            slope = _flow(grid, network)
+            begin, end = _points(grid)[0], _points(grid)[-1]
+            path = solve_ivp(
+                lambda u, y: slope(u, torch.from_numpy(y).reshape(x.shape)).flatten().numpy(),
+                (begin, end),
+                (x.double() / first.alpha).flatten().cpu().numpy(),
+                method=self.method,
+                rtol=self.rtol,
+                atol=self.atol,
+                **SCIPY[self.method](len(x), x[0].numel()),
+            )
+            if not path.success:
+                raise FloatingPointError(f"{self} gave up before its end: {path.message}")
+            x = (last.alpha * torch.from_numpy(path.y[:, -1])).reshape(x.shape).to(x)
+            return denoise(x, last) if to_clean else x
+
+        return Run(first, CLEAN if to_clean else last, None, integrate)
+
+
+@dataclass(frozen=True)
+class TorchSDE(BlackBox):
     """The reverse SDE by the solvers of torchsde (Li et al. 2020), step by step on the grid.
 
     In t from noise to data, with the drift of :meth:`SDE.reverse_drift` at eta = 1 and the additive noise g
@@ -154,9 +243,7 @@ class TorchSDE:
             raise ValueError("nfe must be a number for torchsde, got None")
         per_step = TORCHSDE[self.method]
         steps = _longest(nfe, lambda n: n * per_step + to_clean, f"torchsde method {self.method}", spacing)
-        grid = Grid.build(sde, steps, spacing or default_spacing(sde))
-        if grid.levels[0].alpha == 0:
-            raise ValueError(f"torchsde has no beginning where alpha = 0; clip {sde}")
+        grid = _begun(Grid.build(sde, steps, spacing or default_spacing(sde)), "torchsde")
         last = grid.levels[-1]
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
@@ -245,6 +332,38 @@ class _Brownian:
         return drawn.reshape(self.shape)
 
 
+def _begun(grid: Grid, what: str) -> Grid:
+    """The grid, if there is some data at its beginning: where alpha is 0, x / alpha and f are infinite."""
+    if grid.levels[0].alpha == 0:
+        raise ValueError(f"{what} has no beginning where alpha = 0; clip {grid.sde}")
+    return grid
+
+
+def _points(grid: Grid, in_lam: bool = False) -> list[float]:
+    """u = -sigma / alpha, which rises, or lam, at the levels of a grid."""
+    return [level.lam if in_lam else -level.sigma / level.alpha for level in grid.levels]
+
+
+def _flow(grid: Grid, denoise: Denoise, in_lam: bool = False) -> Callable[[float, Any], Any]:
+    """dy / du on the probability-flow ODE, y = x / alpha, in u = -sigma / alpha or in lam."""
+    first, *_, last = _points(grid, in_lam)
+
+    def slope(u: float, y: Any) -> Any:
+        u = min(max(u, first), last)  # a first try of a step may look beyond the end
+        (level,) = grid.at([u if in_lam else -math.log(-u)])
+        rate = 1.0 if in_lam else level.alpha / level.sigma  # dlam / du
+        return (denoise(level.alpha * y, level) - y) * rate
+
+    return slope
+
+
+def _blocks(samples: int, size: int) -> Any:
+    """Where a Jacobian may be other than 0, for samples that do not depend on one another."""
+    from scipy.sparse import identity, kron
+
+    return kron(identity(samples), torch.ones(size, size).numpy())
+
+
 def _longest(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing | None) -> int:
     """The largest number of steps within a budget of network calls; of listed times, their own."""
     listed = listed_steps(spacing)
@@ -281,7 +400,7 @@ def _ode_calls(method: str, steps: int) -> int:
     return calls
 
 
-def _limited(denoise: Denoise, nfe: int | None, solver: ODE) -> Denoise:
+def _limited(denoise: Denoise, nfe: int | None, solver: BlackBox) -> Denoise:
     left = math.inf if nfe is None else nfe
 
     def call(x: Any, level: Level[float]) -> Any:

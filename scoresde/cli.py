@@ -16,13 +16,13 @@ from .configuration import SDES, read_configuration
 from .data import load_data
 from .denoiser import Denoiser, Transported
 from .files import write_atomically
-from .grid import SPACINGS
 from .images import save_grid, save_image
 from .metrics import to_uint8
 from .pretrained import FOLDERS
 from .registry import make, parse
 from .sampling import sample
 from .solvers import SOLVERS
+from .spacings import SPACINGS
 from .training import Progress, Times, Weighting, start, train
 from .training.trainer import check_labels, module, to_float
 

@@ -123,7 +123,12 @@ class Denoiser(nn.Module):
         level = Level(*(_per_sample(number, x) for number in level))
         c = self.prediction(level)
         scale, skip, out = (_cast(number, x) for number in c[:3])
-        estimate: Tensor = skip * x + out * self._output(scale * x, self._time(c, level), cond)
+        shown = scale * x if isinstance(scale, Tensor) or scale != 1 else x
+        output = self._output(shown, self._time(c, level), cond)
+        if torch.is_grad_enabled() or isinstance(skip, Tensor):
+            estimate: Tensor = out * output + skip * x
+        else:
+            estimate = (out * output).add_(x, alpha=skip)  # the same, with a temporary fewer
         return estimate
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, cond: Tensor | None = None) -> Tensor:

@@ -10,7 +10,7 @@ that are not states, several draws of noise in a step. It is plain data: print i
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,15 +19,17 @@ import torch
 from torch import Tensor
 
 from .files import write_atomically
-from .grid import Grid, Spacing, default_spacing, listed_steps
+from .grid import Grid
 from .sde import SDE, Level
+from .spacings import Spacing, default_spacing, listed_steps
 
 Row = tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Vector:
-    """A linear combination of named vectors: x0, x1, ... states, d0, ... network outputs, z0, ... noise."""
+    """A linear combination of named vectors: states x0, x1, ..., what is held h0, ..., network outputs
+    d0, ..., noise z0, ...."""
 
     weights: Mapping[str, float]
 
@@ -83,7 +85,7 @@ class Tape:
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
-        self._states = self._outputs = self._draws = 0
+        self._states = self._outputs = self._held = self._draws = 0
 
     def start(self) -> Vector:
         """The state that the run begins with."""
@@ -98,6 +100,11 @@ class Tape:
         """x as a state: computed once, carried along, and handed to whoever watches the run."""
         self._states += 1
         return self._write(Line(f"x{self._states}", x.row))
+
+    def hold(self, x: Vector) -> Vector:
+        """x, computed once for several uses, but no state of the run: a point to call the network at, say."""
+        self._held += 1
+        return self._write(Line(f"h{self._held - 1}", x.row))
 
     def noise(self) -> Vector:
         """Fresh standard normal noise."""
@@ -203,7 +210,17 @@ class Plan:
     @property
     def amplification(self) -> float:
         """The largest sum of absolute weights on network outputs in a line: what their errors can grow by."""
-        return max(sum(abs(weight) for name, weight in line.row if name[0] == "d") for line in self.lines)
+        on_outputs: dict[str, Vector] = {}  # the part of what is held that is made of outputs
+        largest = 0.0
+        for line in self.lines:
+            total = Vector({})
+            for name, weight in line.row:
+                total = total + weight * on_outputs.get(name, Vector({name: 1.0} if name[0] == "d" else {}))
+            if line.name[0] == "h":
+                on_outputs[line.name] = Vector({n: w for n, w in line.row if n[0] == "d"})
+            else:
+                largest = max(largest, sum(map(abs, total.weights.values())))
+        return largest
 
     def __str__(self) -> str:
         rows = [f"{'':>5} {'t':>9} {'lambda':>9}"]
@@ -274,34 +291,63 @@ def iterate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -> 
 
     A state may be anything that adds and scales. ``denoise(x, level)`` is the network, ``noise(i)`` draw i.
     """
+    return _carry_out(plan, denoise, x, noise, _combined)
+
+
+def integrate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -> Any:
+    """The state that :func:`iterate` ends with, to the last bit; without gradients, made in place.
+
+    The network may keep neither its input nor its output for itself: the one is overwritten, and the other
+    read again in later steps. x is not touched.
+    """
+    in_place = isinstance(x, Tensor) and not torch.is_grad_enabled()
+    for state in _carry_out(plan, denoise, x, noise, _overwritten if in_place else _combined):
+        x = state
+    return x
+
+
+def _carry_out(
+    plan: Plan,
+    denoise: Denoise,
+    x: Any,
+    noise: Draw | None,
+    combine: Callable[[Line, dict[str, Any]], Any],
+) -> Iterator[Any]:
     live = {"x0": x}
     for line in plan.lines:
         for name in line.reads:
             if name[0] == "z" and name not in live:
                 live[name] = noise(int(name[1:]))  # type: ignore[misc]
-        value = _langevin(line, live) if line.measured else _combine(line.row, live)
+        value = _langevin(line, live) if line.measured else combine(line, live)
         if line.level is not None:
-            value = denoise(value, line.level)
+            point, value = value, denoise(value, line.level)
+            value = 1 * value if value is point else value
         live[line.name] = value
         for name in line.done:
             del live[name]
-        if line.level is None:
+        if line.name[0] == "x":
             yield value
 
 
-def integrate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -> Any:
-    """The state that :func:`iterate` ends with."""
-    for state in iterate(plan, denoise, x, noise):
-        x = state
-    return x
+def _combined(line: Line, live: Mapping[str, Any]) -> Any:
+    """The line's row, as something new."""
+    (name, weight), *rest = line.row
+    if not rest and weight == 1 and (line.level is not None or name in line.done):
+        return live[name]  # nobody else's
+    return _added(weight * live[name], rest, live)
 
 
-def _combine(row: Row, live: Mapping[str, Any]) -> Any:
-    (name, weight), *rest = row
-    if not rest and weight == 1:
-        return live[name]
-    total = weight * live[name]
-    for name, weight in rest:
+def _overwritten(line: Line, live: Mapping[str, Any]) -> Any:
+    """The same, in the place of a state that nobody needs any more; ``_with_last_uses`` puts it first."""
+    (name, weight), *rest = line.row
+    if line.level is not None or name not in line.done or name[0] not in "xh" or name == "x0":
+        return _combined(line, live)
+    return _added(live[name].mul_(weight) if weight != 1 else live[name], rest, live)
+
+
+def _added(total: Any, row: Sequence[tuple[str, float]], live: Mapping[str, Any]) -> Any:
+    """The sum of a row and ``total``, which it may overwrite."""
+    for name, weight in row:
         total = (
             total.add_(live[name], alpha=weight) if isinstance(total, Tensor) else total + weight * live[name]
         )
@@ -311,7 +357,8 @@ def _combine(row: Row, live: Mapping[str, Any]) -> Any:
 def _langevin(line: Line, live: Mapping[str, Any]) -> Any:
     assert line.measured is not None
     *state, (noise, _) = line.row
-    x, z, score = _combine(tuple(state), live), live[noise], _combine(line.measured[0], live)
+    x, score = (_added(0.0, row, live) for row in (state, line.measured[0]))
+    z = live[noise]
     step = 2 * (line.measured[1] * _mean_norm(z) / _mean_norm(score)) ** 2
     return x + step * score + (2 * step).sqrt() * z
 
@@ -322,7 +369,7 @@ def _mean_norm(x: Tensor) -> Tensor:
 
 
 def _with_last_uses(lines: list[Line]) -> tuple[Line, ...]:
-    """The lines, each told which vectors are done with."""
+    """The lines, each told which vectors are done with, and a state among those to be read first."""
     last: dict[str, int] = {}
     for i, line in enumerate(lines):
         last |= dict.fromkeys([*line.reads, line.name], i)
@@ -330,7 +377,14 @@ def _with_last_uses(lines: list[Line]) -> tuple[Line, ...]:
     done: dict[int, list[str]] = {}
     for name, i in last.items():
         done.setdefault(i, []).append(name)
-    return tuple(replace(line, done=tuple(done.get(i, ()))) for i, line in enumerate(lines))
+
+    def told(line: Line, over: tuple[str, ...]) -> Line:
+        row = line.row
+        if line.level is None and line.measured is None:
+            row = tuple(sorted(row, key=lambda term: not (term[0][0] in "xh" and term[0] in over)))
+        return replace(line, row=row, done=over)
+
+    return tuple(told(line, tuple(done.get(i, ()))) for i, line in enumerate(lines))
 
 
 def _check_reads(lines: list[Line]) -> None:

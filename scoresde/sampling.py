@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .blackbox import ODE, Run, TorchSDE
+from .blackbox import ODE, BlackBox, Run
 from .denoiser import Denoiser, Prediction
-from .grid import Spacing, uniform_time
 from .noise import Noise
 from .plan import Draw, Plan, Solver, integrate
 from .sde import SDE, Level
 from .solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector, solver_of
+from .spacings import Spacing, uniform_time
 
 
 class Denoises(Protocol):
@@ -27,10 +27,15 @@ class Denoises(Protocol):
 
 
 class Counted:
-    """A denoiser that counts its calls."""
+    """A denoiser that counts its calls, and, where samples are asked for one by one, what was asked for.
+
+    ``calls`` are the network's, whatever their batch; ``evaluations`` its estimates, each of one sample at
+    one level. Over the number of samples, ``evaluations`` is the mean number of calls a sample; the most that
+    one of them had is ``calls``, of one batch that all begin together.
+    """
 
     def __init__(self, denoiser: Denoises) -> None:
-        self.denoiser, self.calls = denoiser, 0
+        self.denoiser, self.calls, self.evaluations = denoiser, 0, 0
 
     @property
     def sde(self) -> SDE:
@@ -38,11 +43,12 @@ class Counted:
 
     def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         self.calls += 1
+        self.evaluations += len(x)
         return self.denoiser(x, level, cond)
 
 
 def prepare(
-    solver: Solver | ODE | TorchSDE | str,
+    solver: Solver | BlackBox | str,
     sde: SDE,
     nfe: int | None,
     spacing: Spacing | None = None,
@@ -56,14 +62,14 @@ def prepare(
         ValueError: ``nfe`` is less than the solver needs, or any reason of :meth:`Plan.make`.
     """
     solver = solver_of(solver) if isinstance(solver, str) else solver
-    black_box = isinstance(solver, ODE | TorchSDE)
+    black_box = isinstance(solver, BlackBox)
     if not black_box and (isinstance(solver, type) or not hasattr(solver, "solve")):
         raise TypeError(f"solver must be a solver, its name or a plan, got {solver!r}")
     if not (isinstance(nfe, int) and not isinstance(nfe, bool)) and not (nfe is None and black_box):
         raise TypeError(f"nfe must be an integer, got {nfe!r}")
     if nfe is not None and nfe < 1:
         raise ValueError(f"nfe must be at least 1, got {nfe}")
-    if isinstance(solver, ODE | TorchSDE):
+    if isinstance(solver, BlackBox):
         return solver.prepare(sde, nfe, spacing, to_clean=to_clean)
     assert nfe is not None
     return Plan.within(nfe, solver, sde, spacing, to_clean=to_clean)
@@ -72,7 +78,7 @@ def prepare(
 @torch.no_grad()
 def sample(
     denoiser: Denoises,
-    solver: Solver | ODE | TorchSDE | Plan | str,
+    solver: Solver | BlackBox | Plan | str,
     shape: Sequence[int],
     *,
     nfe: int | None = None,
@@ -147,17 +153,23 @@ def _finite(
 ) -> Tensor:
     """The end of a run; only if it is not finite is the run repeated, looking at every call."""
 
-    def call(x: Tensor, level: Level[float]) -> Tensor:
+    def ask(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
+        return denoiser(x, level, cond if cond is None or rows is None else cond[rows])
+
+    def call(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
         tick()
-        return denoiser(x, level, cond)
+        return ask(x, level, rows)
 
     calls = 0
 
-    def watch(x: Tensor, level: Level[float]) -> Tensor:
+    def watch(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
         nonlocal calls
         calls += 1
-        d = denoiser(x, level, cond)
-        if not torch.isfinite(d).all():
+        d = ask(x, level, rows)
+        finite = torch.isfinite(d.reshape(len(d), -1)).all(1)
+        if not finite.all():
+            if rows is not None:  # the level of the first sample that is not finite
+                level = Level(*(number[~finite][0].item() for number in level))
             raise FloatingPointError(
                 f"the network's output is not finite in call {calls}, at t = {level.t:.6g}, sigma / alpha = "
                 f"{level.sigma / level.alpha if level.alpha else float('inf'):.6g}"

@@ -41,10 +41,10 @@ from scoresde import (
 from scoresde.blackbox import ODE, TorchSDE
 from scoresde.configuration import SDES
 from scoresde.denoiser import PREDICTIONS, Prediction
-from scoresde.grid import SPACINGS
 from scoresde.plan import Line
 from scoresde.registry import make
 from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, PredictorCorrector
+from scoresde.spacings import SPACINGS
 
 
 class Net(torch.nn.Module):
@@ -348,7 +348,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     # solvers
     "order 4": (lambda: DPMSolver(4), ValueError, ["order must be 1, 2 or 3", "got 4"]),
     "order 0": (lambda: DPMSolver(0), ValueError, ["order must be 1, 2 or 3", "got 0"]),
-    "order 4 of ++": (lambda: DPMSolverPP(4), ValueError, ["order must be 1, 2 or 3", "got 4"]),
+    "order 4 of ++": (lambda: DPMSolverPP(4), ValueError, ["multistep must be 1, 2 or 3", "got 4"]),
     "order 4 by name": (lambda: draw("dpm2:order=4"), ValueError, ["order must be 1, 2 or 3", "got 4"]),
     "eta negative": (lambda: DDIM(-0.1), ValueError, ["eta must be at least 0", "at most 1", "got -0.1"]),
     "eta above 1": (lambda: DDIM(1.1), ValueError, ["eta", "at most 1", "got 1.1"]),

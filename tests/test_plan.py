@@ -317,11 +317,32 @@ def test_every_kind_of_state_gets_the_same_result(name: str) -> None:
     assert by_array[0] == pytest.approx(by_float, rel=1e-12)
 
 
-def test_integrate_ends_with_the_last_state_of_iterate() -> None:
-    plan = Plan.make(Heun(), EDM(), 5)
-    states = list(iterate(plan, mixture, normal(3)))
-    assert len(states) == 5
-    assert torch.equal(states[-1], integrate(plan, mixture, normal(3)))
+@pytest.mark.parametrize("name", TABLES)
+def test_integrate_ends_with_the_last_state_of_iterate(name: str) -> None:
+    """To the bit, in place or not; what the caller holds stays as it is."""
+    for to_clean in (False, True):
+        plan = Plan.make(TABLES[name], EDM(), 7, to_clean=to_clean)
+        draws, x = [normal(5, seed=i) for i in range(40)], 80 * normal(5)
+        copies, begin = [z.clone() for z in draws], x.clone()
+        *_, expected = iterate(plan, mixture, x, draws.__getitem__)
+        with_gradients = integrate(plan, mixture, x, draws.__getitem__)
+        with torch.no_grad():
+            in_place = integrate(plan, mixture, x, draws.__getitem__)
+        assert torch.equal(expected, with_gradients)
+        assert torch.equal(expected, in_place)
+        assert torch.equal(x, begin)
+        assert all(map(torch.equal, draws, copies))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_network_that_returns_its_input_is_not_overwritten(name: str) -> None:
+    """x and its estimate are then one tensor, which a step in place would spoil."""
+    plan = Plan.make(TABLES[name], VPSDE(), 5)
+    draws = [normal(5, seed=i) for i in range(40)]
+    with torch.no_grad():
+        same = integrate(plan, lambda x, level: x, normal(5), draws.__getitem__)
+        copied = integrate(plan, lambda x, level: x.clone(), normal(5), draws.__getitem__)
+    assert torch.equal(same, copied)
 
 
 class EndsWithTheNetwork:

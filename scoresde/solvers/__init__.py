@@ -4,47 +4,113 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
-from ..blackbox import ODE, TorchSDE
+from ..blackbox import ODE, BlackBox, TorchSDE
 from ..plan import Solver
 from ..registry import check_type, lookup, nearest, parse
-from .dpm import DPMSolver, DPMSolverPP
+from .adams import ExponentialAdams, UniC
+from .dpm import DPMFast, DPMSolver
+from .dpmpp import DPMSolverPP
+from .er_sde import ERSDE
 from .first_order import DDIM, EulerMaruyama, ReverseDiffusion
-from .heun import Heun
 from .langevin import PredictorCorrector
+from .pndm import IPNDM, PNDM
+from .runge_kutta import ExponentialRK4, Heun, Midpoint, RungeKutta4
+from .seeds import SEEDS
+from .stochastic import SRA, DPMSolverPPSDE, SDEDPMSolver
+from .wrappers import Churn, Restart
 
 __all__ = [
     "DDIM",
+    "ERSDE",
+    "IPNDM",
     "ODE",
+    "PNDM",
+    "SEEDS",
     "SOLVERS",
+    "SRA",
+    "Churn",
+    "DPMFast",
     "DPMSolver",
     "DPMSolverPP",
+    "DPMSolverPPSDE",
     "EulerMaruyama",
+    "ExponentialAdams",
+    "ExponentialRK4",
     "Heun",
+    "Midpoint",
     "PredictorCorrector",
+    "Restart",
     "ReverseDiffusion",
+    "RungeKutta4",
+    "SDEDPMSolver",
     "TorchSDE",
+    "UniC",
     "solver_of",
 ]
 
-SOLVERS: Mapping[str, Solver | ODE | TorchSDE] = {
-    "em": EulerMaruyama(),
-    "reverse-diffusion": ReverseDiffusion(),
-    "ancestral": DDIM(eta=1.0),
-    "pc": PredictorCorrector(),
-    "ode": ODE("midpoint"),
-    "torchsde": TorchSDE(),
+SOLVERS: Mapping[str, Solver | BlackBox] = {
+    # the probability-flow ODE, singlestep
+    "euler": EulerMaruyama(eta=0.0),
     "ddim": DDIM(),
     "heun": Heun(),
+    "midpoint": Midpoint(),
+    "rk4": RungeKutta4(),
+    "exp-rk4": ExponentialRK4(),
     "dpm1": DPMSolver(1),
     "dpm2": DPMSolver(2),
     "dpm3": DPMSolver(3),
+    "dpm2-taylor": DPMSolver(2, form="taylor"),
+    "dpm3-taylor": DPMSolver(3, form="taylor"),
+    "dpmpp-2s": DPMSolver(2, on="data"),
+    "dpmpp-3s": DPMSolver(3, on="data"),
+    "dpm-fast": DPMFast(),
+    # the same, multistep
     "dpmpp-2m": DPMSolverPP(2),
+    "dpmpp-2m-heun": DPMSolverPP(2, form="heun"),
     "dpmpp-3m": DPMSolverPP(3),
+    "dpmpp-3m-published": DPMSolverPP(3, published=True),
+    "adams": ExponentialAdams(4),
+    "deis": ExponentialAdams(3, on="noise"),
+    "deis-rho": ExponentialAdams(3, on="noise", variable="rho"),
+    "deis-t": ExponentialAdams(3, on="noise", variable="t"),
+    "lms": ExponentialAdams(4, on="noise", variable="rho"),
+    "velocity-adams": ExponentialAdams(3, on="velocity", variable="u"),
+    "ipndm": IPNDM(),
+    "ipndm-v": ExponentialAdams(4, on="noise", variable="rho"),
+    "pndm": PNDM(),
+    "unipc": ExponentialAdams(3, corrector=4, two="bh2"),
+    "unipc-bh1": ExponentialAdams(3, corrector=4, two="bh1"),
+    "unipc-noise": ExponentialAdams(3, corrector=4, on="noise", two="bh2"),
+    "unic": UniC(),
+    # the reverse SDE
+    "em": EulerMaruyama(),
+    "reverse-diffusion": ReverseDiffusion(),
+    "ancestral": DDIM(eta=1.0),
+    "exponential-em": DPMSolverPP(1, eta=1.0),
+    "pc": PredictorCorrector(),
+    "dpmpp-sde": DPMSolverPPSDE(),
     "dpmpp-2m-sde": DPMSolverPP(2, eta=1.0),
+    "dpmpp-3m-sde": DPMSolverPP(3, eta=1.0),
+    "dpmpp-3m-sde-published": DPMSolverPP(3, eta=1.0, published=True),
+    "sa-solver": ExponentialAdams(2, corrector=2, tau=1.0, two="bh1"),
+    "sde-dpm-1": SDEDPMSolver(1),
+    "sde-dpm-2m": SDEDPMSolver(2),
+    "seeds-1": SEEDS(1),
+    "seeds-2": SEEDS(2),
+    "seeds-3": SEEDS(3),
+    "er-sde-1": ERSDE(1),
+    "er-sde-2": ERSDE(2),
+    "er-sde-3": ERSDE(3),
+    "sra": SRA(),
+    "churn": Churn(),
+    "restart": Restart(),
+    # what owns its loop
+    "ode": ODE("midpoint"),
+    "torchsde": TorchSDE(),
 }
 
 
-def solver_of(spec: str) -> Solver | ODE | TorchSDE:
+def solver_of(spec: str) -> Solver | BlackBox:
     """A solver of the registry, with options if wanted: ``"ddim:eta=0.5"``,
     ``"ode:method=dopri5,rtol=1e-3"``.
 
@@ -57,7 +123,7 @@ def solver_of(spec: str) -> Solver | ODE | TorchSDE:
     for key, value in options.items():
         if key not in known:
             raise ValueError(f"solver {name!r} has no option {key!r}; {nearest(key, known)}")
-        if key == "predictor":
+        if known[key] is Solver:
             options[key] = solver_of(str(value))
         else:
             check_type(f"solver {name!r} option {key}", value, known[key])

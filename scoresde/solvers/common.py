@@ -1,6 +1,8 @@
 """Moves that several solvers share; each takes and gives combinations of vectors."""
 
-from ..plan import Vector
+from math import exp, expm1, sqrt
+
+from ..plan import Tape, Vector
 from ..sde import Level
 
 
@@ -23,3 +25,31 @@ def move(t: Level[float], s: Level[float], x: Vector, eps: Vector) -> Vector:
 def ddim(t: Level[float], s: Level[float], x: Vector, d: Vector) -> Vector:
     """The same move, told x_0; it holds at alpha = 0 and sigma = 0 too."""
     return s.sigma / t.sigma * x + (s.alpha - s.sigma / t.sigma * t.alpha) * d
+
+
+def kept(t: Level[float], s: Level[float], eta: float) -> float:
+    """The share of x at level t that the reverse SDE leaves at level s; ``eta`` is its share of noise."""
+    return s.sigma / t.sigma * (exp(eta * (t.lam - s.lam)) if eta else 1.0)
+
+
+def mean(t: Level[float], s: Level[float], x: Vector, d: Vector, eta: float) -> Vector:
+    """Where the reverse SDE carries x on average from t to s if x_0 is d; ``ddim`` at eta = 0."""
+    share = kept(t, s, eta)
+    return share * x + (s.alpha - share * t.alpha) * d
+
+
+def deviation(t: Level[float], s: Level[float], eta: float) -> float:
+    """The deviation of the reverse SDE's noise, drawn from t to s."""
+    return s.sigma * sqrt(-expm1(2 * eta * (t.lam - s.lam))) if eta and s.sigma else 0.0
+
+
+def drawn(tape: Tape, t: Level[float], s: Level[float], eta: float) -> Vector:
+    """That noise, freshly drawn if there is any."""
+    std = deviation(t, s, eta)
+    return std * tape.noise() if std else Vector({})
+
+
+def check_eta(eta: float, most: float = float("inf")) -> None:
+    """ValueError unless a share of noise is one."""
+    if not 0 <= eta <= most:
+        raise ValueError(f"eta must be at least 0{f' and at most {most:g}' * (most < 9)}, got {eta!r}")

@@ -5,7 +5,7 @@ from math import sqrt
 
 from ..grid import Grid
 from ..plan import Tape, Vector
-from .common import ddim, eps_of, score_of
+from .common import check_eta, ddim, eps_of, score_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class EulerMaruyama:
     order = 1
 
     def __post_init__(self) -> None:
-        _check_eta(self.eta)
+        check_eta(self.eta)
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         for (t, s), (f, g2) in zip(grid.steps(), grid.rates, strict=True):
@@ -70,7 +70,7 @@ class DDIM:
     order = 1
 
     def __post_init__(self) -> None:
-        _check_eta(self.eta, 1.0)
+        check_eta(self.eta, 1.0)
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         for t, s in grid.steps():
@@ -81,8 +81,3 @@ class DDIM:
             else:
                 x = tape.keep(ddim(t, s, x, d))
         return x
-
-
-def _check_eta(eta: float, most: float = float("inf")) -> None:
-    if not 0 <= eta <= most:
-        raise ValueError(f"eta must be at least 0{f' and at most {most:g}' * (most < 9)}, got {eta!r}")

@@ -1,0 +1,790 @@
+"""Prove every solver on every SDE: ``python benchmarks/certify.py``.
+
+No network, no samples: data whose denoiser is known exactly, in float64. What a solver claims is measured,
+and what it must keep is checked; a table on the console, all figures as JSON and, if wanted, a page of
+Markdown. Exits with 1 if anything is off, and names it.
+
+- order: on the probability-flow ODE of a mixture of normal distributions, whose denoiser is not linear,
+  against a reference to 1e-12; of solvers that draw noise the weak order, from the law below. Measured is the
+  larger slope of the last two doublings of the steps at which the error is still above 1e-11: two, for an
+  error can pass through zero in one. It may not be less than the claim by more than 0.2. A high order shows
+  late: while it is less, or more by 1.5, there is another doubling, to 640 steps at most.
+- law: on normal data a run is linear in its noise, so its end's mean and deviation follow exactly from
+  carrying the factors of every draw through the real executor; their error must fall with the same order.
+- identity: if all data is one point, every exponential solver ends exactly where it should, on any grid.
+- calls: as many as planned, within the budget, counted.
+- amplification: the sum of absolute weights on network outputs in a line, a figure and not a criterion.
+- float32: the same plan in float32 and in float64, from the same start and noise, differs by rounding only.
+- predictions: a network of any prediction, made of the mixture's score, samples what the denoiser does.
+"""
+
+import argparse
+import json
+import math
+import multiprocessing
+import os
+import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
+from itertools import pairwise, product, takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from scipy.integrate import solve_ivp
+from torch import Tensor
+from tqdm import tqdm
+
+from scoresde import (
+    EDM,
+    SDE,
+    SOLVERS,
+    VESDE,
+    VPSDE,
+    Cosine,
+    Denoiser,
+    DiscreteVPSDE,
+    ExactDenoiser,
+    Level,
+    Mixture,
+    Plan,
+    RectifiedFlow,
+    SubVPSDE,
+    integrate,
+    karras,
+    prepare,
+    solver_of,
+    uniform_lam,
+    uniform_time,
+)
+from scoresde.blackbox import BlackBox, Run
+from scoresde.denoiser import PREDICTIONS
+from scoresde.files import write_atomically
+from scoresde.plan import Draw
+from scoresde.registry import lookup
+from scoresde.solvers import DDIM, DPMSolverPP
+from scoresde.solvers.wrappers import Restart
+from scoresde.spacings import Spacing
+
+Record = dict[str, Any]
+Array = NDArray[np.float64]
+
+# Every process, where each of its parts is regular: alpha > 0 at the noisy end, and at the clean end not so
+# little noise that the mixture below is resolved to its last detail.
+SDES: dict[str, SDE] = {
+    "vp": VPSDE(),
+    "sub-vp": SubVPSDE(t_min=1e-2),
+    "ve": VESDE(),
+    "edm": EDM(t_min=1e-2),
+    "cosine": Cosine(t_min=1e-2),
+    "rectified-flow": RectifiedFlow(1e-2, 0.99),
+    "discrete-vp": DiscreteVPSDE(),
+}
+# On equal steps in lambda a history weighed wrongly for its distances goes unseen; karras has none equal.
+PROBLEMS: dict[str, tuple[SDE, Spacing]] = {
+    **{name: (sde, uniform_lam) for name, sde in SDES.items()},
+    "vp karras": (SDES["vp"], karras()),
+}
+# Grids on which a point mass is carried: even and most uneven, to t_min and to sigma = 0.
+ENDS = tuple(product((uniform_lam, karras(), uniform_time), (False, True)))
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How far a certificate goes: problems, numbers of steps that double, and those tried in float32."""
+
+    problems: tuple[str, ...]
+    ladder: tuple[int, ...]
+    float32: tuple[int, ...]
+
+
+FULL = Depth(tuple(PROBLEMS), (20, 40, 80, 160, 320), (10, 100, 1000))
+QUICK = Depth(("vp karras", "edm"), (20, 40, 80, 160), (100,))
+BUDGETS = (5, 10, 20, 50)
+TIGHTER = (1.0, 0.1, 0.01)  # shares of its own tolerances, of a solver that chooses its steps: its ladder
+
+BELOW = 0.2  # the claim: by how much a measured order may be less
+BEYOND = 1.5  # by how much it may be more before the steps are thought too few to tell
+LONGEST = 640  # steps, up to which the ladder goes on while the measured order is not in this range
+FLOOR = 1e-11  # relative error below which roundings, and the reference's own error, begin to show
+EXACT = 1e-10  # of an identity, whose roundings grow with the weights: up to 1e4 on the most uneven grids
+# Of a step in float32. On equal steps in lambda a weight is the same in every step, and so is its rounding,
+# of 6e-8 at most: a thousand of these add up, where all the others are independent.
+ROUNDING = 1e-7
+PER_TOLERANCE = 100  # the error of a run, in tolerances of a step: it has tens of steps
+FALLS = 10  # times, at least, that the error is less at a hundredth of the tolerance
+SAMPLES = 4000  # where steps are chosen by what is drawn, and the law has to be sampled
+STANDARD_ERRORS = 4  # of a mean or deviation of so many, that chance may make
+SAME = (
+    1e-9  # of two forms of one denoiser: 1 / alpha = 150 or sigma = 80 times a rounding, some hundred times
+)
+
+# Solvers that do not carry a point mass exactly, by class, and why. All others must.
+NO_IDENTITY: dict[str, str] = {
+    "EulerMaruyama": "Euler in t takes the drift as constant, which is not even so on a point mass",
+    "ReverseDiffusion": "its mean is that of the forward step run backwards, right to first order",
+    "PredictorCorrector": "its predictor is reverse diffusion, and a Langevin step leaves another deviation",
+    "TorchSDE": "explicit steps in t, as Euler-Maruyama's",
+    "SDEDPMSolver": "the noise that the network sees follows every draw, even on a point mass",
+    "AdaptiveSDE": "as Euler-Maruyama",
+    "SEEDS": "as SDE-DPM-Solver, on the noise",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Certify; 1 if anything is off; bad input is one line on stderr and 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        report = run(options)
+        write_atomically(options.out, json.dumps(report, indent=1, allow_nan=False).encode())
+        if options.markdown:
+            write_atomically(options.markdown, markdown(report).encode())
+    except (ValueError, TypeError, OSError) as error:
+        print(f"certify.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print_table(report)
+    print(f"\nAll figures: {options.out}")
+    return 1 if report["faults"] else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("certify.py", description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add(
+        "--solver",
+        nargs="+",
+        default=list(SOLVERS),
+        metavar="NAME",
+        help="with options name:key=value; default, all",
+    )
+    add("--sde", nargs="+", default=list(SDES), metavar="NAME", help=f"default, all: {', '.join(SDES)}")
+    add("--quick", action="store_true", help="fewer SDEs and steps")
+    add("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default, one a core")
+    add(
+        "--out", type=Path, default=Path("runs/certificates.json"), metavar="FILE", help="all figures as JSON"
+    )
+    add("--markdown", type=Path, metavar="FILE", help="write the table as a page, too")
+    add("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+def run(options: argparse.Namespace) -> Record:
+    """The report on the solvers and SDEs that the options ask for.
+
+    Raises:
+        ValueError: an unknown solver or SDE, or an option that cannot be.
+    """
+    if options.jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, got {options.jobs}")
+    solvers = {name: solver_of(name) for name in options.solver}
+    for name in options.sde:
+        lookup("SDE", name, SDES)
+    depth = QUICK if options.quick else FULL
+    problems = [name for name in depth.problems if _sde(name) in options.sde]
+    if not problems:
+        raise ValueError(f"--quick certifies on {', '.join(depth.problems)}, got --sde {options.sde[0]}")
+    tasks = [(name, problem, depth) for name, problem in product(solvers, problems)]
+    found: dict[tuple[str, str], Record] = {}
+    with tqdm(total=len(tasks), unit="proof", smoothing=0, disable=options.quiet) as bar:
+        for record in _all(tasks, options.jobs):
+            found[record["solver"], record["sde"]] = record
+            bar.set_description(record["solver"])
+            bar.update()
+    certificates = [
+        summary(name, solver, [found[name, problem] for problem in problems])
+        for name, solver in solvers.items()
+    ]
+    faults = [f"{one['solver']}: {fault}" for one in certificates for fault in one["faults"]]
+    sdes = sorted({_sde(problem) for problem in problems}, key=list(SDES).index)
+    predicted = {sde: predictions(sde) for sde in sdes}
+    for sde, differences in predicted.items():
+        faults += [f"prediction {p}: {off:.1e} off on {sde}" for p, off in differences.items() if off > SAME]
+    references = {sde: reference(sde)[2] for sde in sdes}
+    faults += [f"reference: {off:.1e} off on {sde}" for sde, off in references.items() if off > FLOOR / 10]
+    return {
+        "format": "scoresde certificates 1",
+        "quick": options.quick,
+        "ladder": depth.ladder,
+        "versions": {
+            "scoresde": version("scoresde"),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "references": references,
+        "predictions": predicted,
+        "solvers": certificates,
+        "faults": faults,
+    }
+
+
+def _all(tasks: Sequence[tuple[str, str, Depth]], jobs: int) -> Iterator[Record]:
+    """The records of all tasks as they come, from processes of one thread each."""
+    if jobs == 1:
+        yield from (certify(*task) for task in tasks)
+        return
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(tasks)), spawn, torch.set_num_threads, (1,)) as pool:
+        for future in as_completed([pool.submit(certify, *task) for task in tasks]):
+            yield future.result()
+
+
+def _sde(problem: str) -> str:
+    return problem.split()[0]
+
+
+def certify(name: str, problem: str, depth: Depth) -> Record:
+    """All figures of one solver on one problem, and what is wrong with them."""
+    record: Record = {"solver": name, "sde": problem, "faults": []}
+    try:
+        solver = solver_of(name)
+        record |= figures(solver, problem, depth)
+        record["faults"] = faults(record, exact=type(solver).__name__ not in NO_IDENTITY)
+    except Exception as error:  # one solver's crash is its own fault, and must not hide the others
+        record["faults"] = [f"crashed: {type(error).__name__}: {error}"]
+    return record
+
+
+def figures(solver: Any, problem: str, depth: Depth) -> Record:
+    """What is measured of one solver on one problem."""
+    sde, spacing = PROBLEMS[problem]
+    table, adaptive = not isinstance(solver, BlackBox), _is_adaptive(solver, sde)
+    claimed = solver.order if table else getattr(solver, "order", None)
+    rungs = tuple(solver.rtol * share for share in TIGHTER) if adaptive else depth.ladder
+
+    @cache
+    def make(rung: float, spacing: Spacing = spacing, to_clean: bool = False) -> Plan | Run:
+        if table:
+            steps = int(rung)
+            return Plan.make(
+                _refined(solver, steps / depth.ladder[0]), sde, steps, spacing, to_clean=to_clean
+            )
+        if adaptive:
+            run: Run = _with_tolerance(solver, rung).prepare(sde, None, spacing, to_clean=to_clean)
+        else:
+            run = _refined(solver, 1.0).prepare(sde, int(rung), spacing, to_clean=to_clean)
+        return run
+
+    stochastic = _draws(make(rungs[0])) > 0
+    sampled = adaptive and stochastic
+    rungs = rungs[:1] if sampled else rungs  # for there error is hidden by chance, and seconds are many
+
+    @cache
+    def law(rung: float) -> tuple[float, float]:
+        return (sampled_law if sampled else law_errors)(make(rung))
+
+    def curve(error: Callable[[float], float]) -> Record:
+        errors = {rung: error(rung) for rung in rungs}
+        order = None if adaptive else order_of(errors)
+        least, most = (claimed or 1) - BELOW, (claimed or 1) + BEYOND
+        while order is not None and not least <= order <= most and (n := 2 * max(errors)) <= LONGEST:
+            errors[n] = error(n)
+            order = order_of(errors)
+        return {"errors": errors, "order": order}
+
+    point = curve(lambda rung: law(rung)[1])
+    ends = [law_errors(make(rungs[0], *end))[1] for end in ENDS if not sampled]
+    record: Record = {
+        "kind": "table" if table else "adaptive" if adaptive else "black box",
+        "claimed": claimed,
+        "stochastic": stochastic,
+        "ode": None if stochastic else curve(lambda rung: ode_error(make(rung), _sde(problem))),
+        "law": curve(lambda rung: law(rung)[0]),
+        "point": point,
+        "identity": max([*ends, *point["errors"].values()]),
+        "calls": {budget: counted(solver, sde, spacing, budget) for budget in BUDGETS},
+    }
+    if table:
+        record["float32"] = {n: in_float32(make(n), _sde(problem)) for n in depth.float32}
+    return record
+
+
+def faults(record: Record, exact: bool) -> list[str]:
+    """What is wrong with the figures of one solver on one problem; ``exact``: must it have the identity?"""
+    found, claimed = [], record["claimed"] or 1  # that anything converges with, at least
+    curves = {"order": record["ode"], "law": record["law"], "point mass": None if exact else record["point"]}
+    for name, curve in curves.items():
+        if curve is None:
+            continue
+        if record["kind"] == "adaptive":
+            loose, tight = (list(curve["errors"].values())[i] for i in (0, -1))
+            for tol, error in curve["errors"].items():
+                if not error <= PER_TOLERANCE * tol:
+                    found.append(f"{name}: error {error:.1e} at tolerance {tol:g}")
+            if not (record["stochastic"] or tight <= max(loose / FALLS, FLOOR)):
+                found.append(
+                    f"{name}: error {tight:.1e} at a hundredth of the tolerance, {loose:.1e} at first"
+                )
+            if record["stochastic"] and not tight <= STANDARD_ERRORS * SAMPLES**-0.5:
+                found.append(f"{name}: error {tight:.1e} of {SAMPLES} samples")
+        elif curve["order"] is not None and not curve["order"] >= claimed - BELOW:
+            found.append(f"{name}: {curve['order']:.2f} measured, {claimed} claimed")
+    if exact and not record["identity"] <= EXACT:
+        found.append(f"identity: a point mass is off by {record['identity']:.1e}")
+    for budget, calls in record["calls"].items():
+        if calls is not None and not (calls["made"] == calls["planned"] <= budget):
+            found.append(f"calls: {calls['made']} made, {calls['planned']} planned, budget {budget}")
+    if record["kind"] == "table":
+        n, difference = list(record["float32"].items())[-1]
+        if not difference <= n * ROUNDING:
+            found.append(f"float32: {difference:.1e} off after {n} steps")
+    return found
+
+
+# What is measured.
+
+
+def order_of(errors: Mapping[Any, float]) -> float | None:
+    """The measured order, by the rule above; None if even the first error is but rounding, or the second."""
+    if not all(map(math.isfinite, errors.values())):
+        raise FloatingPointError(f"an error is not finite: {errors}")
+    seen = list(takewhile(lambda item: item[1] > FLOOR, errors.items()))
+    slopes = [math.log(e / f) / math.log(n / m) for (m, e), (n, f) in pairwise(seen)]
+    return max(slopes[-2:], default=None)
+
+
+MEANS, STDS, SHARES = np.array([-1.0, 0.4, 1.2]), np.array([0.3, 0.2, 0.4]), np.array([0.3, 0.5, 0.2])
+POINTS = 41  # states at the start, out to two deviations
+
+
+def mixture(x: Array, level: Level[Any], rows: Array | None = None) -> Array:
+    """E[x_0 | x_t] of three normal distributions, by the level's numbers of one shape with x, or floats.
+
+    In numpy, four times as fast on so few numbers as torch.
+    """
+    alpha, sigma = (np.asarray(number)[..., None] for number in (level.alpha, level.sigma))
+    var = (alpha * STDS) ** 2 + sigma**2
+    away = x[..., None] - alpha * MEANS
+    logs = np.log(SHARES / np.sqrt(var)) - away**2 / (2 * var)
+    weights = np.exp(logs - logs.max(-1, keepdims=True))
+    parts = MEANS + alpha * STDS**2 / var * away
+    mean: Array = (weights * parts).sum(-1) / weights.sum(-1)
+    return mean
+
+
+def exact_denoiser(sde: SDE) -> ExactDenoiser:
+    """The library's denoiser of the same mixture."""
+    means, stds, shares = (torch.from_numpy(value) for value in (MEANS, STDS, SHARES))
+    return ExactDenoiser(Mixture(means[:, None], stds, shares), sde)
+
+
+@cache
+def reference(name: str) -> tuple[Array, Array, float]:
+    """States at the start of an SDE, where the probability-flow ODE carries them, and the error of that.
+
+    dy / dtau = y - E[x_0 | x_t], with y = x_t / alpha and tau = log(sigma / alpha): of the process only the
+    ends matter. The error is the difference to a tenfold tolerance, relative.
+    """
+    start, end = (Plan.make(DDIM(), SDES[name], 1).start, Plan.make(DDIM(), SDES[name], 1).end)
+    x = math.hypot(start.alpha, start.sigma) * np.linspace(-2, 2, POINTS)
+    x = x.astype(np.float32).astype(np.float64)  # so that a run in float32 starts from the same
+
+    def slope(tau: float, y: Array) -> Array:
+        return y - mixture(y, Level(math.nan, 1.0, math.exp(tau), -tau))
+
+    fine, coarse = (
+        end.alpha
+        * solve_ivp(
+            slope, (-start.lam, -end.lam), x / start.alpha, "DOP853", t_eval=[-end.lam], rtol=tol, atol=tol
+        ).y[:, -1]
+        for tol in (1e-13, 1e-12)
+    )
+    return x, fine, _relative(coarse, fine)
+
+
+def _relative(x: Array, exact: Array) -> float:
+    return float(np.abs(x - exact).mean() / np.abs(exact).mean())
+
+
+def ode_error(run: Plan | Run, sde: str) -> float:
+    """The relative error of a run that draws no noise, on the mixture."""
+    x, exact, _ = reference(sde)
+    return _relative(carry(run, mixture, x), exact)
+
+
+def carry(run: Plan | Run, denoise: Callable[..., Any], x: Array, noise: Draw | None = None) -> Array:
+    """The end of a run, whichever kind it is, from an array to an array.
+
+    ``denoise(x, level)``, and ``denoise(x, level, rows)``, with numbers ``(len(x), 1)`` in the level, of runs
+    that ask for each sample at a level of its own.
+    """
+    if isinstance(run, Plan):
+        end: Array = integrate(run, denoise, x, noise)
+        return end
+
+    def network(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
+        if rows is None:
+            return torch.from_numpy(denoise(x.numpy(), level))
+        own = Level(*(number.numpy().reshape(-1, *[1] * (x.ndim - 1)) for number in level))
+        return torch.from_numpy(denoise(x.numpy(), own, rows.numpy()))
+
+    def given(i: int) -> Tensor:
+        return torch.from_numpy(noise(i))  # type: ignore[misc]
+
+    tensor: Tensor = run.integrate(network, torch.from_numpy(x), given)
+    return tensor.numpy()
+
+
+MEAN = 0.7
+DEVIATIONS = np.array([[0.0], [0.25], [0.5], [1.0]])  # an error's sign may change in one of them, not in all
+
+
+def law_errors(run: Plan | Run) -> tuple[float, float]:
+    """How far a run's end is from the law it should have: on normal data, and on a point mass.
+
+    The state holds the factors of 1, of the noise of the start and of every draw of the run, a row for each
+    deviation of the data. The error is that of mean and deviation, relative to hypot(alpha, sigma).
+    """
+    width = 2 + _draws(run)
+
+    def unit(i: int) -> Array:
+        rows = np.zeros((len(DEVIATIONS), width))
+        rows[:, i] = 1
+        return rows
+
+    one = unit(0)
+
+    def denoise(x: Array, level: Level[Any], rows: Any = slice(None)) -> Array:
+        std = DEVIATIONS[rows]
+        gain = level.alpha * std**2 / ((level.alpha * std) ** 2 + level.sigma**2)
+        normal: Array = gain * x + (1 - level.alpha * gain) * MEAN * one[rows]
+        return normal
+
+    def law(level: Level[float]) -> tuple[float, Array]:
+        return level.alpha * MEAN, np.hypot(level.alpha * DEVIATIONS, level.sigma)
+
+    mean, std = law(run.start)
+    end = carry(run, denoise, mean * one + std * unit(1), lambda i: unit(2 + i))
+    mean, std = law(run.end)
+    errors = np.hypot(end[:, 0] - mean, np.linalg.norm(end[:, 1:], axis=1) - std[:, 0])
+    errors /= math.hypot(run.end.alpha, run.end.sigma)
+    return math.sqrt((errors[1:] ** 2).mean()), float(errors[0])
+
+
+def sampled_law(run: Plan | Run) -> tuple[float, float]:
+    """The same from samples, of the data of deviation 0.5, and of a point mass."""
+    draw, errors = np.random.default_rng(0), []
+    for deviation in (0.5, 0.0):
+
+        def denoise(x: Array, level: Level[Any], rows: Any = None, std: float = deviation) -> Array:
+            gain = level.alpha * std**2 / ((level.alpha * std) ** 2 + level.sigma**2)
+            normal: Array = gain * x + (1 - level.alpha * gain) * MEAN
+            return normal
+
+        spread, last = (math.hypot(level.alpha * deviation, level.sigma) for level in (run.start, run.end))
+        start = run.start.alpha * MEAN + spread * draw.standard_normal((SAMPLES, 1))
+        end = carry(run, denoise, start, lambda i: draw.standard_normal((SAMPLES, 1)))
+        error = math.hypot(end.mean() - run.end.alpha * MEAN, end.std() - last)
+        errors.append(error / math.hypot(run.end.alpha, run.end.sigma))
+    return errors[0], errors[1]
+
+
+def _draws(run: Plan | Run) -> int:
+    """How many draws of noise a run asks for."""
+    if isinstance(run, Plan):
+        if any(line.measured for line in run.lines):
+            raise ValueError("a step sized by norms is not linear, and has no law that could be certified")
+        return max(
+            (int(name[1:]) + 1 for line in run.lines for name in line.reads if name[0] == "z"), default=0
+        )
+    asked = 0
+
+    def noise(i: int) -> Array:
+        nonlocal asked
+        asked = max(asked, i + 1)
+        return np.zeros((1, 1))
+
+    carry(run, mixture, np.zeros((1, 1)), noise)
+    return asked
+
+
+def counted(solver: Any, sde: SDE, spacing: Spacing, budget: int) -> Record | None:
+    """Calls planned and made, and amplification, of a run; None if the solver's shortest is beyond budget."""
+    try:
+        run = prepare(solver, sde, budget, spacing)
+    except ValueError as error:
+        if str(error).startswith("nfe must be at least") and budget != max(BUDGETS):
+            return None
+        raise
+    made = 0
+
+    def denoise(x: Array, level: Level[Any], rows: Array | None = None) -> Array:
+        nonlocal made
+        made += 1
+        return mixture(x, level)
+
+    try:
+        carry(run, denoise, np.ones((2, 1)), lambda i: np.ones((2, 1)))
+    except RuntimeError:  # what chooses its own steps may need more than there are, but not make them
+        if run.nfe is not None:
+            raise
+    return {
+        "planned": made if run.nfe is None else run.nfe,
+        "made": made,
+        "amplification": run.amplification if isinstance(run, Plan) else None,
+    }
+
+
+def in_float32(plan: Plan | Run, sde: str) -> float:
+    """The difference of a run in float32 to the same in float64, relative to the size of the end.
+
+    The states at the noisy end are as large as sigma, but the flow contracts them, and their roundings with
+    them, to that size: relative to it is the right measure on every SDE.
+    """
+    x, _, _ = reference(sde)
+    draws = np.random.default_rng(0).standard_normal((_draws(plan), POINTS), np.float32)
+    double = carry(plan, mixture, x, lambda i: draws[i].astype(np.float64))
+    assert isinstance(plan, Plan)
+    with torch.no_grad():  # as samples are drawn: states are then overwritten in place
+        single: Tensor = integrate(
+            plan,
+            exact_denoiser(SDES[sde]),
+            torch.from_numpy(x).float()[:, None],
+            lambda i: torch.from_numpy(draws[i])[:, None],
+        )
+    assert single.dtype == torch.float32
+    return _relative(single[:, 0].double().numpy(), double)
+
+
+@cache
+def predictions(name: str) -> dict[str, float]:
+    """For every prediction, how far samples of a network that makes it are from those of the denoiser.
+
+    What the network must say is worked out from the score, the gradient of the mixture's log density.
+    """
+    sde = SDES[name]
+    plan = Plan.make(DPMSolverPP(2), sde, 20)
+    density = exact_denoiser(sde).mixture.log_density
+    x, _, _ = reference(name)
+    exact = carry(plan, mixture, x)
+
+    def network(prediction: str) -> Callable[[Tensor, Tensor], Tensor]:
+        told = {sde.label(level.t) if prediction != "edm" else -level.lam / 4: level for level in plan.levels}
+
+        def net(shown: Tensor, time: Tensor) -> Tensor:
+            _, alpha, sigma, _ = told[min(told, key=lambda label: abs(label - time[0].item()))]
+            root = math.hypot(0.5 * alpha, sigma)  # 0.5: EDM's sigma_data
+            x = (shown * root if prediction == "edm" else shown).detach().requires_grad_()
+            (score,) = torch.autograd.grad(density(x, Level(math.nan, alpha, sigma, math.nan)).sum(), x)
+            x = x.detach()
+            eps = -sigma * score
+            x0 = (x - sigma * eps) / alpha
+            return {
+                "noise": eps,
+                "score": score,
+                "data": x0,
+                "v": alpha * eps - sigma * x0,
+                "velocity": eps - x0,
+                # F of Karras et al. 2022, eq. 7, at y = x / alpha and noise level sigma / alpha
+                "edm": (x0 - 0.25 * alpha / root**2 * x) * root / (0.5 * sigma),
+            }[prediction]
+
+        return net
+
+    return {
+        prediction: _relative(
+            integrate(plan, Denoiser(network(prediction), sde, make()), torch.from_numpy(x)[:, None])[:, 0]
+            .detach()
+            .numpy(),
+            exact,
+        )
+        for prediction, make in PREDICTIONS.items()
+    }
+
+
+def _refined(solver: Any, factor: float) -> Any:
+    """The solver with ``factor`` times the steps that are its own, not the run's, and no tolerance."""
+    if isinstance(solver, Restart):
+        finer = ((*ends, max(1, round(n * factor)), repeats) for *ends, n, repeats in solver.intervals)
+        return replace(solver, intervals=tuple(finer))  # type: ignore[arg-type]
+    # Within a tolerance it ends with the result of another solver, whose order is then seen no more.
+    return replace(solver, tolerance=0.0) if hasattr(solver, "tolerance") else solver
+
+
+def _is_adaptive(solver: Any, sde: SDE) -> bool:
+    """Does it choose its own steps, by a tolerance?"""
+    if not isinstance(solver, BlackBox):
+        return False
+    try:
+        return solver.prepare(sde, None).nfe is None
+    except (ValueError, TypeError):
+        return False
+
+
+def _with_tolerance(solver: Any, rtol: float) -> Any:
+    return replace(solver, rtol=rtol, atol=solver.atol * rtol / solver.rtol)
+
+
+# What is shown.
+
+
+def summary(name: str, solver: Any, records: Sequence[Record]) -> Record:
+    """One solver's certificate: the worst of each figure over the problems, and all of them."""
+    whole = [record for record in records if "kind" in record]
+    first = whole[0] if whole else {"kind": None, "claimed": None, "stochastic": None}
+    curve = "law" if first["stochastic"] else "ode"
+
+    def worst(figure: Callable[[Record], float | None], pick: Callable[..., Record] = max) -> Record | None:
+        """The largest of a figure, or the smallest, and where."""
+        all_of_it = [{"value": v, "sde": r["sde"]} for r in whole if (v := figure(r)) is not None]
+        return pick(all_of_it, key=lambda one: one["value"]) if all_of_it else None
+
+    return {
+        "solver": name,
+        "repr": repr(solver),
+        "kind": first["kind"],
+        "stochastic": first["stochastic"],
+        "claimed": first["claimed"],
+        "order": worst(lambda r: r[curve]["order"], min),
+        "error": worst(lambda r: _at_160(r[curve]["errors"])),
+        "law_order": worst(lambda r: r["law"]["order"], min),
+        "law_error": worst(lambda r: _at_160(r["law"]["errors"])),
+        "identity": worst(lambda r: r["identity"]),
+        "point_order": worst(lambda r: r["point"]["order"], min),
+        "no_identity": NO_IDENTITY.get(type(solver).__name__),
+        "shortest": min((n for r in whole for n, calls in r["calls"].items() if calls), default=None),
+        "amplification": worst(lambda r: (r["calls"][10] or {}).get("amplification")),
+        "float32": worst(lambda r: _last(r["float32"]) if "float32" in r else None),
+        "faults": [f"{fault}, on {r['sde']}" for r in records for fault in r["faults"]],
+        "runs": list(records),
+    }
+
+
+def _at_160(errors: Mapping[float, float]) -> float:
+    """At as many steps for all, or at the tightest tolerance."""
+    return errors.get(160, _last(errors))
+
+
+def _last(by_rung: Mapping[float, Any]) -> Any:
+    return list(by_rung.values())[-1]
+
+
+COLUMNS = (
+    "solver",
+    "order",
+    "measured",
+    "on",
+    "law",
+    "error",
+    "identity",
+    "calls",
+    "amplif.",
+    "float32",
+    "verdict",
+)
+
+
+def row(one: Record) -> tuple[str, ...]:
+    """A certificate as cells."""
+    kinds = [fault.split(":")[0] for fault in one["faults"]]
+    bad = " ".join(dict.fromkeys(kinds))
+    if one["kind"] is None:
+        return one["solver"], *["-"] * (len(COLUMNS) - 2), bad
+    order = one["order"]
+    by_tolerance = one["kind"] == "adaptive"
+    if one["no_identity"]:
+        identity = "by tolerance" if by_tolerance else f"order {_number(one['point_order'], '.2f')}"
+    else:
+        identity = _number(one["identity"], ".0e")
+    calls = f"from {one['shortest']}" if one["shortest"] != BUDGETS[0] else "kept"
+    return (
+        one["solver"],
+        "-" if one["claimed"] is None else f"{one['claimed']}{' weak' if one['stochastic'] else ''}",
+        "by tolerance" if by_tolerance else _number(order, ".2f", "exact"),
+        order["sde"] if order else "",
+        "" if by_tolerance else _number(one["law_order"], ".2f", "exact"),
+        _number(one["error"], ".0e"),
+        identity,
+        "broken" if "calls" in kinds else calls,
+        _number(one["amplification"], ".3g"),
+        _number(one["float32"], ".0e"),
+        bad or "holds",
+    )
+
+
+def _number(worst: Record | None, form: str, none: str = "-") -> str:
+    return none if worst is None else format(worst["value"], form)
+
+
+def print_table(report: Record) -> None:
+    """A line a solver, then all that is off."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
+    table = Table(title=f"Certificates of {len(report['solvers'])} solvers, worst of {_where(report)}")
+    for i, column in enumerate(COLUMNS):
+        table.add_column(column, justify="left" if i in (0, 3, 10) else "right")
+    for one in report["solvers"]:
+        table.add_row(*map(escape, row(one)), style="bold red" if one["faults"] else None)
+    console.print(table)
+    for fault in report["faults"]:
+        console.print(escape(fault), style="red", soft_wrap=True)
+    off = max(v for values in report["predictions"].values() for v in values.values())
+    console.print(f"Predictions agree to {off:.0e}, references to {max(report['references'].values()):.0e}.")
+
+
+def _where(report: Record) -> str:
+    return ", ".join(dict.fromkeys(record["sde"] for record in report["solvers"][0]["runs"]))
+
+
+def markdown(report: Record) -> str:
+    """The report as a page."""
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    lines = [
+        "# Certificates",
+        "",
+        f"Written by `python benchmarks/certify.py{' --quick' * report['quick']}` with {versions}. "
+        "No network and no samples: data whose denoiser is known exactly, in float64; the worst of "
+        f"{_where(report)}.",
+        "",
+        "|" + "|".join(COLUMNS) + "|",
+        "|" + "---|" * len(COLUMNS),
+        *("|" + "|".join(cell.replace("|", "\\|") for cell in row(one)) + "|" for one in report["solvers"]),
+        "",
+        "Off: " + "; ".join(report["faults"]) if report["faults"] else "Nothing is off.",
+        "",
+        *LEGEND.format(ladder=", ".join(map(str, report["ladder"])), **globals()).strip().splitlines(),
+        "",
+        "No identity: " + "; ".join(f"`{name}`, {why}" for name, why in NO_IDENTITY.items()) + ".",
+        "",
+        "|samples of a network that predicts|" + "|".join(PREDICTIONS) + "|",
+        "|" + "---|" * (1 + len(PREDICTIONS)),
+        *(
+            f"|{sde}|" + "|".join(f"{values[p]:.0e}" for p in PREDICTIONS) + "|"
+            for sde, values in report["predictions"].items()
+        ),
+        "",
+        "Relative differences to the exact denoiser's samples.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+LEGEND = """
+- **order**: claimed; of solvers that draw noise, of their law (weak).
+- **measured**: over {ladder} steps, the larger slope of the last two doublings at which the relative error is
+  above {FLOOR:g}, with more doublings, up to {LONGEST} steps, while it is less than the claim by more than
+  {BELOW:g}, which fails, or more than it by {BEYOND:g}. On the probability-flow ODE of a mixture of three
+  normal distributions against a reference to 1e-12, or, weak, of mean and deviation on normal data. *On*: the
+  SDE, with equal steps in lambda or Karras's, where it is least.
+- **law**: the order of mean and deviation on normal data, exact by carrying the factors of every draw.
+- **error**: that which *measured* is the slope of, at 160 steps. By tolerance: at a hundredth of the
+  solver's own.
+- **identity**: if all data is one point, how far the end is from it, over several grids, both endings and any
+  number of steps; at most {EXACT:g}. Solvers without it: the order of that error.
+- **calls**: network calls counted; kept, as planned and within budgets of 5, 10, 20 and 50. *from n*: the
+  smallest of these budgets that it can do with.
+- **amplif.**: the largest sum of absolute weights on network outputs at 10 calls: what their errors grow by.
+- **float32**: relative difference to float64 at the most steps, from the same start and noise; at most
+  {ROUNDING:g} a step.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,184 @@
+"""DPM-Solver-v3: an exponential integrator that is fitted to its network."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..files import write_atomically
+from ..grid import Grid
+from ..plan import Tape, Vector
+from .common import ddim
+
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, repr=False)
+class Statistics:
+    """What :class:`DPMSolverV3` knows of a network, as functions of the half log-SNR lam.
+
+    :func:`scoresde.statistics.model_statistics` measures them. They hold for the network under every SDE.
+    Between the nodes they are cubic splines; beyond, linear and log_rms stay what they are at the end.
+
+    Args:
+        lam: the nodes, at least two, strictly rising.
+        linear: the paper's l, the slope of sigma eps in x / alpha: 1 where the network sees noise alone, 0
+            where it sees the data.
+        log_rms: log of the root mean square of f = exp(-lam) eps - l (x / alpha - mean); its derivative is
+            the paper's s, and a constant may be added.
+
+    Raises:
+        ValueError: nodes that do not rise, or other than as many finite numbers of each kind.
+    """
+
+    lam: tuple[float, ...]
+    linear: tuple[float, ...]
+    log_rms: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.lam) < 2 or not all(-inf < a < b < inf for a, b in pairwise(self.lam)):
+            raise ValueError(f"lam must be at least 2 finite numbers, strictly rising, got {self.lam}")
+        for name, values in (("linear", self.linear), ("log_rms", self.log_rms)):
+            if len(values) != len(self.lam) or not all(map(isfinite, values)):
+                raise ValueError(f"{name} must be {len(self.lam)} finite numbers, as lam is, got {values}")
+
+    def __repr__(self) -> str:
+        return f"<Statistics: {len(self.lam)} levels, lambda {self.lam[0]:+.3f} to {self.lam[-1]:+.3f}>"
+
+    def at(self, lam: Array) -> "Fitted":
+        """l, its integral from lam[0] of the nodes, and log_rms at any lam."""
+        within = np.clip(lam, self.lam[0], self.lam[-1])
+        linear, area, log_rms = (spline(within) for spline in self._splines)
+        return Fitted(linear, area + linear * (lam - within), log_rms)
+
+    @cached_property
+    def _splines(self) -> tuple[Any, Any, Any]:
+        from scipy.interpolate import CubicSpline  # dear to import
+
+        linear = CubicSpline(self.lam, self.linear)
+        return linear, linear.antiderivative(), CubicSpline(self.lam, self.log_rms)
+
+    def save(self, path: str | Path) -> None:
+        """Write the statistics as JSON."""
+        content = {"format": FORMAT, "lam": self.lam, "linear": self.linear, "log_rms": self.log_rms}
+        write_atomically(Path(path), json.dumps(content).encode())
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Statistics":
+        """Read what :meth:`save` wrote, to the bit. ValueError if the file holds no statistics."""
+        try:
+            content = json.loads(Path(path).read_text())
+            if content["format"] != FORMAT:
+                raise ValueError(f"its format is {content['format']!r}")
+            return cls(*(tuple(map(float, content[name])) for name in ("lam", "linear", "log_rms")))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"{path} holds no statistics of scoresde: {error}") from error
+
+
+FORMAT = "scoresde statistics 1"
+
+
+class Fitted(NamedTuple):
+    """Statistics at some lam: l, the integrals L of l and S of s."""
+
+    linear: Array
+    area: Array
+    log_rms: Array
+
+
+@dataclass(frozen=True)
+class DPMSolverV3:
+    """DPM-Solver-v3, multistep, with its corrector: exponential integration of what is left of the network
+    when its mean slope and its mean growth are taken away.
+
+    With u = x / alpha the probability-flow ODE is du / dlam = -l (u - c) - f, f = u - d - l (u - c) for the
+    network's estimate d of x_0. As g = exp(-S) f varies least, it is what is interpolated, by a polynomial p
+    in lam through the last outputs: u_s - c = exp(L_t - L_s) (u_t - c) - int exp(L - L_s + S) p dlam. The
+    corrector is the same formula with the output at s too, which the next step reuses. Where l = 1, s = 0 it
+    is DPM-Solver++, where l = 0, s = -1 DPM-Solver, multistep both. A step from alpha = 0 or to sigma = 0 is
+    of order 1. One network call a step.
+
+    Zheng et al. 2023 (arXiv 2310.13268, section 3 and Algorithm 1). Their l, s and b are vectors, a number
+    for each dimension of x; here l and s are the same for all, so that a step is a row of numbers. Their b,
+    of a network whose noise has mean zero, is (s l - l') times the mean of the data: it moves the origin
+    there, and c, the network's first output of the run, is that mean to a part of alpha / sigma. The network
+    is seen at the predicted state, and so is f, whose slope in u is zero on average, by the choice of l.
+
+    Args:
+        statistics: of the network.
+        order: of convergence: 1 to 3, or 2 to 4 with the corrector, which adds one to the predictor's.
+        corrector: correct every state but the last.
+    """
+
+    statistics: Statistics
+    order: int = 3
+    corrector: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.statistics, Statistics):
+            raise ValueError(f"statistics must be Statistics, as of a file, got {self.statistics!r}")
+        orders = (2, 3, 4) if self.corrector else (1, 2, 3)
+        if self.order not in orders:
+            raise ValueError(
+                f"order must be one of {orders} with corrector={self.corrector}, got {self.order!r}"
+            )
+
+    def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
+        integrals = _Integrals(self.statistics, np.array([level.lam for level in grid.levels]))
+        past: list[tuple[int, Vector]] = []  # levels by number, and f there, latest first
+        centre = before = None
+        last = len(grid.levels) - 2 - (grid.levels[-1].sigma == 0)  # of the steps that are finite in lam
+        for i, (t, s) in enumerate(grid.steps()):
+            d = tape.denoise(x, t)
+            centre = centre or d
+            if t.alpha == 0 or s.sigma == 0:
+                x = tape.keep(ddim(t, s, x, d))
+                continue
+            u = x / t.alpha
+            # c - f is held, which is d where l = 1, and never nothing
+            past.insert(0, (i, centre - tape.hold(d - (1 - integrals.linear[i]) * (u - centre))))
+            if self.corrector and before:
+                x = tape.keep(t.alpha * (centre + integrals.step(i - 1, before, past)))
+            past = past[: self.order - self.corrector]
+            before = x / t.alpha - centre
+            x = s.alpha * (centre + integrals.step(i, before, past))
+            x = tape.hold(x) if self.corrector and i < last else tape.keep(x)
+        return x
+
+
+class _Integrals:
+    """The integrals of a run, all its quadrature points at once."""
+
+    def __init__(self, statistics: Statistics, lam: Array) -> None:
+        self.lam = np.nan_to_num(lam, posinf=0.0, neginf=0.0)  # no integral is asked for there
+        linear, self.area, self.log_rms = statistics.at(self.lam)
+        self.linear: list[float] = linear.tolist()
+        # Between any two points of this list everything is as smooth as a Gauss rule likes it.
+        low, high = self.lam.min(), self.lam.max()
+        even = np.linspace(low, high, 2 + int(2 * (high - low)))
+        nodes = np.array(statistics.lam)
+        edges = np.unique(np.concatenate([even, self.lam, nodes[(low < nodes) & (nodes < high)]]))
+        half = np.diff(edges)[:, None] / 2
+        self.points = (edges[:-1, None] + half + half * GAUSS[0]).ravel()
+        self.measure = (half * GAUSS[1]).ravel()
+        _, self.areas, self.log_rmss = statistics.at(self.points)
+
+    def step(self, i: int, v: Vector, nodes: list[tuple[int, Vector]]) -> Vector:
+        """u - c a step after level i, where it is v, by f at some levels."""
+        part = slice(*np.searchsorted(self.points, self.lam[i : i + 2]))
+        factor = self.measure[part] * np.exp(self.areas[part] - self.area[i + 1] + self.log_rmss[part])
+        v = float(np.exp(self.area[i] - self.area[i + 1])) * v
+        for j, f in nodes:
+            here, others = self.lam[j], [self.lam[k] for k, _ in nodes if k != j]
+            basis = np.prod([(self.points[part] - lam) / (here - lam) for lam in others], 0)  # Lagrange's
+            v = v - float((factor * basis).sum() * np.exp(-self.log_rms[j])) * f
+        return v
+
+
+GAUSS = np.polynomial.legendre.leggauss(6)

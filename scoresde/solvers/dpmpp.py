@@ -1,0 +1,64 @@
+"""Multistep DPM-Solver++."""
+
+from dataclasses import dataclass
+from math import expm1, isinf
+
+from ..grid import Grid
+from ..plan import Tape, Vector
+from .common import check_eta, drawn, mean
+
+
+@dataclass(frozen=True)
+class DPMSolverPP:
+    """Multistep DPM-Solver++(1M, 2M or 3M) on the data, and, with eta > 0, its SDE form.
+
+    One network call a step. ``eta``: the noise is sigma_s sqrt(1 - exp(-2 eta h)) z, the exact one of the
+    reverse SDE at eta = 1. ``form`` is 2M's weight of the first difference: ``"midpoint"``, as published, or
+    ``"heun"``, exact for outputs linear in lam. ``published`` gives the second difference of 3M the weight of
+    the authors' code, half of the right one: the order is then 2, not 3, and at 8 calls or fewer it is often
+    the better of the two, for it amplifies the network's errors less. The first steps, and one from alpha = 0
+    or to sigma = 0, are of lower order, having less to go by; with noise the order is 2 at most, and weak.
+    Lu et al. 2022 (arXiv 2211.01095, Algorithm 2 and appendices).
+    """
+
+    multistep: int = 2
+    eta: float = 0.0
+    form: str = "midpoint"
+    published: bool = False
+
+    def __post_init__(self) -> None:
+        if self.multistep not in (1, 2, 3):
+            raise ValueError(f"multistep must be 1, 2 or 3, got {self.multistep!r}")
+        if self.form not in ("midpoint", "heun"):
+            raise ValueError(f"form must be midpoint or heun, got {self.form!r}")
+        check_eta(self.eta)
+
+    @property
+    def order(self) -> int:
+        """Of convergence; weak, with noise."""
+        return min(self.multistep, 2 if self.eta or self.published else 3)
+
+    def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
+        past: list[tuple[float, Vector]] = []  # steps in lam, and outputs at their beginnings, latest first
+        for t, s in grid.steps():
+            h, d = s.lam - t.lam, tape.denoise(x, t)
+            new = mean(t, s, x, d, self.eta)
+            k, terms = (1 + self.eta) * h, 0 if isinf(h) else min(self.multistep, 1 + len(past))
+            phi = 1.0 if isinf(h) else expm1(-k) / k + 1
+            if terms == 2:
+                weight = -expm1(-k) / 2 if self.form == "midpoint" else phi
+                new = new + s.alpha * weight * h * _slope(d, past[0])
+            elif terms == 3:
+                (h1, d1), (h2, _) = past
+                slope, slope1 = _slope(d, past[0]), _slope(d1, past[1])
+                bend = (slope - slope1) / (h1 + h2)  # half the second derivative of the data in lam
+                weight = (1.0 if self.published else 2.0) * (phi / k - 0.5)
+                new = new + s.alpha * h * (phi * (slope + h1 * bend) - weight * h * bend)
+            past = [] if isinf(h) else [(h, d), *past][:2]
+            x = tape.keep(new + drawn(tape, t, s, self.eta))
+        return x
+
+
+def _slope(d: Vector, before: tuple[float, Vector]) -> Vector:
+    """The data's derivative in lam, by the output before."""
+    return (d - before[1]) / before[0]
