@@ -110,7 +110,7 @@ class Depth:
 FULL = Depth(tuple(PROBLEMS), (20, 40, 80, 160, 320), (10, 100, 1000))
 QUICK = Depth(("vp karras", "edm"), (20, 40, 80, 160), (100,))
 BUDGETS = (5, 10, 20, 50)
-TIGHTER = (1.0, 0.1, 0.01)  # shares of its own tolerances, of a solver that chooses its steps: its ladder
+TIGHTER = (1, 10, 100)  # parts of its own tolerances, of a solver that chooses its steps: its ladder
 
 BELOW = 0.2  # the claim: by how much a measured order may be less
 BEYOND = 1.5  # by how much it may be more before the steps are thought too few to tell
@@ -259,7 +259,7 @@ def figures(solver: Any, problem: str, depth: Depth) -> Record:
     sde, spacing = PROBLEMS[problem]
     table, adaptive = not isinstance(solver, BlackBox), _is_adaptive(solver, sde)
     claimed = solver.order if table else getattr(solver, "order", None)
-    rungs = tuple(solver.rtol * share for share in TIGHTER) if adaptive else depth.ladder
+    rungs = tuple(solver.rtol / part for part in TIGHTER) if adaptive else depth.ladder
 
     @cache
     def make(rung: float, spacing: Spacing = spacing, to_clean: bool = False) -> Plan | Run:

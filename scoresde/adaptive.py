@@ -125,7 +125,8 @@ class PerSample(BlackBox):
                     f"{(goal - clock.min().item()) / (goal - first):.3g} of its way to go; raise nfe, or the "
                     f"tolerances"
                 )
-            begin, step = clock[rows], torch.minimum(h[rows], goal - clock[rows])
+            begin, wanted = clock[rows], h[rows]
+            step = torch.minimum(wanted, goal - begin)
             vectors = {"x": x[rows]}
             if path:
                 step, vectors["w"] = path.ahead(rows, step)
@@ -142,7 +143,9 @@ class PerSample(BlackBox):
             x[rows] = torch.where(_column(good, x), samples.value(high), vectors["x"])
             before[rows] = torch.where(_column(good, x), seen, before[rows])
             clock[rows] = torch.where(good, end, begin)
-            h[rows] = step * (self.theta * error**-self.exponent).clamp(max=GROWTH)
+            fit = step * (self.theta * error**-self.exponent).clamp(max=GROWTH)
+            # A step that the path cut short, and that is good, says nothing against the one that was wanted.
+            h[rows] = torch.where(good & (step < wanted), torch.maximum(fit, wanted), fit)
             calls[rows] += self.attempt
             if path:
                 path.passed(rows[good])

@@ -161,7 +161,7 @@ class Plan:
         except (ZeroDivisionError, OverflowError) as error:
             raise ValueError(_no_step(solver, sde)) from error
         last = tape.lines[-1]
-        if last.level is not None or end.row != ((last.name, 1.0),):  # the end is a state, no network output
+        if last.name[0] != "x" or end.row != ((last.name, 1.0),):  # the end is a state, and no network output
             tape.keep(end)
         rows = [row for line in tape.lines for row in (line.row, line.measured[0] if line.measured else ())]
         if not all(math.isfinite(weight) for row in rows for _, weight in row):
@@ -399,7 +399,7 @@ def _check_reads(lines: list[Line]) -> None:
             if not math.isfinite(weight):
                 raise ValueError(f"{line.name} has the weight {weight!r} on {name}")
         known.add(line.name)
-    if not lines or lines[-1].level is not None:
+    if not lines or lines[-1].name[:1] != "x":
         raise ValueError("it does not end with a state")
 
 

@@ -25,7 +25,7 @@ from scoresde import (
     SubVPSDE,
     integrate,
 )
-from scoresde.blackbox import ODE, Run, TorchSDE
+from scoresde.blackbox import BlackBox, Run
 from scoresde.plan import Solver
 
 # Every process, where each of its parts is regular: alpha > 0 at the noisy end, and at the clean end not so
@@ -41,8 +41,8 @@ SDES: dict[str, SDE] = {
 }
 
 # The registry's two kinds: what is written down as a table, and what owns its loop.
-TABLES: dict[str, Solver] = {name: s for name, s in SOLVERS.items() if not isinstance(s, ODE | TorchSDE)}
-BLACK_BOXES = {name: s for name, s in SOLVERS.items() if isinstance(s, ODE | TorchSDE)}
+TABLES: dict[str, Solver] = {name: s for name, s in SOLVERS.items() if not isinstance(s, BlackBox)}
+BLACK_BOXES = {name: s for name, s in SOLVERS.items() if isinstance(s, BlackBox)}
 STOCHASTIC = [name for name, s in TABLES.items() if Plan.make(s, VPSDE(), 2).stochastic]
 DETERMINISTIC = [name for name in TABLES if name not in STOCHASTIC]
 

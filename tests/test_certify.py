@@ -221,7 +221,7 @@ def test_the_report_has_every_figure(tmp_path, capsys) -> None:
     assert (em["stochastic"], em["runs"][0]["ode"]) == (True, None)
     assert em["point_order"]["value"] == pytest.approx(1, abs=0.2)
     assert (ode["kind"], ode["order"]) == ("adaptive", None)
-    assert list(ode["runs"][0]["ode"]["errors"]) == ["1e-05", "1e-06", "1e-07"]
+    assert [float(tol) for tol in ode["runs"][0]["ode"]["errors"]] == pytest.approx([1e-5, 1e-6, 1e-7])
     table = capsys.readouterr().out
     rows = page.read_text().splitlines()
     for name in names:

@@ -25,14 +25,20 @@ def measured_order(solver: Solver, name: str, spacing: Spacing = uniform_lam, st
     return math.log2(errors[0] / errors[1])
 
 
+# Whose stated order is set by a first or a last step, which at these errors does not show yet.
+CAPPED = {"adams", "deis", "deis-rho", "deis-t", "lms", "velocity-adams", "ipndm-v", "dpm-fast"}
+CAPPED |= {"unipc", "unipc-bh1", "unipc-noise"}
+
+
 @pytest.mark.parametrize("sde", SDES)
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_order(name: str, sde: str) -> None:
-    solver = TABLES[name]
-    # Next to h^p stands C h^(p + 1): it lifts 3M to 3.22 at these steps, 3.09 at twice as many, and all the
-    # others by 0.03 at most.
-    tolerance = 0.3 if solver.order >= 3 else 0.1
-    assert measured_order(solver, sde) == pytest.approx(solver.order, abs=tolerance)
+    """To the order that a solver states, and, unless it says why, no further."""
+    order, measured = TABLES[name].order, measured_order(TABLES[name], sde)
+    # Next to h^p stands C h^(p + 1): it lifts 3M to 3.22 at these steps, 3.09 at twice as many, 2S and 3S on
+    # the data fall to 1.97 and 2.93, and all others are nearer. DDPM's betas have a thousand kinks in t.
+    assert measured > order - (0.15 if order < 4 else 0.2)
+    assert measured < order + (0.15 if order < 3 else 0.3) or name in CAPPED
 
 
 @pytest.mark.parametrize("sde", SDES)
@@ -227,14 +233,14 @@ def test_reverse_diffusion_is_equation_46_of_its_paper() -> None:
 def test_a_step_to_clean_is_the_denoiser(name: str) -> None:
     """At the last level sigma / alpha is small, and E[x_0 | x_t] is all that a step to 0 can know."""
     plan = Plan.make(TABLES[name], EDM(), 8, to_clean=True)
-    *_, before, after = iterate(plan, mixture, 80 * normal(9))
     last = plan.levels[-1]
     assert last.t == pytest.approx(0.002, rel=1e-12)  # the rounding of an inverse
-    correction = after - mixture(before, last)
-    if name.startswith("dpmpp"):
-        # history is of no use to a step that is infinite in lambda
-        assert dict(plan.lines[-1].row).keys() == {plan.lines[-2].name}
-    assert correction.abs().max() < 1e-15
+    *_, output = [line for line in plan.lines if line.level == last]
+    # Neither the state nor history is of use to a step that is infinite in lambda.
+    assert plan.lines[-1].row == ((output.name, 1.0),)
+    *_, before, after = iterate(plan, mixture, 80 * normal(9))
+    if output.row[0][0][0] == "x":  # called at the state, and not at what a corrector mends
+        assert (after - mixture(before, last)).abs().max() < 1e-15
 
 
 def test_the_mixture_tells_a_line_from_a_curve() -> None:

@@ -182,3 +182,14 @@ def test_the_budget_is_that_of_the_plan() -> None:
         Parallel(window=0)
     with pytest.raises(ValueError, match=r"tolerance must not be negative, got -1\.0"):
         Parallel(tolerance=-1.0)
+
+
+def test_final_are_those_before_the_first_that_moved() -> None:
+    """One that is still, behind one that moved, has yet to hear of it; and the first is always final."""
+    levels = {f"d{i}": Level(0.5, 1.0, 2.0, 0.0) for i in range(4)}
+    points = {name: torch.zeros(3, 2) for name in levels}
+    for moves, final in ([0, 0.1, 1, 0.1], 2), ([0, 0, 0, 0], 4), ([1, 0, 0, 0], 1):
+        asked = {name: torch.zeros(3, 2) for name in levels}
+        for point, by in zip(asked.values(), moves, strict=True):
+            point[1] += by  # of one sample, the worst; in shares of sigma half as much
+        assert Parallel(tolerance=0.1)._final(levels, points, asked) == final

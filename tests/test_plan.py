@@ -32,7 +32,7 @@ from scoresde import (
     uniform_time,
 )
 from scoresde.plan import Solver
-from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, PredictorCorrector
+from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, PredictorCorrector, Restart
 from scoresde.solvers.common import ddim
 from tests.problems import (
     MEAN,
@@ -52,9 +52,14 @@ from tests.problems import (
 
 # What cannot carry a point mass exactly, and why.
 INEXACT = {
+    "euler": "in t: f and g^2 are frozen over a step",
     "em": "Euler in t: f and g^2 are frozen over a step",
     "reverse-diffusion": "the paper's rule, (2 - a) x for x / a, is right to first order",
     "pc": "a Langevin step of finite size has a bias; its predictor has too",
+    **dict.fromkeys(
+        ("sde-dpm-1", "sde-dpm-2m", "seeds-1", "seeds-2", "seeds-3"),
+        "the noise that a network sees follows every draw, and is frozen over a step",
+    ),
 }
 EXPONENTIAL = [name for name in TABLES if name not in INEXACT]
 SPACINGS = [uniform_time, quadratic_time, uniform_lam, karras(), karras(3.0)]
@@ -109,13 +114,18 @@ def test_the_exceptions_are_ones(name: str) -> None:
 @pytest.mark.parametrize("sde", ["vp", "edm", "cosine", "rectified-flow"])
 @pytest.mark.parametrize("name", TABLES)
 def test_weak_order_on_gaussian_data(name: str, sde: str) -> None:
-    """The exact law of the output, against the law it should have, gains 2^order from 80 to 160 steps.
+    """The exact law of the output, against the law it should have, gains 4^order from 80 to 320 steps.
 
     A higher gain is no fault: on data this smooth 3M has order 4, and Euler-Maruyama on VE order 2.
     """
-    errors = [frechet(Plan.make(TABLES[name], SDES[sde], steps)) for steps in (80, 160)]
-    # 0.2: the next term of the error at 160 steps; measured, the smallest gain is 2^(order - 0.04).
-    assert math.log2(errors[0] / errors[1]) >= TABLES[name].order - 0.2
+    solver = TABLES[name]
+
+    def refined(steps: int) -> Solver:  # the steps of a restart are its own, and must shrink with the run's
+        return Restart(intervals=((0.06, 0.3, steps // 8, 2),)) if isinstance(solver, Restart) else solver
+
+    errors = [frechet(Plan.make(refined(steps), SDES[sde], steps)) for steps in (80, 320)]
+    # 0.2: the next term of the error; rk4 and exp-rk4 are at 1e-11 by then, where only roundings are left.
+    assert math.log2(errors[0] / errors[1]) / 2 >= solver.order - 0.2 or errors[1] < 1e-11
 
 
 @pytest.mark.parametrize("eta", [0.3, 1.0])
@@ -125,34 +135,9 @@ def test_the_sde_form_of_dpm_solver_pp_has_its_order_at_any_eta(order: int, eta:
     assert math.log2(errors[0] / errors[1]) >= min(order, 2) - 0.2  # as above; noise leaves weak order 2
 
 
-class Published3M:
-    """DPM-Solver++(3M) with the weight of its authors' code: half the second difference."""
-
-    order = 3
-
-    def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
-        past: list[tuple[float, Vector]] = []
-        for t, s in grid.steps():
-            h, d = s.lam - t.lam, tape.denoise(x, t)
-            phi1, phi2 = math.expm1(-h), math.expm1(-h) / h + 1
-            new = s.sigma / t.sigma * x - s.alpha * phi1 * d
-            if len(past) == 1:
-                new = new - 0.5 * s.alpha * phi1 * (h / past[0][0]) * (d - past[0][1])
-            elif past:
-                (h1, m1), (h2, m2) = past
-                r1, r2 = h1 / h, h2 / h
-                d1_0, d1_1 = (d - m1) / r1, (m1 - m2) / r2
-                d1 = d1_0 + r1 / (r1 + r2) * (d1_0 - d1_1)
-                d2 = (d1_0 - d1_1) / (r1 + r2)
-                new = new + s.alpha * phi2 * d1 - s.alpha * (phi2 / h - 0.5) * d2
-            past = [(h, d), *past][:2]
-            x = tape.keep(new)
-        return x
-
-
 def test_the_weak_order_tells_the_published_3m_from_the_corrected_one() -> None:
     for sde in ("vp", "edm", "cosine", "rectified-flow"):
-        errors = [frechet(Plan.make(Published3M(), SDES[sde], steps)) for steps in (80, 160)]
+        errors = [frechet(Plan.make(DPMSolverPP(3, published=True), SDES[sde], steps)) for steps in (80, 160)]
         assert math.log2(errors[0] / errors[1]) < 2.2  # order 2, where 2.8 is asked for
 
 
@@ -236,7 +221,7 @@ def test_the_number_of_live_vectors_does_not_grow_with_the_steps(name: str) -> N
             live -= set(line.done)
         return most
 
-    assert peak(8) == peak(50) <= 6
+    assert peak(8) == peak(50) <= 12  # a state and what a step makes, and up to six outputs of the past
 
 
 class Number:
@@ -272,15 +257,17 @@ def test_the_executor_holds_no_more_than_the_live_vectors(name: str) -> None:
         assert Number.alive == before  # nothing outlives the run
         return Number.most - before
 
-    assert peak(8) == peak(50) <= 9  # the six, a sum, a product, and the start that its caller holds
+    assert peak(8) == peak(50) <= 15  # as above; a sum, a product, and the start that its caller holds
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_every_draw_is_numbered_in_order_and_used_in_one_line(name: str) -> None:
+def test_every_draw_is_numbered_in_order_and_used_in_one_step(name: str) -> None:
     plan = Plan.make(TABLES[name], VPSDE(), 6)
-    drawn = [n for line in plan.lines for n in line.reads if n[0] == "z"]
-    assert drawn == [f"z{i}" for i in range(len(drawn))]
-    assert plan.stochastic == (name in STOCHASTIC) == bool(drawn)
+    draws = [n for line in plan.lines for n in line.reads if n[0] == "z"]
+    assert list(dict.fromkeys(draws)) == [f"z{i}" for i in range(len(set(draws)))]
+    assert plan.stochastic == (name in STOCHASTIC) == bool(draws)
+    into = Counter(n for line in plan.lines if line.name[0] == "x" for n in line.reads if n[0] == "z")
+    assert all(count == 1 for count in into.values())  # however many stages of its step share it
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -300,7 +287,7 @@ def test_the_executor_changes_nothing_that_it_is_given(name: str) -> None:
         remembered(x)
         for x in iterate(plan, denoise, remembered(normal(7)), lambda i: remembered(normal(7, seed=i)))
     ]
-    assert len(states) == sum(line.level is None for line in plan.lines)
+    assert len(states) == sum(line.name[0] == "x" for line in plan.lines)
     assert all(torch.equal(value, copy) for value, copy in given)
 
 

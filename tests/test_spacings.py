@@ -318,6 +318,11 @@ def test_listed_times_are_used_exactly() -> None:
     assert listed([0.9, 0.1]) == listed((0.9, 0.1)) != listed([0.9, 0.2])
 
 
+# Not called at the grid's own levels, by definition: a step of DPM-fast goes over several of them, and churn
+# raises a level before the call.
+ELSEWHERE = ("dpm-fast", "churn")
+
+
 @pytest.mark.parametrize("name", TABLES)
 def test_listed_times_are_one_run_whatever_the_budget(name: str) -> None:
     times = [0.9, 0.7, 0.3, 0.02]
@@ -327,7 +332,7 @@ def test_listed_times_are_one_run_whatever_the_budget(name: str) -> None:
         assert isinstance(plan, Plan)
         assert plan.nfe == need
         assert (plan.start.t, plan.end.t) == (0.9, 0.02)
-        assert set(times[:3]) <= {level.t for level in plan.levels}
+        assert name in ELSEWHERE or set(times[:3]) <= {level.t for level in plan.levels}
     with pytest.raises(ValueError, match=f"nfe must be at least {need} .*got {need - 1}"):
         prepare(name, VPSDE(), need - 1, listed(times))
     assert prepare(name, VPSDE(), 50, listed(times), to_clean=True).end == CLEAN

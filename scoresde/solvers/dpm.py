@@ -32,7 +32,7 @@ class DPMSolver:
         on: "noise" or "data".
 
     Lu et al. 2022 (arXiv 2206.00927, Algorithms 1 and 2, eq. 3.7; arXiv 2211.01095, Algorithm 1 for 2S on the
-    data). Their code takes any two inner levels at order 3, and is of order 2 then.
+    data). Their code takes any two inner levels at order 3; with the second one elsewhere it is of order 2.
     """
 
     order: int = 2
