@@ -23,6 +23,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Grid, Plan, integrate, karras, solver_of
+from scoresde.blackbox import BlackBox
 from scoresde.denoiser import noise as noise_prediction
 from scoresde.files import write_atomically
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if options.repeats < 1:
             raise ValueError(f"--repeats must be at least 1, got {options.repeats}")
-        names = options.solver or [name for name, solver in SOLVERS.items() if hasattr(solver, "solve")]
+        names = options.solver or [n for n, solver in SOLVERS.items() if not isinstance(solver, BlackBox)]
         runs = {name: _runs(name) for name in names} | _peers()
     except (ValueError, TypeError) as error:
         print(f"overhead.py: {error}", file=sys.stderr)

@@ -18,6 +18,8 @@ from scoresde.images import save_grid
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 Record = dict[str, Any]
 
@@ -97,16 +99,8 @@ def print_table(records: Sequence[Record]) -> None:
             title=f"{first['problem']}, SDE {first['sde']}, {first['dtype']}, {first['device_name']}"
         )
         for column in ("solver", "spacing"):
-            table.add_column(column)
-        for column in (
-            "NFE",
-            escape(name),
-            "to converged",
-            "RMSE to converged",
-            "s / 1k samples",
-            "network",
-            "MB",
-        ):
+            table.add_column(column, no_wrap=True)
+        for column in ("NFE", escape(name), "to converged", "RMSE", "s / 1k", "network", "MB"):
             table.add_column(column, justify="right")
         for record in group:
             rmse = record["rmse_to_converged"]
@@ -122,6 +116,7 @@ def print_table(records: Sequence[Record]) -> None:
                 f"{record['seconds_network'] / record['seconds']:.1%}",
                 f"{record['peak_memory_mb']:.0f}",
             )
+        table.caption = "FD to the data and to a converged run, RMSE to its ends; seconds for 1,000 samples"
         console.print(table)
         converged, name = first["fd_converged"], escape(name)
         console.print(f"converged run, {first['converged_nfe']} calls: {name} {converged:.4g}")
@@ -138,7 +133,9 @@ def print_table(records: Sequence[Record]) -> None:
 
 
 def draw_curves(records: Sequence[Record], folder: Path) -> list[Path]:
-    """FD against network calls and against seconds, a line a solver; returns the files."""
+    """FD against network calls and against seconds, and the error of what draws no noise against network
+    calls, a line a solver; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
     files = []
     for key, group in groups(records):
         mark = (
@@ -152,24 +149,59 @@ def draw_curves(records: Sequence[Record], folder: Path) -> list[Path]:
             ("seconds", "seconds for 1,000 samples", lambda record: record["seconds_per_1k_samples"]),
         ]
         for name, label, x in axes:
-            path = folder / f"fd-{name}-{mark}.png"
-            _draw(path, group, x, label)
-            files.append(path)
+            files.append(folder / f"fd-{name}-{mark}.png")
+            _draw(files[-1], group, x, label)
+        if any(record["rmse_to_converged"] for record in group):
+            files.append(folder / f"error-nfe-{mark}.png")
+            _draw_error(files[-1], [record for record in group if record["rmse_to_converged"]])
     return files
 
 
-def _draw(path: Path, records: Sequence[Record], x: Callable[[Record], float], label: str) -> None:
-    figure, axis = plt.subplots(figsize=(7, 4.6), layout="constrained")
+def _lines(
+    records: Sequence[Record], x: Callable[[Record], float], y: Callable[[Record], float]
+) -> tuple[Figure, Axes]:
+    """A line a solver, log axes; a crowd gets more room."""
     several = len({record["spacing"] for record in records}) > 1
     lines: dict[str, list[tuple[float, float]]] = {}
     for record in records:
         name = f"{record['solver']} ({record['spacing']})" if several else record["solver"]
-        lines.setdefault(name, []).append((x(record), record["fd"]))
+        lines.setdefault(name, []).append((x(record), y(record)))
+    crowd = len(lines) > 12
+    figure, axis = plt.subplots(figsize=(13, 8) if crowd else (7, 4.6), layout="constrained")
     markers = "osD^vP*X<>hp"
+    colours = plt.get_cmap("tab20" if crowd else "tab10").colors  # type: ignore[attr-defined]
     for i, (name, points) in enumerate(lines.items()):
-        axis.plot(
-            *zip(*sorted(points), strict=True), marker=markers[i % len(markers)], label=name, markersize=5
-        )
+        look = {"marker": markers[i % len(markers)], "color": colours[i % len(colours)]}
+        axis.plot(*zip(*sorted(points), strict=True), label=name, markersize=5, **look)
+    axis.set(xscale="log", yscale="log")
+    axis.grid(alpha=0.3)
+    if crowd:
+        figure.legend(fontsize=7, ncols=-(-len(lines) // 36), loc="outside right upper")
+    else:
+        axis.legend(fontsize=8)
+    first = records[0]
+    axis.set_title(f"{first['problem']}, SDE {first['sde']}, {first['n_samples']:,} samples", fontsize=10)
+    return figure, axis
+
+
+def _mark_budgets(axis: Axes, records: Sequence[Record]) -> None:
+    asked = sorted({record["nfe_requested"] for record in records})
+    axis.set_xticks(asked, [f"{tick:g}" for tick in asked])
+    axis.minorticks_off()
+
+
+def _draw_error(path: Path, records: Sequence[Record]) -> None:
+    figure, axis = _lines(records, lambda record: record["nfe"], lambda record: record["rmse_to_converged"])
+    axis.set(xlabel="network calls a sample", ylabel="RMSE to the converged run from the same noise")
+    _mark_budgets(axis, records)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _draw(path: Path, records: Sequence[Record], x: Callable[[Record], float], label: str) -> None:
+    figure, axis = _lines(records, x, lambda record: record["fd"])
+    finest = min(record["fd"] for record in records)
+    axis.set_ylim(finest / 1.5, min(axis.get_ylim()[1], finest * 3e3))  # beyond is no sample at all
     first = records[0]
     axis.axhline(first["fd_converged"], color="0.4", linestyle="--", linewidth=1)
     axis.annotate(
@@ -192,14 +224,9 @@ def _draw(path: Path, records: Sequence[Record], x: Callable[[Record], float], l
             color="0.4",
             fontsize=8,
         )
-    axis.set(xscale="log", yscale="log", xlabel=label, ylabel=first["fd_features"])
+    axis.set(xlabel=label, ylabel=first["fd_features"])
     if label.startswith("network"):
-        asked = sorted({record["nfe_requested"] for record in records})
-        axis.set_xticks(asked, [f"{tick:g}" for tick in asked])
-        axis.minorticks_off()
-    axis.set_title(f"{first['problem']}, SDE {first['sde']}, {first['n_samples']:,} samples", fontsize=10)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+        _mark_budgets(axis, records)
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

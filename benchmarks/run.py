@@ -11,7 +11,7 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -24,15 +24,17 @@ from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, syn
 from torch import Tensor
 from tqdm import tqdm
 
+from scoresde.adaptive import PerSample
+from scoresde.blackbox import Run, SciPy
 from scoresde.configuration import SDES
 from scoresde.files import read_tensors, write_atomically, write_tensors
 from scoresde.metrics import Moments, frechet_distance
 from scoresde.noise import Noise
 from scoresde.plan import Plan
-from scoresde.registry import make, parse
 from scoresde.sampling import prepare, sample
+from scoresde.sde import SDE
 from scoresde.solvers import SOLVERS
-from scoresde.spacings import SPACINGS, Spacing, uniform_lam
+from scoresde.spacings import SPACINGS, Spacing, spacing_of, uniform_lam
 
 SHOWN = 100  # samples in a picture
 
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         records = run(options)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError) as error:  # the last: a budget was too small
         print(f"run.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print_table(records)
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=["dpm2"],
         metavar="NAME",
-        help=f"with options name:key=value; {', '.join(SOLVERS)}",
+        help=f"with options name:key=value; all, or {', '.join(SOLVERS)}",
     )
     add("--nfe", nargs="+", type=int, default=[20], metavar="N", help="budgets of network calls")
     add("--spacing", nargs="+", default=["karras"], metavar="NAME", help=", ".join(SPACINGS))
@@ -117,11 +119,8 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         options.inception_weights,
         options.data,
     )
-    spacings = {spec: _spacing(spec) for spec in options.spacing}
-    asked = [
-        (solver, spec, nfe, _planned(solver, problem, nfe, spacings[spec], options.to_clean))
-        for solver, spec, nfe in product(options.solver, options.spacing, options.nfe)
-    ]
+    spacings = {spec: spacing_of(spec) for spec in options.spacing}
+    asked = _asked(options, problem.denoiser.sde, spacings)
     _check_writable(options.out)
 
     network = getattr(problem.denoiser, "net", None)
@@ -138,10 +137,8 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     with tqdm(total=total, unit="call", smoothing=0.1, disable=options.quiet) as bar:
         denoiser = Timed(problem.denoiser, device, bar.update)
 
-        def draw(
-            solver: str, nfe: int, spacing: Spacing, to_clean: bool
-        ) -> tuple[Tensor, list[float], list[float]]:
-            return _draw(problem, denoiser, options, device, state, solver, nfe, spacing, to_clean)
+        def draw(run: Plan | Run) -> tuple[Tensor, list[float], list[float]]:
+            return _draw(problem, denoiser, options, device, state, run)
 
         bar.set_description("converged")
         key = _key(problem, options, calls)
@@ -150,18 +147,17 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
             exact = read_tensors(kept)[0]["x"]
             bar.update(batches * calls)
         else:
-            exact, _, _ = draw("dpmpp-3m", calls, uniform_lam, False)
+            exact, _, _ = draw(prepare("dpmpp-3m", denoiser.sde, calls, uniform_lam))
             write_tensors(kept, {"x": exact})
         exact_moments = _moments(problem, exact)
 
         for solver, spec, nfe, planned in asked:
             bar.set_description(f"{solver} {nfe}")
-            denoiser.calls = 0
+            denoiser.calls = denoiser.evaluations = 0
             reset_peak_memory(device)
-            x, seconds, network_seconds = draw(solver, nfe, spacings[spec], options.to_clean)
+            x, seconds, network_seconds = draw(planned)
             memory = peak_memory_mb(device)
             moments = _moments(problem, x)
-            stochastic = planned.stochastic if isinstance(planned, Plan) else solver.startswith("torchsde")
             steady = [
                 s for s, n in zip(seconds, _sizes(options), strict=True) if n == options.batch_size
             ] or seconds
@@ -172,7 +168,8 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 "to_clean": options.to_clean,
                 "problem": problem.name,
                 "nfe_requested": nfe,
-                "nfe": int(each) if (each := denoiser.calls / batches).is_integer() else each,
+                "nfe": _whole(denoiser.evaluations / options.n_samples),
+                "rounds": _whole(denoiser.calls / batches),
                 "n_samples": options.n_samples,
                 "batch_size": options.batch_size,
                 "fd": frechet_distance(moments, problem.data),
@@ -181,7 +178,9 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 "fd_converged": frechet_distance(exact_moments, problem.data),
                 "fd_held_out": problem.held_out and problem.held_out[0],
                 "held_out_count": problem.held_out and problem.held_out[1],
-                "rmse_to_converged": None if stochastic else (x - exact).square().mean().sqrt().item(),
+                "rmse_to_converged": None
+                if planned.stochastic
+                else (x - exact).square().mean().sqrt().item(),
                 "converged_nfe": calls,
                 "amplification": planned.amplification if isinstance(planned, Plan) else None,
                 "seconds": sum(seconds),
@@ -209,16 +208,40 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     return records
 
 
+def _asked(
+    options: argparse.Namespace, sde: SDE, spacings: Mapping[str, Spacing]
+) -> list[tuple[str, str, int, Plan | Run]]:
+    """Solver, spacing, budget and run. Of "all", those that cannot keep to a budget are left out with a word,
+    and those that stop at a tolerance run once, whatever their calls."""
+    every = options.solver == ["all"]
+    asked = []
+    for solver, spec, nfe in product(SOLVERS if every else options.solver, options.spacing, options.nfe):
+        tolerant = every and isinstance(SOLVERS[solver], PerSample | SciPy)
+        if tolerant and nfe != max(options.nfe):
+            continue
+        try:
+            budget = None if tolerant else nfe
+            planned = prepare(solver, sde, budget, spacings[spec], to_clean=options.to_clean)
+        except ValueError as error:
+            if not every:
+                raise ValueError(f"--solver {solver} --nfe {nfe}: {error}") from None
+            print(f"left out: {solver} at {nfe} calls: {error}", file=sys.stderr)
+            continue
+        asked.append((solver, spec, nfe, planned))
+    return asked
+
+
+def _whole(number: float) -> float:
+    return int(number) if number.is_integer() else number
+
+
 def _draw(
     problem: Problem,
     denoiser: Timed,
     options: argparse.Namespace,
     device: torch.device,
     dtype: torch.dtype,
-    solver: str,
-    nfe: int,
-    spacing: Spacing,
-    to_clean: bool,
+    run: Plan | Run,
 ) -> tuple[Tensor, list[float], list[float]]:
     """All samples of a run on the host, and the seconds of each batch, in all and in the network."""
     samples, seconds, network_seconds = [], [], []
@@ -232,11 +255,8 @@ def _draw(
         begin = time.perf_counter()
         x = sample(
             denoiser,
-            solver,
+            run,
             (n, *problem.shape),
-            nfe=nfe,
-            spacing=spacing,
-            to_clean=to_clean,
             seed=options.seed,
             ids=ids,
             cond=cond,
@@ -277,18 +297,6 @@ def _moments(problem: Problem, x: Tensor) -> Moments:
 def _sizes(options: argparse.Namespace) -> list[int]:
     whole, rest = divmod(options.n_samples, options.batch_size)
     return [options.batch_size] * whole + [rest] * bool(rest)
-
-
-def _planned(solver: str, problem: Problem, nfe: int, spacing: Spacing, to_clean: bool) -> Any:
-    try:
-        return prepare(solver, problem.denoiser.sde, nfe, spacing, to_clean=to_clean)
-    except ValueError as error:
-        raise ValueError(f"--solver {solver} --nfe {nfe}: {error}") from None
-
-
-def _spacing(spec: str) -> Spacing:
-    name, options = parse(spec)
-    return make("spacing", name, SPACINGS, options)
 
 
 def _device(name: str) -> torch.device:

@@ -21,7 +21,8 @@ class Timed:
     """A denoiser that notes the seconds of its calls: by a clock, or, on a GPU, by events read at the end."""
 
     def __init__(self, denoiser: Denoises, device: torch.device, tick: Callable[[], Any]) -> None:
-        self.denoiser, self.device, self.tick, self.calls = denoiser, device, tick, 0
+        self.denoiser, self.device, self.tick = denoiser, device, tick
+        self.calls = self.evaluations = 0  # of the network, whatever the batch; of its estimates
         self._spans: list[tuple[Any, Any]] = []
 
     @property
@@ -37,6 +38,7 @@ class Timed:
         d = self.denoiser(x, level, cond)
         self._spans.append((begin, self._mark()))
         self.calls += 1
+        self.evaluations += len(x)
         self.tick()
         return d
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from .blackbox import BlackBox, Run, _begun
+from .blackbox import BlackBox, Run, begun
 from .grid import Grid
 from .plan import Draw, Vector
 from .sde import CLEAN, SDE, Level
@@ -85,12 +85,12 @@ class PerSample(BlackBox):
         grid = self._grid(sde, spacing)
 
         def integrate(denoise: Any, x: Tensor, noise: Draw) -> Tensor:
-            return self.solve(denoise, x, noise, sde, nfe, spacing, to_clean=to_clean).x
+            return self.carry_out(denoise, x, noise, sde, nfe, spacing, to_clean=to_clean).x
 
-        return Run(grid.levels[0], CLEAN if to_clean else grid.levels[-1], None, integrate)
+        return Run(grid.levels[0], CLEAN if to_clean else grid.levels[-1], None, integrate, self.stochastic)
 
     @torch.no_grad()
-    def solve(
+    def carry_out(
         self,
         denoise: Any,
         x: Tensor,
@@ -155,7 +155,7 @@ class PerSample(BlackBox):
         return self.h_init
 
     def _grid(self, sde: SDE, spacing: Spacing | None) -> Grid:
-        return _begun(Grid.build(sde, listed_steps(spacing) or 1, spacing or default_spacing(sde)), str(self))
+        return begun(Grid.build(sde, listed_steps(spacing) or 1, spacing or default_spacing(sde)), str(self))
 
 
 # A step after one that was refused is shorter than it by more than this, so that a piece of a path which is

@@ -42,6 +42,7 @@ class Run:
     end: Level[float]
     nfe: int | None
     integrate: Callable[[Any, Any, Draw], Any]
+    stochastic: bool = False
 
 
 class BlackBox(ABC):
@@ -96,7 +97,7 @@ class ODE(BlackBox):
             steps = _longest(
                 nfe, lambda n: per_run(self.method, n) + to_clean, f"ode method {self.method}", spacing
             )
-        grid = _begun(Grid.build(sde, steps, spacing), "ode")
+        grid = begun(Grid.build(sde, steps, spacing), "ode")
         in_lam = self.method in ADAMS
         if in_lam and not _even([level.lam for level in grid.levels]):
             raise ValueError(
@@ -123,7 +124,7 @@ class ODE(BlackBox):
         options: dict[str, Any] = {"max_order": 5} if self.method in ADAMS else {}  # theirs counts one more
         if self.method in ADAPTIVE:
             # step_t: the last step ends at the end, where it would otherwise go beyond and interpolate back.
-            options = {"step_t": times[-1:], "norm": _worst}
+            options = {"step_t": times[-1:], "norm": worst}
         with torch.no_grad():
             path: Tensor = odeint(
                 lambda at, y: slope(at.item(), y),
@@ -183,7 +184,7 @@ class SciPy(BlackBox):
         self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run between the ends of the spacing."""
-        grid = _begun(Grid.build(sde, listed_steps(spacing) or 1, spacing or default_spacing(sde)), "scipy")
+        grid = begun(Grid.build(sde, listed_steps(spacing) or 1, spacing or default_spacing(sde)), "scipy")
         first, last = grid.levels[0], grid.levels[-1]
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
@@ -243,14 +244,14 @@ class TorchSDE(BlackBox):
             raise ValueError("nfe must be a number for torchsde, got None")
         per_step = TORCHSDE[self.method]
         steps = _longest(nfe, lambda n: n * per_step + to_clean, f"torchsde method {self.method}", spacing)
-        grid = _begun(Grid.build(sde, steps, spacing or default_spacing(sde)), "torchsde")
+        grid = begun(Grid.build(sde, steps, spacing or default_spacing(sde)), "torchsde")
         last = grid.levels[-1]
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
             y = _torchsde_steps(self.method, grid, denoise, x, noise)
             return denoise(y, last) if to_clean else y
 
-        return Run(grid.levels[0], CLEAN if to_clean else last, steps * per_step + to_clean, integrate)
+        return Run(grid.levels[0], CLEAN if to_clean else last, steps * per_step + to_clean, integrate, True)
 
 
 # torchsde's methods for additive noise, and how often each calls the drift in a step.
@@ -332,7 +333,7 @@ class _Brownian:
         return drawn.reshape(self.shape)
 
 
-def _begun(grid: Grid, what: str) -> Grid:
+def begun(grid: Grid, what: str) -> Grid:
     """The grid, if there is some data at its beginning: where alpha is 0, x / alpha and f are infinite."""
     if grid.levels[0].alpha == 0:
         raise ValueError(f"{what} has no beginning where alpha = 0; clip {grid.sde}")
@@ -416,6 +417,6 @@ def _limited(denoise: Denoise, nfe: int | None, solver: BlackBox) -> Denoise:
     return call
 
 
-def _worst(x: Tensor) -> Tensor:
+def worst(x: Tensor) -> Tensor:
     """The largest root mean square of a sample."""
     return x.flatten(1).square().mean(1).sqrt().max() if x.ndim > 1 else x.abs().max()

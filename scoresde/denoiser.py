@@ -190,12 +190,15 @@ class Transported(nn.Module):
         """The network within."""
         return self.denoiser.net
 
-    def forward(self, x: Tensor, level: Level[float], cond: Tensor | None = None) -> Tensor:
-        """x: ``(B, ...)``; level: floats, of the new process; returns ``(B, ...)``."""
+    def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+        """x: ``(B, ...)``; level: floats, or tensors ``(B,)``, of the new process; returns ``(B, ...)``."""
         trained = self.denoiser.sde
-        time = trained.time_of(torch.tensor(level.lam, dtype=torch.float64))
-        own = Level(*torch.stack(trained.level(time.clamp(trained.t_min, trained.t_max))).tolist())
-        estimate: Tensor = self.denoiser(own.alpha / level.alpha * x, own, cond)
+        time = trained.time_of(torch.as_tensor(level.lam, dtype=torch.float64))
+        own: Level[Any] = trained.level(time.clamp(trained.t_min, trained.t_max))
+        if not isinstance(level.lam, Tensor):
+            own = Level(*torch.stack(own).tolist())
+        scale = _cast(_per_sample(own.alpha / level.alpha, x), x)
+        estimate: Tensor = self.denoiser(scale * x, own, cond)
         return estimate
 
 

@@ -39,12 +39,13 @@ class Mixture:
             raise ValueError("stds and shares must not be negative, and shares must sum to 1")
 
     def denoise(self, x: Tensor, level: Level[Any]) -> Tensor:
-        """E[x_0 | x_t = x], ``(B, D)``, in the type of x."""
+        """E[x_0 | x_t = x], ``(B, D)``, in the type of x; level: floats, or tensors ``(B,)``."""
         means, stds = self.means.to(x), self.stds.to(x)
-        gain = level.alpha * stds**2 / ((level.alpha * stds) ** 2 + level.sigma**2)
+        alpha, sigma = _column(level.alpha, x), _column(level.sigma, x)
+        gain = alpha * stds**2 / ((alpha * stds) ** 2 + sigma**2)
         # m_k + gain_k (x - alpha m_k), weighed by how likely each component is
         weight = self._log_parts(x, level).softmax(1)
-        mean: Tensor = (weight * gain).sum(1, keepdim=True) * x + (weight * (1 - gain * level.alpha)) @ means
+        mean: Tensor = (weight * gain).sum(1, keepdim=True) * x + (weight * (1 - gain * alpha)) @ means
         return mean
 
     def log_density(self, x: Tensor, level: Level[Any]) -> Tensor:
@@ -69,8 +70,12 @@ class Mixture:
     def _log_parts(self, x: Tensor, level: Level[Any]) -> Tensor:
         """log (w_k N(x; alpha m_k, var_k)), ``(B, K)``."""
         means, stds, shares = (value.to(x) for value in (self.means, self.stds, self.shares))
-        var = (level.alpha * stds) ** 2 + level.sigma**2
-        square = torch.cdist(x, level.alpha * means, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+        alpha, sigma = _column(level.alpha, x), _column(level.sigma, x)
+        var = (alpha * stds) ** 2 + sigma**2
+        if isinstance(alpha, Tensor):
+            square = (x[:, None] - alpha[:, None] * means).square().sum(2)
+        else:
+            square = torch.cdist(x, alpha * means, compute_mode="donot_use_mm_for_euclid_dist") ** 2
         norm = shares.log() - 0.5 * means.shape[1] * torch.log(2 * math.pi * var)
         parts: Tensor = norm - 0.5 * square / var
         return parts
@@ -85,3 +90,8 @@ class ExactDenoiser:
 
     def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         return self.mixture.denoise(x, level)
+
+
+def _column(number: Any, x: Tensor) -> Any:
+    """A number for every sample in a column, in the type of x; a float as it is."""
+    return number.to(x)[:, None] if isinstance(number, Tensor) and number.ndim == 1 else number

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .blackbox import BlackBox, Run, _worst
-from .plan import Draw, Line, Plan, Solver, _added, _langevin
+from .blackbox import BlackBox, Run, worst
+from .plan import Draw, Line, Plan, Solver, added, langevin_step
 from .sde import SDE, Level
 from .solvers.first_order import DDIM
 from .spacings import Spacing
@@ -62,7 +62,7 @@ class Parallel(BlackBox):
         def integrate(denoise: Any, x: Tensor, noise: Draw) -> Tensor:
             return self.carry_out(plan, denoise, x, noise)
 
-        return Run(plan.start, plan.end, None, integrate)
+        return Run(plan.start, plan.end, None, integrate, plan.stochastic)
 
     @torch.no_grad()
     def carry_out(self, plan: Plan, denoise: Any, x: Tensor, noise: Draw) -> Tensor:
@@ -108,7 +108,7 @@ class Parallel(BlackBox):
         """How many outputs, from the first on, were asked for where their points still are."""
         if not asked:
             return 0
-        moved = torch.stack([_worst(points[name] - asked[name]) / levels[name].sigma for name in asked])
+        moved = torch.stack([worst(points[name] - asked[name]) / levels[name].sigma for name in asked])
         still = (moved <= self.tolerance).tolist()
         return max(1, [*still, False].index(False))
 
@@ -125,7 +125,7 @@ def _carry_out(
         for name in line.reads:
             if name[0] == "z" and name not in live:
                 live[name] = noise(int(name[1:]))
-        value = _langevin(line, live) if line.measured else _added(0.0, line.row, live)
+        value = langevin_step(line, live) if line.measured else added(0.0, line.row, live)
         if line.level:
             points[line.name] = value
             value = last = outputs.get(line.name, last)

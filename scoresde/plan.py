@@ -318,7 +318,7 @@ def _carry_out(
         for name in line.reads:
             if name[0] == "z" and name not in live:
                 live[name] = noise(int(name[1:]))  # type: ignore[misc]
-        value = _langevin(line, live) if line.measured else combine(line, live)
+        value = langevin_step(line, live) if line.measured else combine(line, live)
         if line.level is not None:
             point, value = value, denoise(value, line.level)
             value = 1 * value if value is point else value
@@ -334,7 +334,7 @@ def _combined(line: Line, live: Mapping[str, Any]) -> Any:
     (name, weight), *rest = line.row
     if not rest and weight == 1 and (line.level is not None or name in line.done):
         return live[name]  # nobody else's
-    return _added(weight * live[name], rest, live)
+    return added(weight * live[name], rest, live)
 
 
 def _overwritten(line: Line, live: Mapping[str, Any]) -> Any:
@@ -342,10 +342,10 @@ def _overwritten(line: Line, live: Mapping[str, Any]) -> Any:
     (name, weight), *rest = line.row
     if line.level is not None or name not in line.done or name[0] not in "xh" or name == "x0":
         return _combined(line, live)
-    return _added(live[name].mul_(weight) if weight != 1 else live[name], rest, live)
+    return added(live[name].mul_(weight) if weight != 1 else live[name], rest, live)
 
 
-def _added(total: Any, row: Sequence[tuple[str, float]], live: Mapping[str, Any]) -> Any:
+def added(total: Any, row: Sequence[tuple[str, float]], live: Mapping[str, Any]) -> Any:
     """The sum of a row and ``total``, which it may overwrite."""
     for name, weight in row:
         total = (
@@ -354,10 +354,11 @@ def _added(total: Any, row: Sequence[tuple[str, float]], live: Mapping[str, Any]
     return total
 
 
-def _langevin(line: Line, live: Mapping[str, Any]) -> Any:
+def langevin_step(line: Line, live: Mapping[str, Any]) -> Any:
+    """The value of a line whose step is sized by norms."""
     assert line.measured is not None
     *state, (noise, _) = line.row
-    x, score = (_added(0.0, row, live) for row in (state, line.measured[0]))
+    x, score = (added(0.0, row, live) for row in (state, line.measured[0]))
     z = live[noise]
     step = 2 * (line.measured[1] * _mean_norm(z) / _mean_norm(score)) ** 2
     return x + step * score + (2 * step).sqrt() * z

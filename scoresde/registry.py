@@ -3,6 +3,7 @@
 import difflib
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
@@ -50,7 +51,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     """``"name:key=value,key=value"`` as a name and options; values are JSON, or else words."""
     name, _, tail = spec.partition(":")
     options = {}
-    for item in filter(None, tail.split(",")):
+    for item in filter(None, re.split(r",(?![^\[]*\])", tail)):  # not within a list
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"options are written name:key=value,key=value; got {spec!r}")

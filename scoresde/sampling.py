@@ -78,7 +78,7 @@ def prepare(
 @torch.no_grad()
 def sample(
     denoiser: Denoises,
-    solver: Solver | BlackBox | Plan | str,
+    solver: Solver | BlackBox | Plan | Run | str,
     shape: Sequence[int],
     *,
     nfe: int | None = None,
@@ -97,8 +97,8 @@ def sample(
 
     Args:
         denoiser: what estimates x_0.
-        solver: a solver, its name (:func:`scoresde.solvers.solver_of`), or a :class:`Plan`, which brings its
-            own ``nfe``, ``spacing`` and end.
+        solver: a solver, its name (:func:`scoresde.solvers.solver_of`), or what :func:`prepare` made of
+            it, a :class:`Plan` or a run, which brings its own ``nfe``, ``spacing`` and end.
         shape: of the result, ``(B, ...)``.
         nfe: the budget of network calls; kept, and counted before the run.
         spacing: where the noise levels lie; default, equal steps in the half log-SNR.
@@ -122,11 +122,12 @@ def sample(
     shape = tuple(shape)
     inner = denoiser.denoiser if isinstance(denoiser, Counted) else denoiser
     _check(shape, seed, ids, x, cond, batch_size, dtype, inner)
-    run = (
-        solver if isinstance(solver, Plan) else prepare(solver, denoiser.sde, nfe, spacing, to_clean=to_clean)
-    )
-    if isinstance(solver, Plan) and (nfe is not None or spacing is not None or to_clean):
-        raise TypeError("a plan has its own nfe, spacing and end; give none of them beside it")
+    if isinstance(solver, Plan | Run):
+        if nfe is not None or spacing is not None or to_clean:
+            raise TypeError("a plan has its own nfe, spacing and end; give none of them beside it")
+        run = solver
+    else:
+        run = prepare(solver, denoiser.sde, nfe, spacing, to_clean=to_clean)
     _check_levels(inner, run)
     ids = torch.arange(shape[0]) if ids is None else ids.long()
     size = min(batch_size or shape[0], shape[0])

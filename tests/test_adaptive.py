@@ -89,7 +89,7 @@ def dpm_adaptive(x: Tensor, sde: VPSDE, order: int, rtol: float, atol: float) ->
 @pytest.mark.parametrize("order", [2, 3])
 def test_dpm_adaptive_is_the_algorithm_of_its_paper_for_every_sample(order: int) -> None:
     sde, x = VPSDE(), normal(4, 6)
-    ours = DPMAdaptive(order).solve(rowwise, x, None, sde)
+    ours = DPMAdaptive(order).carry_out(rowwise, x, None, sde)
     papers = [dpm_adaptive(one, sde, order, 0.05, 0.0078) for one in x]
     assert ours.calls.tolist() == [calls for _, calls in papers]
     assert len(set(ours.calls.tolist())) > 1  # the samples have steps of their own
@@ -104,7 +104,7 @@ def test_the_tolerance_of_dpm_adaptive_decides_its_error(sde: str, order: int) -
     x, exact = (points[:40].reshape(10, 4).mT for points in reference(sde))
     errors = []
     for tolerance in (1e-2, 1e-3):
-        end = DPMAdaptive(order, rtol=tolerance, atol=tolerance).solve(rowwise, x, None, SDES[sde]).x
+        end = DPMAdaptive(order, rtol=tolerance, atol=tolerance).carry_out(rowwise, x, None, SDES[sde]).x
         errors.append((end - exact).square().mean(1).sqrt().max().item())
     # A step's error, that of the low order, is what is held: of the worst sample a few of them add up.
     assert errors[0] < 4e-2
@@ -122,8 +122,8 @@ def test_dpm_adaptive_takes_the_same_run_on_every_process() -> None:
     start, end = sde_ends(vp)
     edm = EDM(math.exp(-end.lam), math.exp(-start.lam))
     for order in (2, 3):
-        by_vp = DPMAdaptive(order).solve(rowwise, x, None, vp)
-        by_edm = DPMAdaptive(order).solve(rowwise, x / start.alpha, None, edm)
+        by_vp = DPMAdaptive(order).carry_out(rowwise, x, None, vp)
+        by_edm = DPMAdaptive(order).carry_out(rowwise, x / start.alpha, None, edm)
         assert torch.equal(by_vp.calls, by_edm.calls)
         torch.testing.assert_close(by_vp.x / end.alpha, by_edm.x, rtol=1e-5, atol=1e-5)  # E's float32
 
@@ -135,7 +135,7 @@ def test_dpm_adaptive_carries_a_point_mass_exactly(order: int) -> None:
         start, end = sde_ends(sde)
         noise = normal(4, 2)
         ones = lambda x, level, rows: torch.ones_like(x)  # noqa: E731
-        solved = DPMAdaptive(order).solve(ones, start.alpha + start.sigma * noise, None, sde)
+        solved = DPMAdaptive(order).carry_out(ones, start.alpha + start.sigma * noise, None, sde)
         torch.testing.assert_close(solved.x, end.alpha + end.sigma * noise, rtol=0, atol=1e-11)
         steps = math.ceil(math.log2((end.lam - start.lam) / 0.05 + 1))  # h_init (2^n - 1) >= the way
         assert solved.calls.tolist() == [order * steps] * 4
@@ -168,7 +168,7 @@ def test_samples_that_are_done_leave_the_batch(name: str, to_clean: bool) -> Non
     sde, ask = VPSDE(), Rows(of_gaussian)
     # A sample far from the data has more to do than one at its mean.
     x = torch.tensor([[0.0], [1.0], [9.0], [-30.0]], dtype=torch.float64)
-    solved = PAIRS[name].solve(ask, x, draws(4), sde, to_clean=to_clean)
+    solved = PAIRS[name].carry_out(ask, x, draws(4), sde, to_clean=to_clean)
     sizes = [len(rows) for rows in ask.rows[: -1 if to_clean else None]]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < sizes[0] == 4
@@ -228,14 +228,14 @@ def test_a_network_that_is_not_finite_is_named(name: str) -> None:
     ):
         sample(Denoiser(net, VPSDE(), predict.data), PAIRS[name], (4, 2))
     with pytest.raises(FloatingPointError, match="takes steps so short that they lead nowhere"):
-        PAIRS[name].solve(lambda x, level, rows: x * math.nan, normal(2, 2), draws(2, 2), VPSDE())
+        PAIRS[name].carry_out(lambda x, level, rows: x * math.nan, normal(2, 2), draws(2, 2), VPSDE())
 
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_listed_times_give_the_ends(name: str) -> None:
     x = normal(4, 2)
-    by_list = PAIRS[name].solve(of_gaussian, x, draws(4, 2), VPSDE(), spacing=listed([0.9, 0.5, 0.1]))
-    by_ends = PAIRS[name].solve(of_gaussian, x, draws(4, 2), VPSDE(t_min=0.1, t_max=0.9))
+    by_list = PAIRS[name].carry_out(of_gaussian, x, draws(4, 2), VPSDE(), spacing=listed([0.9, 0.5, 0.1]))
+    by_ends = PAIRS[name].carry_out(of_gaussian, x, draws(4, 2), VPSDE(t_min=0.1, t_max=0.9))
     torch.testing.assert_close(by_list.x, by_ends.x, rtol=1e-6, atol=1e-6)
     with pytest.raises(ValueError, match="has no beginning where alpha = 0; clip RectifiedFlow"):
         PAIRS[name].prepare(RectifiedFlow(), None)
@@ -282,7 +282,7 @@ def test_adaptive_em_is_algorithm_1_of_its_paper_where_no_step_is_refused() -> N
         assert error <= 1
         x, x_prev, t, i = second, first, sde.t_min if h >= t - sde.t_min else t - h, i + 1
         h = min(h * min(0.9 * error**-0.9, GROWTH), t - sde.t_min)
-    solved = AdaptiveSDE(rtol, atol).solve(rowwise, ours, z, sde)
+    solved = AdaptiveSDE(rtol, atol).carry_out(rowwise, ours, z, sde)
     assert solved.calls.tolist() == [2 * i]
     assert i > 5
     torch.testing.assert_close(solved.x, x, rtol=1e-5, atol=1e-5)  # E is float32
@@ -313,7 +313,7 @@ def test_refused_steps_do_not_bias_the_noise() -> None:
     start, end = sde_ends(sde)
     rejecting = AdaptiveSDE(rtol=0.1, atol=0.03)
     nothing = lambda x, level, rows: x  # noqa: E731
-    x = rejecting.solve(nothing, torch.zeros(n, 1, dtype=torch.float64), draws(n), sde).x
+    x = rejecting.carry_out(nothing, torch.zeros(n, 1, dtype=torch.float64), draws(n), sde).x
     # Standard error of the variance sqrt(2 / 4000) = 2.2 %; fresh noise for refused steps is 39 % off.
     assert x.var().item() / (start.sigma**2 - end.sigma**2) == pytest.approx(1, abs=4 * 0.0224)
 
@@ -325,7 +325,7 @@ def test_adaptive_em_has_the_law_of_gaussian_data(name: str) -> None:
     x = start.alpha * MEAN + spread(start) * normal(n, 1, seed=4)
     errors = []
     for rtol in (2.0, 0.05):
-        x_end = AdaptiveSDE(rtol, rtol / 3).solve(of_gaussian, x, draws(n), sde).x
+        x_end = AdaptiveSDE(rtol, rtol / 3).carry_out(of_gaussian, x, draws(n), sde).x
         errors.append((abs(x_end.mean().item() - end.alpha * MEAN), abs(x_end.std().item() - spread(end))))
     # Standard errors of 1,500 samples: s / sqrt(n) and s / sqrt(2 n), s = 0.5; fresh noise is 0.27 off.
     assert errors[1][0] < 4 * 0.0129

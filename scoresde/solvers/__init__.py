@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, get_type_hints
 
-from ..blackbox import ODE, BlackBox, TorchSDE
+from ..adaptive import AdaptiveSDE, DPMAdaptive
+from ..blackbox import ODE, BlackBox, SciPy, TorchSDE
+from ..parallel import Parallel
 from ..plan import Solver
 from ..registry import check_type, lookup, nearest, parse
 from .adams import ExponentialAdams, UniC
 from .dpm import DPMFast, DPMSolver
+from .dpm_v3 import DPMSolverV3, Statistics
 from .dpmpp import DPMSolverPP
 from .er_sde import ERSDE
 from .first_order import DDIM, EulerMaruyama, ReverseDiffusion
@@ -28,21 +31,27 @@ __all__ = [
     "SEEDS",
     "SOLVERS",
     "SRA",
+    "AdaptiveSDE",
     "Churn",
+    "DPMAdaptive",
     "DPMFast",
     "DPMSolver",
     "DPMSolverPP",
     "DPMSolverPPSDE",
+    "DPMSolverV3",
     "EulerMaruyama",
     "ExponentialAdams",
     "ExponentialRK4",
     "Heun",
     "Midpoint",
+    "Parallel",
     "PredictorCorrector",
     "Restart",
     "ReverseDiffusion",
     "RungeKutta4",
     "SDEDPMSolver",
+    "SciPy",
+    "Statistics",
     "TorchSDE",
     "UniC",
     "solver_of",
@@ -82,6 +91,7 @@ SOLVERS: Mapping[str, Solver | BlackBox] = {
     "unipc-bh1": ExponentialAdams(3, corrector=4, two="bh1"),
     "unipc-noise": ExponentialAdams(3, corrector=4, on="noise", two="bh2"),
     "unic": UniC(),
+    "dpm-solver-v3": DPMSolverV3(),
     # the reverse SDE
     "em": EulerMaruyama(),
     "reverse-diffusion": ReverseDiffusion(),
@@ -92,7 +102,8 @@ SOLVERS: Mapping[str, Solver | BlackBox] = {
     "dpmpp-2m-sde": DPMSolverPP(2, eta=1.0),
     "dpmpp-3m-sde": DPMSolverPP(3, eta=1.0),
     "dpmpp-3m-sde-published": DPMSolverPP(3, eta=1.0, published=True),
-    "sa-solver": ExponentialAdams(2, corrector=2, tau=1.0, two="bh1"),
+    "sa-solver": ExponentialAdams(2, corrector=2, tau=1.0),
+    "sa-solver-published": ExponentialAdams(2, corrector=2, tau=1.0, two="bh1"),
     "sde-dpm-1": SDEDPMSolver(1),
     "sde-dpm-2m": SDEDPMSolver(2),
     "seeds-1": SEEDS(1),
@@ -106,13 +117,18 @@ SOLVERS: Mapping[str, Solver | BlackBox] = {
     "restart": Restart(),
     # what owns its loop
     "ode": ODE("midpoint"),
+    "scipy": SciPy(),
     "torchsde": TorchSDE(),
+    "dpm-adaptive-12": DPMAdaptive(2),
+    "dpm-adaptive-23": DPMAdaptive(3),
+    "adaptive-em": AdaptiveSDE(),
+    "parallel": Parallel(),
 }
 
 
 def solver_of(spec: str) -> Solver | BlackBox:
     """A solver of the registry, with options if wanted: ``"ddim:eta=0.5"``,
-    ``"ode:method=dopri5,rtol=1e-3"``.
+    ``"ode:method=dopri5,rtol=1e-3"``, ``"churn:solver=dpm2"``, ``"dpm-solver-v3:statistics=FILE"``.
 
     Raises:
         ValueError: an unknown name or option, or a value that the solver does not take.
@@ -125,6 +141,8 @@ def solver_of(spec: str) -> Solver | BlackBox:
             raise ValueError(f"solver {name!r} has no option {key!r}; {nearest(key, known)}")
         if known[key] is Solver:
             options[key] = solver_of(str(value))
+        elif known[key] is Statistics:
+            options[key] = Statistics.load(str(value))
         else:
             check_type(f"solver {name!r} option {key}", value, known[key])
     return replace(solver, **options) if options else solver  # type: ignore[type-var]

@@ -150,7 +150,8 @@ class ExponentialAdams:
     factor 2); on noise, DEIS (Zhang and Chen 2022, arXiv 2204.13902, eq. 15): log-rho-AB with lambda, rho-AB
     (LMS; iPNDM with the weights of uneven steps) with rho, t-AB with t; on velocity with u, Adams-Bashforth
     for flows; with a corrector of one more output UniPC (Zhao et al. 2023, arXiv 2302.04867), whose B cancels
-    but for two outputs; on data with tau, SA-Solver (Xue et al. 2023, arXiv 2309.05019, eq. 14 and 17).
+    but for two outputs; on data with tau, SA-Solver (Xue et al. 2023, arXiv 2309.05019, eq. 14 and 17), whose
+    code weighs two outputs as ``"bh1"`` does.
 
     Raises:
         ValueError: an argument that is none of these; velocity, or the iterated start, with tau.

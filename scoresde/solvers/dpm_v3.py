@@ -92,6 +92,9 @@ class Fitted(NamedTuple):
     log_rms: Array
 
 
+DPM_SOLVER_PP = Statistics((-1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
+
+
 @dataclass(frozen=True)
 class DPMSolverV3:
     """DPM-Solver-v3, multistep, with its corrector: exponential integration of what is left of the network
@@ -111,12 +114,12 @@ class DPMSolverV3:
     is seen at the predicted state, and so is f, whose slope in u is zero on average, by the choice of l.
 
     Args:
-        statistics: of the network.
+        statistics: of the network; the default, l = 1 and s = 0, is no network's, and makes DPM-Solver++.
         order: of convergence: 1 to 3, or 2 to 4 with the corrector, which adds one to the predictor's.
         corrector: correct every state but the last.
     """
 
-    statistics: Statistics
+    statistics: Statistics = DPM_SOLVER_PP
     order: int = 3
     corrector: bool = True
 
