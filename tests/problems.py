@@ -25,7 +25,8 @@ from scoresde import (
     SubVPSDE,
     integrate,
 )
-from scoresde.blackbox import BlackBox, Run
+from scoresde.adaptive import PerSample
+from scoresde.blackbox import ODE, BlackBox, Run, SciPy, TorchSDE
 from scoresde.plan import Solver
 
 # Every process, where each of its parts is regular: alpha > 0 at the noisy end, and at the clean end not so
@@ -45,6 +46,19 @@ TABLES: dict[str, Solver] = {name: s for name, s in SOLVERS.items() if not isins
 BLACK_BOXES = {name: s for name, s in SOLVERS.items() if isinstance(s, BlackBox)}
 STOCHASTIC = [name for name, s in TABLES.items() if Plan.make(s, VPSDE(), 2).stochastic]
 DETERMINISTIC = [name for name in TABLES if name not in STOCHASTIC]
+# Of the black boxes, those whose calls are known before the run, and those that stop at a tolerance; then
+# those whose error is one of the whole batch, so that within a tolerance a sample depends on those beside it.
+COUNTED = [name for name, s in BLACK_BOXES.items() if isinstance(s, ODE | TorchSDE)]
+TOLERANT = [name for name, s in BLACK_BOXES.items() if isinstance(s, PerSample | SciPy)]
+COUPLED = ["scipy", "parallel"]
+ALONE = [name for name in SOLVERS if name not in COUPLED]
+
+
+def calls(name: str, nfe: int) -> int | None:
+    """That budget, or the least that the solver needs; None for one that stops at a tolerance."""
+    if name in TOLERANT:
+        return None
+    return max(nfe, Plan.make(TABLES[name], VPSDE(), 2).nfe) if name in TABLES else nfe
 
 
 def floats(low: float, high: float) -> st.SearchStrategy[float]:

@@ -25,6 +25,9 @@ LESS = {
     "python benchmarks/run.py": "--n-samples 10 --nfe 8 --converged 8 --quiet --out runs/results",
     "python benchmarks/train_features.py": None,  # needs the training images
     "python benchmarks/plot.py": None,  # needs results
+    "python benchmarks/certify.py": None,  # test_certify runs it
+    "python benchmarks/compare.py": None,  # test_compare runs it
+    "python benchmarks/overhead.py": "--solver ddim --repeats 1",
 }
 
 

@@ -36,11 +36,25 @@ from scoresde import (
     predict,
     prepare,
     sample,
+    solver_of,
     uniform_time,
 )
 from scoresde.blackbox import ODE, TORCHSDE, _ode_calls
 from scoresde.solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector
-from tests.problems import BLACK_BOXES, MEAN, SDES, STD, TABLES, Net, gaussian, normal
+from tests.problems import (
+    ALONE,
+    BLACK_BOXES,
+    COUNTED,
+    MEAN,
+    SDES,
+    STD,
+    TABLES,
+    TOLERANT,
+    Net,
+    calls,
+    gaussian,
+    normal,
+)
 
 
 def test_the_public_names_are_sorted_and_there() -> None:
@@ -74,59 +88,75 @@ def nearest_budget(name: str, steps: int, to_clean: bool) -> int:
     return max(steps, least + to_clean)
 
 
+@pytest.mark.parametrize("sde_name", SDES)
 def test_every_solver_runs_on_every_sde_at_every_number_of_steps(
-    record_property: Callable[..., None],
+    sde_name: str, record_property: Callable[..., None]
 ) -> None:
     """Finite in both precisions with both endings; the calls made are those reported, and within budget."""
-    noise = normal(64, 2)
+    noise, sde = normal(64, 2), SDES[sde_name]
     combinations, failures = 0, []
-    for sde_name, sde in SDES.items():
-        for name in SOLVERS:
-            for steps in (*STEPS, MANY):
-                # A thousand steps once for every solver and SDE.
-                for to_clean in (False, True) if steps != MANY else (False,):
-                    if name in TABLES and steps < 1 + to_clean:
+    for name in (*TABLES, *COUNTED):
+        for steps in (*STEPS, MANY) if sde_name in ("vp", "edm") else STEPS:
+            # A thousand steps once for every solver.
+            for to_clean in (False, True) if steps != MANY else (False,):
+                if name in TABLES:
+                    if steps < 1 + to_clean:
                         continue
-                    if name in TABLES:
-                        run: Any = Plan.make(TABLES[name], sde, steps, to_clean=to_clean)
-                        budget = run.nfe
-                    else:
-                        budget = nearest_budget(name, steps, to_clean)
-                        run = prepare(name, sde, budget, to_clean=to_clean)
-                    for dtype in (torch.float32, torch.float64) if steps != MANY else (torch.float32,):
-                        denoise = Watched()
-                        z = noise.to(dtype)
-                        draw = lambda i, z=z: z[i % 60 : i % 60 + 3]  # noqa: E731
-                        x = run.start.sigma * z[60:63]
+                    run: Any = Plan.make(TABLES[name], sde, steps, to_clean=to_clean)
+                    budget = run.nfe
+                else:
+                    budget = nearest_budget(name, steps, to_clean)
+                    run = prepare(name, sde, budget, to_clean=to_clean)
+                for dtype in (torch.float32, torch.float64) if steps != MANY else (torch.float32,):
+                    denoise = Watched()
+                    z = noise.to(dtype)
+                    draw = lambda i, z=z: z[i % 60 : i % 60 + 3]  # noqa: E731
+                    x = run.start.sigma * z[60:63]
+                    with torch.no_grad():
                         if isinstance(run, Plan):
                             end = integrate(run, denoise, x, draw)
                         else:
                             end = run.integrate(denoise, x, draw)
-                        combinations += 1
-                        sane = torch.isfinite(end).all() and end.dtype == dtype
-                        if not sane or denoise.calls != run.nfe or run.nfe > budget:
-                            failures.append((name, sde_name, steps, to_clean, dtype, denoise.calls, run.nfe))
+                    combinations += 1
+                    sane = torch.isfinite(end).all() and end.dtype == dtype
+                    if not sane or denoise.calls != run.nfe or run.nfe > budget:
+                        failures.append((name, steps, to_clean, dtype, denoise.calls, run.nfe))
     record_property("combinations", combinations)
     print(f"{combinations} combinations")
     assert not failures
     # 15 numbers of steps, less one to clean, in two precisions and one of a thousand steps.
-    tables, boxes = len(TABLES), len(BLACK_BOXES)
-    assert combinations == len(SDES) * (tables * (15 * 2 + 14 * 2 + 1) + boxes * (15 * 4 + 1))
+    many = sde_name in ("vp", "edm")
+    assert combinations == len(TABLES) * (15 * 2 + 14 * 2 + many) + len(COUNTED) * (15 * 4 + many)
+
+
+class Exact:
+    """The denoiser of Gaussian data, at one level for all samples or at a level for each."""
+
+    def __init__(self, sde: str) -> None:
+        self.sde = SDES[sde]
+
+    def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+        each = (n.to(x)[:, None] if isinstance(n, Tensor) else n for n in level)
+        estimate: Tensor = gaussian(x, Level(*each))
+        return estimate
+
+
+@pytest.mark.parametrize("to_clean", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sde", SDES)
+def test_what_stops_at_a_tolerance_runs_on_every_sde(sde: str, dtype: torch.dtype, to_clean: bool) -> None:
+    for name in (*TOLERANT, "parallel"):
+        nfe = None if name in TOLERANT else 20
+        x = sample(Exact(sde), name, (3, 1), nfe=nfe, dtype=dtype, to_clean=to_clean)
+        assert x.isfinite().all(), name
+        assert x.dtype == dtype
 
 
 @pytest.mark.parametrize("sde", ["vp", "edm", "rectified-flow"])
 def test_many_calls_find_the_data(sde: str) -> None:
-    """Every solver, with 100 calls, on Gaussian data whose exact score it is given."""
-
-    class Exact:
-        def __init__(self) -> None:
-            self.sde = SDES[sde]
-
-        def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
-            return gaussian(x, level)
-
+    """Every solver, with 100 calls or at its tolerance, on Gaussian data whose exact score it is given."""
     for name in SOLVERS:
-        x = sample(Exact(), name, (4000, 1), nfe=100)
+        x = sample(Exact(sde), name, (4000, 1), nfe=None if name in TOLERANT else 100)
         # Statistical errors of 4,000 samples are 0.008 and 0.006 at deviation 0.5; the start is N(0, sigma^2)
         # for N(alpha m, .); and the solvers of order 1 are off by up to 0.02.
         assert x.mean().item() == pytest.approx(MEAN, abs=0.05), name
@@ -162,8 +192,7 @@ def test_the_counter_sees_a_host_read() -> None:
 
 @pytest.mark.parametrize("name", [*TABLES, "pc:measured=true"])
 def test_a_run_never_reads_from_the_device(name: str) -> None:
-    plan = prepare(name, VPSDE(), 12)
-    assert isinstance(plan, Plan)
+    plan = Plan.make(solver_of(name), VPSDE(), 12)  # type: ignore[arg-type]
     noise = Noise(0, torch.arange(4), (2,))
     denoiser = Denoiser(Net(), VPSDE(), predict.v)
     with torch.no_grad(), HostReads() as reads:
@@ -175,7 +204,7 @@ def test_a_run_never_reads_from_the_device(name: str) -> None:
 @pytest.mark.parametrize("name", TABLES)
 def test_one_read_checks_a_whole_run(name: str) -> None:
     """Is the end finite? That is all that ``sample`` asks the device, whatever the number of steps."""
-    plans = [Plan.within(nfe, TABLES[name], VPSDE()) for nfe in (6, 20)]
+    plans = [Plan.make(TABLES[name], VPSDE(), steps) for steps in (3, 10)]
     reads = []
     for plan in plans:
         with HostReads() as mode:
@@ -202,10 +231,9 @@ def graphs_of(run: Callable[[Tensor], Tensor], x: Tensor) -> int:
 @pytest.mark.parametrize("name", [*TABLES, "pc:measured=true"])
 def test_a_run_is_one_graph(name: str) -> None:
     """Network and all."""
-    plan = prepare(name, VPSDE(), 9)
-    assert isinstance(plan, Plan)
+    plan = Plan.make(solver_of(name), VPSDE(), 5)  # type: ignore[arg-type]
     denoiser = Denoiser(Net(), VPSDE(), predict.v)
-    z = normal(20, 4, 2).float()
+    z = normal(40, 4, 2).float()
     assert graphs_of(lambda x: integrate(plan, denoiser, x, lambda i: z[i]), z[-1]) == 1
 
 
@@ -277,9 +305,9 @@ def test_the_familiar_names_have_their_usual_budgets(functional: Callable[..., T
 @pytest.mark.parametrize("name", SOLVERS)
 def test_a_solver_by_name_by_itself_and_as_a_plan_gives_the_same_bits(name: str, tmp_path: Path) -> None:
     denoiser = Denoiser(Net(), VPSDE(), predict.noise)
-    x = sample(denoiser, name, (4, 2), nfe=12, seed=5, to_clean=True)
-    assert torch.equal(sample(denoiser, SOLVERS[name], (4, 2), nfe=12, seed=5, to_clean=True), x)
-    run = prepare(name, VPSDE(), 12, to_clean=True)
+    x = sample(denoiser, name, (4, 2), nfe=calls(name, 12), seed=5, to_clean=True)
+    assert torch.equal(sample(denoiser, SOLVERS[name], (4, 2), nfe=calls(name, 12), seed=5, to_clean=True), x)
+    run = prepare(name, VPSDE(), calls(name, 12), to_clean=True)
     if isinstance(run, Plan):
         assert torch.equal(sample(denoiser, run, (4, 2), seed=5), x)
         run.save(tmp_path / "plan.json")
@@ -294,23 +322,23 @@ def test_a_solver_by_name_by_itself_and_as_a_plan_gives_the_same_bits(name: str,
 def test_inference_leaves_no_graph(name: str) -> None:
     net = Net()
     x = torch.ones(3, 2, requires_grad=True)
-    end = sample(Denoiser(net, VPSDE(), predict.noise), name, (3, 2), nfe=6, x=x)
+    end = sample(Denoiser(net, VPSDE(), predict.noise), name, (3, 2), nfe=calls(name, 6), x=x)
     assert not end.requires_grad
     assert net.weight.grad is None
     assert net.calls > 0
     assert torch.is_grad_enabled()
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", ALONE)
 def test_the_condition_is_handed_on_in_its_batch(name: str) -> None:
     net = Net()
     denoiser = Denoiser(net, VPSDE(), predict.data)
     cond = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])
-    whole = sample(denoiser, name, (5, 2), nfe=6, cond=cond)
-    assert torch.equal(sample(denoiser, name, (5, 2), nfe=6, cond=cond, batch_size=2), whole)
-    one = sample(denoiser, name, (1, 2), nfe=6, cond=cond[3:4], ids=torch.tensor([3]))
+    whole = sample(denoiser, name, (5, 2), nfe=calls(name, 6), cond=cond)
+    assert torch.equal(sample(denoiser, name, (5, 2), nfe=calls(name, 6), cond=cond, batch_size=2), whole)
+    one = sample(denoiser, name, (1, 2), nfe=calls(name, 6), cond=cond[3:4], ids=torch.tensor([3]))
     assert torch.equal(one[0], whole[3])
-    assert not torch.equal(sample(denoiser, name, (5, 2), nfe=6), whole)
+    assert not torch.equal(sample(denoiser, name, (5, 2), nfe=calls(name, 6)), whole)
 
 
 def test_the_network_is_told_its_label_in_the_type_of_the_state() -> None:
@@ -341,32 +369,34 @@ def test_the_state_has_the_type_that_was_asked_for(name: str, dtype: torch.dtype
         types.add(x.dtype)
         return 0.3 * x
 
-    x = sample(Denoiser(net, VPSDE(), predict.noise), name, (3, 2), nfe=6, dtype=dtype)
+    x = sample(Denoiser(net, VPSDE(), predict.noise), name, (3, 2), nfe=calls(name, 6), dtype=dtype)
     assert x.dtype == dtype
     assert types == {dtype}
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", [*TABLES, *COUNTED])
 def test_float64_has_the_noise_of_float32_and_better_sums(name: str) -> None:
     denoiser = Denoiser(Net(), VPSDE(), predict.v)
-    single = sample(denoiser, name, (50, 2), nfe=12)
-    double = sample(denoiser, name, (50, 2), nfe=12, dtype=torch.float64)
+    single = sample(denoiser, name, (50, 2), nfe=calls(name, 12))
+    double = sample(denoiser, name, (50, 2), nfe=calls(name, 12), dtype=torch.float64)
     # Twelve calls of float32: 1e-7 of numbers up to 50, and Euler's few large weights at t near 0.
     torch.testing.assert_close(single.double(), double, rtol=2e-4, atol=2e-4)
     assert not torch.equal(single.double(), double)
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", ALONE)
 def test_a_run_starts_from_a_given_state(name: str) -> None:
     sde = EDM()
     denoiser = Denoiser(Net(), sde, predict.edm())
     start = 80 * Noise(3, torch.arange(6), (2,))(0)
-    given = sample(denoiser, name, (6, 2), nfe=6, x=start, seed=3)
+    given = sample(denoiser, name, (6, 2), nfe=calls(name, 6), x=start, seed=3)
     assert torch.equal(
-        given, sample(denoiser, name, (6, 2), nfe=6, seed=3)
+        given, sample(denoiser, name, (6, 2), nfe=calls(name, 6), seed=3)
     )  # what it would have drawn itself
-    assert torch.equal(given, sample(denoiser, name, (6, 2), nfe=6, x=start, seed=3, batch_size=4))
-    assert not torch.equal(given, sample(denoiser, name, (6, 2), nfe=6, x=2 * start, seed=3))
+    assert torch.equal(
+        given, sample(denoiser, name, (6, 2), nfe=calls(name, 6), x=start, seed=3, batch_size=4)
+    )
+    assert not torch.equal(given, sample(denoiser, name, (6, 2), nfe=calls(name, 6), x=2 * start, seed=3))
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -379,8 +409,8 @@ def test_the_start_is_normal_of_the_deviation_at_the_first_level(name: str) -> N
 
     for sde in (EDM(), VESDE(), VPSDE(), RectifiedFlow(t_max=0.9)):
         seen.clear()
-        plan = prepare(name, sde, 6)
-        sample(Denoiser(net, sde, predict.data), plan, (5, 2), seed=2)  # type: ignore[arg-type]
+        plan = Plan.make(TABLES[name], sde, 2)
+        sample(Denoiser(net, sde, predict.data), plan, (5, 2), seed=2)
         assert torch.equal(seen[0], plan.start.sigma * Noise(2, torch.arange(5), (2,))(0))
 
 
@@ -407,14 +437,14 @@ class Breaks:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", [*TABLES, *COUNTED])
 def test_a_network_that_is_not_finite_stops_the_run_naming_call_and_t(name: str, value: float) -> None:
     sde = VPSDE()
     healthy, broken = Breaks(value, -1.0), Breaks(value, 0.5)
-    sample(Denoiser(healthy, sde, predict.data), name, (2, 2), nfe=12)
+    sample(Denoiser(healthy, sde, predict.data), name, (2, 2), nfe=calls(name, 12))
     first = next(i for i, t in enumerate(healthy.times) if t <= 0.5)
     with pytest.raises(FloatingPointError, match="the network's output is not finite in call") as error:
-        sample(Denoiser(broken, sde, predict.data), name, (2, 2), nfe=12)
+        sample(Denoiser(broken, sde, predict.data), name, (2, 2), nfe=calls(name, 12))
     call, t = re.findall(r"in call (\d+), at t = ([\d.e-]+),", str(error.value))[0]
     assert int(call) == first + 1
     assert float(t) == pytest.approx(healthy.times[first], rel=1e-5)  # six digits are shown
