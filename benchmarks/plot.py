@@ -201,7 +201,7 @@ def _draw_error(path: Path, records: Sequence[Record]) -> None:
 def _draw(path: Path, records: Sequence[Record], x: Callable[[Record], float], label: str) -> None:
     figure, axis = _lines(records, x, lambda record: record["fd"])
     finest = min(record["fd"] for record in records)
-    axis.set_ylim(finest / 1.5, min(axis.get_ylim()[1], finest * 3e3))  # beyond is no sample at all
+    axis.set_ylim(top=min(axis.get_ylim()[1], finest * 3e3), auto=None)  # beyond is no sample at all
     first = records[0]
     axis.axhline(first["fd_converged"], color="0.4", linestyle="--", linewidth=1)
     axis.annotate(
