@@ -79,7 +79,7 @@ PLAN = Plan.make(DDIM(), VP, 3)
 CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     # names
     "solver": (lambda: solver_of("dpm4"), ValueError, ["unknown solver 'dpm4'", "did you mean 'dpm", "heun"]),
-    "solver drawn from": (lambda: draw("hoin"), ValueError, ["unknown solver 'hoin'", "'heun'"]),
+    "solver drawn from": (lambda: draw("heum"), ValueError, ["unknown solver 'heum'", "'heun'"]),
     "empty solver": (lambda: solver_of(""), ValueError, ["unknown solver ''", "ddim"]),
     "solver option": (
         lambda: solver_of("ddim:etta=1"),

@@ -50,7 +50,7 @@ def test_the_default_command_runs_as_a_user_types_it(tmp_path):
     assert set(record) >= FIELDS
     assert (record["problem"], record["nfe"], record["n_samples"]) == ("mnist", 20, 20)
     pictures = sorted(path.name for path in tmp_path.glob("*.png"))
-    assert len(pictures) == 3, pictures
+    assert len(pictures) == 4, pictures
 
 
 def test_several_solvers_and_budgets_make_one_record_each(tmp_path):

@@ -156,7 +156,9 @@ def test_what_stops_at_a_tolerance_runs_on_every_sde(sde: str, dtype: torch.dtyp
 def test_many_calls_find_the_data(sde: str) -> None:
     """Every solver, with 100 calls or at its tolerance, on Gaussian data whose exact score it is given."""
     for name in SOLVERS:
-        x = sample(Exact(sde), name, (4000, 1), nfe=None if name in TOLERANT else 100)
+        # Of one number a sample, an estimate of the error is now and then near 0 by chance; ask for more.
+        spec = f"{name}:rtol=0.001,atol=0.0001" if name.startswith("dpm-adaptive") else name
+        x = sample(Exact(sde), spec, (4000, 1), nfe=None if name in TOLERANT else 100)
         # Statistical errors of 4,000 samples are 0.008 and 0.006 at deviation 0.5; the start is N(0, sigma^2)
         # for N(alpha m, .); and the solvers of order 1 are off by up to 0.02.
         assert x.mean().item() == pytest.approx(MEAN, abs=0.05), name
@@ -492,4 +494,5 @@ def test_progress_is_shown_only_if_asked_for(capsys: pytest.CaptureFixture[str])
 def test_samples_may_be_single_numbers_or_of_any_rank() -> None:
     for name in (*SOLVERS, "pc:measured=true"):
         for shape in ((3,), (3, 1), (3, 2, 2, 2, 2)):
-            assert sample(Denoiser(Net(), VPSDE(), predict.noise), name, shape, nfe=6).shape == shape
+            denoiser = Denoiser(Net(), VPSDE(), predict.noise)
+            assert sample(denoiser, name, shape, nfe=calls(name, 6)).shape == shape
