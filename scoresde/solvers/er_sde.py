@@ -18,7 +18,7 @@ def er_sde_5(rho: float) -> float:
     return rho * (exp(rho**0.3) + 10)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ERSDE:
     """Multistep ER-SDE-Solver-1, 2 or 3 on the data: d(x / alpha) = (log phi)' (x / alpha - D) d rho + noise.
 
@@ -42,6 +42,9 @@ class ERSDE:
             raise ValueError(f"terms must be 1, 2 or 3, got {self.terms!r}")
         if not callable(self.phi):
             raise ValueError(f"phi must be a function of sigma / alpha, got {self.phi!r}")
+
+    def __repr__(self) -> str:
+        return f"ERSDE(terms={self.terms}, phi={getattr(self.phi, '__name__', 'a function')})"
 
     @property
     def order(self) -> int:
