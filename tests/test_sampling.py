@@ -96,7 +96,7 @@ def test_every_solver_runs_on_every_sde_at_every_number_of_steps(
     noise, sde = normal(64, 2), SDES[sde_name]
     combinations, failures = 0, []
     for name in (*TABLES, *COUNTED):
-        for steps in (*STEPS, MANY) if sde_name in ("vp", "edm") else STEPS:
+        for steps in (*STEPS, MANY) if sde_name == "vp" else STEPS:
             # A thousand steps once for every solver.
             for to_clean in (False, True) if steps != MANY else (False,):
                 if name in TABLES:
@@ -125,7 +125,7 @@ def test_every_solver_runs_on_every_sde_at_every_number_of_steps(
     print(f"{combinations} combinations")
     assert not failures
     # 15 numbers of steps, less one to clean, in two precisions and one of a thousand steps.
-    many = sde_name in ("vp", "edm")
+    many = sde_name == "vp"
     assert combinations == len(TABLES) * (15 * 2 + 14 * 2 + many) + len(COUNTED) * (15 * 4 + many)
 
 
