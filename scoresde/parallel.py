@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .blackbox import BlackBox, Run, worst
-from .plan import Draw, Line, Plan, Solver, added, langevin_step
+from .plan import Draw, Line, Plan, Solver, carry_out
 from .sde import SDE, Level
 from .solvers.first_order import DDIM
 from .spacings import Spacing
@@ -77,12 +77,12 @@ class Parallel(BlackBox):
         while done < len(ends):
             reach = ends[done : done + 2 * self.window] if asked else ends[:1]
             ahead = lines[begin : reach[-1]]
-            points = _carry_out(ahead, dict(live), outputs, noise)
+            points = _guessed(ahead, dict(live), outputs, noise)
             levels = {line.name: line.level for line in ahead if line.level}
             final = self._final(levels, points, asked)
             if final:
                 done += final
-                _carry_out(lines[begin : ends[done - 1]], live, outputs, noise)
+                _guessed(lines[begin : ends[done - 1]], live, outputs, noise)
                 begin = ends[done - 1]
             asked = dict(list(points.items())[final : final + self.window])
             if asked:
@@ -98,7 +98,7 @@ class Parallel(BlackBox):
                     torch.arange(len(x), device=x.device).repeat(len(asked)),
                 )
                 outputs = dict(zip(asked, found.split(len(x)), strict=True))
-        _carry_out(lines[begin:], live, outputs, noise)
+        _guessed(lines[begin:], live, outputs, noise)
         end: Tensor = live[lines[-1].name]
         return end
 
@@ -113,23 +113,23 @@ class Parallel(BlackBox):
         return max(1, [*still, False].index(False))
 
 
-def _carry_out(
+def _guessed(
     lines: Sequence[Line], live: dict[str, Any], outputs: Mapping[str, Tensor], noise: Draw
 ) -> dict[str, Tensor]:
     """Carry out lines on outputs that are given, or else the last that is, in place of the network's.
 
     Returns the points at which it would have been asked.
     """
-    points, last = {}, None
-    for line in lines:
-        for name in line.reads:
-            if name[0] == "z" and name not in live:
-                live[name] = noise(int(name[1:]))
-        value = langevin_step(line, live) if line.measured else added(0.0, line.row, live)
-        if line.level:
-            points[line.name] = value
-            value = last = outputs.get(line.name, last)
-        live[line.name] = value
-        for name in line.done:
-            del live[name]
+    names, last = iter([line.name for line in lines if line.level]), None
+    points: dict[str, Tensor] = {}
+
+    def guess(x: Tensor, level: Level[float]) -> Any:
+        nonlocal last
+        name = next(names)
+        points[name] = x
+        last = outputs.get(name, last)
+        return last
+
+    for _ in carry_out(lines, live, guess, noise):
+        pass
     return points

@@ -10,7 +10,7 @@ that are not states, several draws of noise in a step. It is plain data: print i
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -291,7 +291,7 @@ def iterate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -> 
 
     A state may be anything that adds and scales. ``denoise(x, level)`` is the network, ``noise(i)`` draw i.
     """
-    return _carry_out(plan, denoise, x, noise, _combined)
+    return carry_out(plan.lines, {"x0": x}, denoise, noise)
 
 
 def integrate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -> Any:
@@ -301,24 +301,33 @@ def integrate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -
     read again in later steps. x is not touched.
     """
     in_place = isinstance(x, Tensor) and not torch.is_grad_enabled()
-    for state in _carry_out(plan, denoise, x, noise, _overwritten if in_place else _combined):
+    combine = _overwritten if in_place else combined
+    for state in carry_out(plan.lines, {"x0": x}, denoise, noise, combine):
         x = state
     return x
 
 
-def _carry_out(
-    plan: Plan,
+def combined(line: Line, live: Mapping[str, Any]) -> Any:
+    """The line's row, as something new."""
+    (name, weight), *rest = line.row
+    if not rest and weight == 1 and (line.level is not None or name in line.done):
+        return live[name]  # nobody else's
+    return _added(weight * live[name], rest, live)
+
+
+def carry_out(
+    lines: Iterable[Line],
+    live: dict[str, Any],
     denoise: Denoise,
-    x: Any,
     noise: Draw | None,
-    combine: Callable[[Line, dict[str, Any]], Any],
+    combine: Callable[[Line, dict[str, Any]], Any] = combined,
 ) -> Iterator[Any]:
-    live = {"x0": x}
-    for line in plan.lines:
+    """Carry out lines on the vectors that are live, which are kept up to date, yielding every state."""
+    for line in lines:
         for name in line.reads:
             if name[0] == "z" and name not in live:
                 live[name] = noise(int(name[1:]))  # type: ignore[misc]
-        value = langevin_step(line, live) if line.measured else combine(line, live)
+        value = _langevin(line, live) if line.measured else combine(line, live)
         if line.level is not None:
             point, value = value, denoise(value, line.level)
             value = 1 * value if value is point else value
@@ -329,23 +338,15 @@ def _carry_out(
             yield value
 
 
-def _combined(line: Line, live: Mapping[str, Any]) -> Any:
-    """The line's row, as something new."""
-    (name, weight), *rest = line.row
-    if not rest and weight == 1 and (line.level is not None or name in line.done):
-        return live[name]  # nobody else's
-    return added(weight * live[name], rest, live)
-
-
 def _overwritten(line: Line, live: Mapping[str, Any]) -> Any:
     """The same, in the place of a state that nobody needs any more; ``_with_last_uses`` puts it first."""
     (name, weight), *rest = line.row
     if line.level is not None or name not in line.done or name[0] not in "xh" or name == "x0":
-        return _combined(line, live)
-    return added(live[name].mul_(weight) if weight != 1 else live[name], rest, live)
+        return combined(line, live)
+    return _added(live[name].mul_(weight) if weight != 1 else live[name], rest, live)
 
 
-def added(total: Any, row: Sequence[tuple[str, float]], live: Mapping[str, Any]) -> Any:
+def _added(total: Any, row: Sequence[tuple[str, float]], live: Mapping[str, Any]) -> Any:
     """The sum of a row and ``total``, which it may overwrite."""
     for name, weight in row:
         total = (
@@ -354,11 +355,11 @@ def added(total: Any, row: Sequence[tuple[str, float]], live: Mapping[str, Any])
     return total
 
 
-def langevin_step(line: Line, live: Mapping[str, Any]) -> Any:
+def _langevin(line: Line, live: Mapping[str, Any]) -> Any:
     """The value of a line whose step is sized by norms."""
     assert line.measured is not None
     *state, (noise, _) = line.row
-    x, score = (added(0.0, row, live) for row in (state, line.measured[0]))
+    x, score = (_added(0.0, row, live) for row in (state, line.measured[0]))
     z = live[noise]
     step = 2 * (line.measured[1] * _mean_norm(z) / _mean_norm(score)) ** 2
     return x + step * score + (2 * step).sqrt() * z
