@@ -29,7 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scoresde.grid import Grid
-from scoresde.metrics import Moments, frechet_distance
+from scoresde.metrics import feature_moments, frechet_distance
 from scoresde.noise import Noise
 from scoresde.plan import Draw, Plan, Solver
 from scoresde.registry import lookup
@@ -201,7 +201,7 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
                     timed.seconds()
                     batches = list(run)
                     x, seconds = torch.cat([x for x, _ in batches]), sum(s for _, s in batches)
-                    moments = _moments(problem, x)
+                    moments = feature_moments(problem.features.of, x)
                     stochastic = _plan(problem, method.ours, nfe // method.calls).stochastic
                     rmse = (x - exact).square().mean().sqrt().item()
                     record = {
@@ -278,13 +278,6 @@ def _starts(
     for ids in torch.split(torch.arange(options.n_samples), options.batch_size):
         cond = problem.labels(ids) if problem.labels else None
         yield ids, cond, sigma * Noise(options.seed, ids, problem.shape)(0).float()
-
-
-def _moments(problem: Problem, x: Tensor) -> Moments:
-    moments = Moments()
-    for part in torch.split(x, 500):
-        moments.add(problem.features.of(part))
-    return moments
 
 
 def _print_table(records: Sequence[dict[str, Any]]) -> None:

@@ -28,7 +28,7 @@ from scoresde.adaptive import PerSample
 from scoresde.blackbox import Run, SciPy
 from scoresde.configuration import SDES
 from scoresde.files import read_tensors, write_atomically, write_tensors
-from scoresde.metrics import Moments, frechet_distance
+from scoresde.metrics import feature_moments, frechet_distance
 from scoresde.noise import Noise
 from scoresde.plan import Plan
 from scoresde.sampling import prepare, sample
@@ -149,7 +149,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         else:
             exact, _, _ = draw(prepare("dpmpp-3m", denoiser.sde, calls, uniform_lam))
             write_tensors(kept, {"x": exact})
-        exact_moments = _moments(problem, exact)
+        exact_moments = feature_moments(problem.features.of, exact)
 
         for solver, spec, nfe, planned in asked:
             bar.set_description(f"{solver} {nfe}")
@@ -157,7 +157,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
             reset_peak_memory(device)
             x, seconds, network_seconds = draw(planned)
             memory = peak_memory_mb(device)
-            moments = _moments(problem, x)
+            moments = feature_moments(problem.features.of, x)
             steady = [
                 s for s, n in zip(seconds, _sizes(options), strict=True) if n == options.batch_size
             ] or seconds
@@ -285,13 +285,6 @@ def _warm_up(
     with torch.no_grad():
         denoiser.denoiser(x, level, None if cond is None else cond.to(device))
     synchronise(device)
-
-
-def _moments(problem: Problem, x: Tensor) -> Moments:
-    moments = Moments()
-    for part in torch.split(x, 500):
-        moments.add(problem.features.of(part))
-    return moments
 
 
 def _sizes(options: argparse.Namespace) -> list[int]:
