@@ -1,0 +1,1 @@
+"""Tuned solvers: a table of weights fitted to one network and one budget of calls."""

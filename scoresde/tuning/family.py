@@ -1,0 +1,135 @@
+"""The tables that a stock solver can be tuned to: smooth functions of a few dozen parameters."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from ..plan import Plan, Solver
+from ..sde import SDE, Level
+from ..spacings import listed_lams
+from .table import Numbers, Table, level_at
+
+GROUPS = ("weights", "scales", "knots", "free", "shifts")
+MOST_SHIFT = 0.2  # of a level that the network is told, in half log-SNR
+LEAST_GAP = 0.1  # of two knots, of what it is at the start
+
+
+def free_step(start: Level[float], level: Level[float], variance: float) -> float:
+    """What x at ``start`` is multiplied by to be x at ``level``, by the probability flow of normal data.
+
+    sqrt((alpha^2 C + sigma^2) / (alpha_T^2 C + sigma_T^2)), for data of mean 0 and ``variance`` C.
+    """
+    here, there = ((at.alpha**2 * variance + at.sigma**2) for at in (start, level))
+    return math.sqrt(there / here)
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A stock solver's table, that moves with its knots, and what may be added to it.
+
+    The parameters are, in this order: N x N corrections of the weights (those above the diagonal, or older
+    than ``window``, stay 0), in units of alpha at the level they lead to; N + 1 logarithms of factors of the
+    first point and of each keep_n; the half log-SNR of the first knot beyond ``first``; the logarithms of the
+    gaps of the knots, but for a constant; and N shifts of the half log-SNR that the network is told. All
+    zero, they give the stock solver's own table.
+
+    Args:
+        sde: the process.
+        solver: whose weights the corrections are added to; deterministic.
+        lams: the knots, rising; the first is where the free step ends, the last the end of the run.
+        variance: C of the free step.
+        window: of past outputs; 0, all.
+    """
+
+    sde: SDE
+    solver: Solver
+    lams: tuple[float, ...]
+    variance: float
+    window: int = 3
+
+    @cached_property
+    def start(self) -> Table:
+        """The table of no corrections."""
+        return self.table(np.zeros(self.size))
+
+    @cached_property
+    def nfe(self) -> int:
+        """The number of network calls."""
+        return self._stock(self.lams).nfe
+
+    @property
+    def size(self) -> int:
+        """The number of parameters, those that are held at 0 among them."""
+        n = self.nfe
+        return n * n + n + 1 + 1 + (len(self.lams) - 1) + n
+
+    def groups(self) -> dict[str, list[int]]:
+        """The places of the parameters that may move, by what they are."""
+        n, k = self.nfe, len(self.lams) - 1
+        window = self.window or n
+        at = n * n
+        return {
+            "weights": [i * n + j for i in range(n) for j in range(max(0, i + 1 - window), i + 1)],
+            "scales": list(range(at, at + n + 1)),
+            "free": [at + n + 1],
+            "knots": list(range(at + n + 2, at + n + 2 + k)) if k > 1 else [],
+            "shifts": list(range(at + n + 2 + k, self.size)),
+        }
+
+    def places(self, groups: Sequence[str]) -> list[int]:
+        """Those of some groups together."""
+        return sorted(place for group in groups for place in self.groups()[group])
+
+    def table(self, theta: Numbers) -> Table:
+        """The table of parameters ``(size,)``; those out of bounds count as the bound."""
+        n, k = self.nfe, len(self.lams) - 1
+        weights, scales, free, gaps, shifts = np.split(theta, np.cumsum([n * n, n + 1, 1, k]))
+        stock = self._stock(self._knots(float(free[0]), gaps))
+        alphas = np.array([level.alpha for level in stock.levels[1:]])
+        table = replace(
+            stock,
+            first=stock.first * math.exp(scales[0]),
+            keep=stock.keep * np.exp(scales[1:]),
+            weights=stock.weights + np.tril(weights.reshape(n, n)) * alphas[:, None],
+        )
+        return self._shifted(table, shifts) if shifts.any() else table
+
+    @cached_property
+    def _begin(self) -> Level[float]:
+        level = self.sde.level(torch.tensor(self.sde.t_max, dtype=torch.float64))
+        return Level(*(number.item() for number in level))
+
+    def _knots(self, free: float, gaps: Numbers) -> tuple[float, ...]:
+        if not (free or gaps.any()):
+            return self.lams
+        begin, end = self.lams[0], self.lams[-1]
+        first = min(max(begin + free, self._begin.lam), end - 0.3 * (end - begin))
+        shares = np.diff(self.lams) * (LEAST_GAP + (1 - LEAST_GAP) * np.exp(gaps))
+        inner = first + (end - first) * np.cumsum(shares)[:-1] / shares.sum()
+        return (first, *inner.tolist(), end)
+
+    def _stock(self, lams: tuple[float, ...]) -> Table:
+        """The solver's own table on knots, after the free step."""
+        table = Table.read(Plan.make(self.solver, self.sde, len(lams) - 1, listed_lams(lams)))
+        first = free_step(self._begin, table.levels[0], self.variance)
+        return replace(table, start=self._begin, first=first)
+
+    def _shifted(self, table: Table, shifts: Numbers) -> Table:
+        """The network told lam_n + shift_n, and shown the same x / alpha."""
+        low, high = self._begin.lam, self.lams[-1]
+        for n, by in enumerate(np.clip(shifts, -MOST_SHIFT, MOST_SHIFT)):
+            old = table.levels[n]
+            new = level_at(self.sde, min(max(old.lam + float(by), low), high))
+            keep, weights, first = table.keep.copy(), table.weights.copy(), table.first
+            keep[n] *= old.alpha / new.alpha
+            if n:
+                keep[n - 1] *= new.alpha / old.alpha
+                weights[n - 1] *= new.alpha / old.alpha
+            else:
+                first *= new.alpha / old.alpha
+            table = replace(table.tell(n, new), first=first, keep=keep, weights=weights)
+        return table

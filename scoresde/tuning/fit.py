@@ -1,0 +1,221 @@
+"""Levenberg-Marquardt on a table's parameters, by forward differences that begin where a change does."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..sampling import Denoises
+from .family import Family
+from .objective import Objective
+from .table import Numbers, Table, level_at
+
+STEP = 0.01  # of a difference, of the state's own size; in half log-SNR, of a level
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Noises ``(M, ...)`` that runs start from, and where the exact solution takes them; conditions."""
+
+    x: Tensor
+    target: Tensor
+    cond: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, part: slice) -> "Pairs":
+        return Pairs(self.x[part], self.target[part], None if self.cond is None else self.cond[part])
+
+    def batches(self, size: int) -> Iterator["Pairs"]:
+        """In order, ``size`` at a time."""
+        for first in range(0, len(self), size):
+            yield self[first : first + size]
+
+
+def entries(table: Table, mask: Numbers) -> list[tuple[str, int, int]]:
+    """The numbers of a table that a difference is taken of: where ``mask`` is set, and all but the weights."""
+    n = table.nfe
+    weights = [("weight", i, j) for i in range(n) for j in range(i + 1) if mask[i, j]]
+    return [
+        ("first", 0, 0),
+        *(("keep", i, 0) for i in range(n)),
+        *weights,
+        *(("level", i, 0) for i in range(n)),
+    ]
+
+
+def flat(table: Table, chosen: Sequence[tuple[str, int, int]]) -> Numbers:
+    """These numbers, of a table."""
+    of = {
+        "first": lambda i, j: table.first,
+        "keep": lambda i, j: table.keep[i],
+        "weight": lambda i, j: table.weights[i, j],
+        "level": lambda i, j: table.levels[i].lam,
+    }
+    return np.array([of[kind](i, j) for kind, i, j in chosen])
+
+
+def derivatives(
+    table: Table, denoiser: Denoises, pairs: Pairs, chosen: Sequence[tuple[str, int, int]], step: float = STEP
+) -> tuple[Tensor, Tensor]:
+    """The ends of runs, ``(B, ...)``, and their derivatives by the chosen numbers, ``(len(chosen), B, ...)``.
+
+    What a number does not change is not computed again: of a weight of row n, only the calls after it are;
+    and the last row is linear.
+    """
+    points, outputs = table.roll(denoiser, [table.first * pairs.x], [], pairs.cond)
+    made = torch.empty(len(chosen), *points[-1].shape, dtype=points[-1].dtype, device=points[-1].device)
+    for place, (kind, i, j) in enumerate(chosen):
+        if kind == "level":
+            at, by = table.levels[i].lam, step
+            if at + by > table.levels[-1].lam:
+                by = -by
+            told = table.tell(i, level_at(denoiser.sde, at + by))
+            end = told.roll(denoiser, points[: i + 1], outputs[:i], pairs.cond)[0][-1]
+            made[place] = (end - points[-1]) / by
+            continue
+        direction = pairs.x if kind == "first" else points[i] if kind == "keep" else outputs[j]
+        n = 0 if kind == "first" else i + 1
+        if n == table.nfe:
+            made[place] = direction
+            continue
+        by = step * float(_rms(points[n]) / _rms(direction))
+        moved = torch.add(points[n], direction, alpha=by)
+        end = table.roll(denoiser, [*points[:n], moved], outputs[:n], pairs.cond)[0][-1]
+        made[place] = (end - points[-1]) / by
+    return points[-1], made
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.square().mean().sqrt()
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """A family on pairs, and the objective that its parameters are to lower."""
+
+    family: Family
+    denoiser: Denoises
+    objective: Objective
+    batch_size: int = 256
+    step: float = STEP
+
+    def ends(self, theta: Numbers, pairs: Pairs) -> Tensor:
+        """Where the table of theta takes the noises."""
+        table = self.family.table(theta)
+        return torch.cat(
+            [table.run(self.denoiser, part.x, part.cond) for part in pairs.batches(self.batch_size)]
+        )
+
+    def value(self, theta: Numbers, pairs: Pairs) -> float:
+        """The objective on pairs, with the ridge."""
+        ends = self.ends(theta, pairs)
+        return self._value(ends, pairs) + self._ridge(theta)
+
+    def _ridge(self, theta: Numbers) -> float:
+        return self.objective.ridge * float(theta @ theta)
+
+    def _value(self, ends: Tensor, pairs: Pairs) -> float:
+        if not torch.isfinite(ends).all():
+            return float("inf")
+        errors = (ends - pairs.target).square().flatten(1).mean(1)
+        bands = self.objective.bands
+        energies = None if bands is None else bands.sums(bands.turned(ends)) / len(ends)
+        return self.objective.value(errors, energies)
+
+    def quadratic(self, theta: Numbers, pairs: Pairs, active: list[int]) -> tuple[Numbers, Numbers]:
+        """Gradient ``(p,)`` and Gauss-Newton matrix ``(p, p)`` of the objective in the active parameters."""
+        family, objective = self.family, self.objective
+        table = family.table(theta)
+        mask = (table.weights != 0) | (family.table(theta + 1e-3).weights != 0)
+        chosen = entries(table, mask.astype(np.float64))
+        k = len(chosen)
+        matrix, gradient = np.zeros((k, k)), np.zeros(k)
+        bands = objective.bands
+        energy: Tensor | None = None
+        slopes: Tensor | None = None
+        for part in pairs.batches(self.batch_size):
+            ends, made = derivatives(table, self.denoiser, part, chosen, self.step)
+            away = (ends - part.target).flatten(1)
+            errors = away.square().mean(1)
+            share = (objective.shares(errors) / (objective.scale * len(pairs) * away.shape[1])).to(away)
+            columns = made.flatten(2)
+            weighted = (columns * share[:, None]).flatten(1)
+            matrix += 2 * (weighted @ columns.flatten(1).T).double().cpu().numpy()
+            gradient += 2 * (weighted @ away.flatten()).double().cpu().numpy()
+            if bands is not None:
+                turned = bands.turned(ends)
+                add = bands.sums(turned) / len(pairs)
+                slope = torch.stack([2 * bands.sums(turned, bands.turn(one)) for one in made]) / len(pairs)
+                energy = add if energy is None else energy + add
+                slopes = slope if slopes is None else slopes + slope
+        if bands is not None and energy is not None and slopes is not None:
+            logs = (energy / bands.energy).log().cpu().numpy()
+            rows = (slopes / energy).cpu().numpy()
+            gradient += objective.gamma**2 * rows @ logs
+            matrix += objective.gamma**2 * rows @ rows.T
+        chain = self._chain(theta, active, chosen)
+        gradient = chain.T @ gradient + 2 * objective.ridge * theta[active]
+        return gradient, chain.T @ matrix @ chain + 2 * objective.ridge * np.eye(len(active))
+
+    def _chain(
+        self, theta: Numbers, active: list[int], chosen: Sequence[tuple[str, int, int]], by: float = 1e-5
+    ) -> Numbers:
+        """The derivatives of the table's numbers by the parameters, central differences in float64."""
+        columns = []
+        for place in active:
+            ends = []
+            for sign in (1, -1):
+                moved = theta.copy()
+                moved[place] += sign * by
+                ends.append(flat(self.family.table(moved), chosen))
+            columns.append((ends[0] - ends[1]) / (2 * by))
+        return np.stack(columns, 1)
+
+    def descend(
+        self,
+        theta: Numbers,
+        train: Pairs,
+        valid: Pairs,
+        active: list[int],
+        iterations: int = 10,
+        patience: int = 2,
+        watch: Callable[[int, float, float], None] | None = None,
+    ) -> tuple[Numbers, float]:
+        """The parameters of least objective on ``valid`` that the descent on ``train`` meets, and that value.
+
+        Each iteration solves (A + damping diag A) step = -gradient for a few dampings, and takes the step
+        that lowers the objective most.
+        """
+        damping, now = 1e-2, self.value(theta, train)
+        best, least, waited = theta, self.value(theta, valid), 0
+        for iteration in range(iterations):
+            gradient, matrix = self.quadratic(theta, train, active)
+            scale = np.diag(matrix) + 1e-12 * np.diag(matrix).max()
+            tried = []
+            for factor in (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0):
+                step = np.linalg.solve(matrix + damping * factor * np.diag(scale), -gradient)
+                step *= min(1.0, 0.5 / np.abs(step).max())
+                moved = theta.copy()
+                moved[active] += step
+                tried.append((self.value(moved, train), damping * factor, moved))
+                if len(tried) > 2 and tried[-1][0] > tried[-2][0] < now:
+                    break
+            lowest = min(tried, key=lambda one: one[0])
+            if not lowest[0] < now:
+                break
+            before, (now, damping, theta) = now, lowest
+            damping = min(max(damping, 1e-7), 1e3)
+            value = self.value(theta, valid)
+            if watch is not None:
+                watch(iteration, now, value)
+            if value < least:
+                best, least, waited = theta, value, 0
+            else:
+                waited += 1
+            if waited > patience or before - now < 1e-4 * abs(before):
+                break
+        return best, least
