@@ -298,11 +298,11 @@ def integrate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -
     """The state that :func:`iterate` ends with, to the last bit; without gradients, made in place.
 
     The network may keep neither its input nor its output for itself: the one is overwritten, and the other
-    read again in later steps. x is not touched.
+    read again in later steps. x is not touched. No more buffers are made than the run has live vectors,
+    whatever its length.
     """
-    in_place = isinstance(x, Tensor) and not torch.is_grad_enabled()
-    combine = _overwritten if in_place else combined
-    for state in carry_out(plan.lines, {"x0": x}, denoise, noise, combine):
+    in_place = isinstance(x, Tensor) and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+    for state in carry_out(plan.lines, {"x0": x}, denoise, noise, Buffers(x) if in_place else combined):
         x = state
     return x
 
@@ -312,7 +312,7 @@ def combined(line: Line, live: Mapping[str, Any]) -> Any:
     (name, weight), *rest = line.row
     if not rest and weight == 1 and (line.level is not None or name in line.done):
         return live[name]  # nobody else's
-    return _added(weight * live[name], rest, live)
+    return summed(line.row, live)
 
 
 def carry_out(
@@ -338,20 +338,54 @@ def carry_out(
             yield value
 
 
-def _overwritten(line: Line, live: Mapping[str, Any]) -> Any:
-    """The same, in the place of a state that nobody needs any more; ``_with_last_uses`` puts it first."""
-    (name, weight), *rest = line.row
-    if line.level is not None or name not in line.done or name[0] not in "xh" or name == "x0":
-        return combined(line, live)
-    return _added(live[name].mul_(weight) if weight != 1 else live[name], rest, live)
+class Buffers:
+    """Combines rows in buffers that are used again: that of a vector which no later line needs, or new ones.
+
+    Only what was made here is overwritten: no network output, no noise, and not the start.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.free = x, list[Tensor]()
+
+    def __call__(self, line: Line, live: Mapping[str, Any]) -> Any:
+        (name, weight), *rest = line.row
+        done = [n for n in line.done if n[0] in "xh" and n != "x0" and n in live]
+        if not rest and weight == 1 and (line.level is not None or name in done):
+            value = live[name]
+        elif name in done:  # first of its row, if any is
+            value = self.sum(line, live, live[name])
+        else:
+            value = self.sum(line, live, self.free.pop() if self.free else torch.empty_like(self.x))
+            if line.level is not None:
+                self.free.append(value)  # after this line's network call
+        self.free += [live[n] for n in done if line.level is not None or live[n] is not value]
+        return value
+
+    def sum(self, line: Line, live: Mapping[str, Any], out: Tensor) -> Tensor:
+        """The row, written to ``out``, which may be its first vector."""
+        total: Tensor = summed(line.row, live, out)
+        return total
 
 
-def _added(total: Any, row: Sequence[tuple[str, float]], live: Mapping[str, Any]) -> Any:
-    """The sum of a row and ``total``, which it may overwrite."""
-    for name, weight in row:
-        total = (
-            total.add_(live[name], alpha=weight) if isinstance(total, Tensor) else total + weight * live[name]
-        )
+def summed(row: Row, live: Mapping[str, Any], out: Tensor | None = None) -> Any:
+    """The sum of a row, something new or in ``out``."""
+    (name, weight), *rest = row
+    total = live[name]
+    if isinstance(total, Tensor) and weight == 1 and rest:
+        (name, weight), *rest = rest
+        total = torch.add(total, live[name], alpha=weight, out=out)
+    elif isinstance(total, Tensor) and 0.5 < weight < 2:
+        # The factor's rounding is one of weight - 1: in float32 equal steps do not repeat that of a factor.
+        total = torch.add(total, total, alpha=weight - 1, out=out)
+    elif isinstance(total, Tensor):
+        total = torch.mul(total, weight, out=out)
+    else:
+        total = weight * total
+    for name, weight in rest:
+        if isinstance(total, Tensor):
+            total.add_(live[name], alpha=weight)
+        else:
+            total = total + weight * live[name]
     return total
 
 
@@ -359,7 +393,7 @@ def _langevin(line: Line, live: Mapping[str, Any]) -> Any:
     """The value of a line whose step is sized by norms."""
     assert line.measured is not None
     *state, (noise, _) = line.row
-    x, score = (_added(0.0, row, live) for row in (state, line.measured[0]))
+    x, score = (summed(row, live) for row in (tuple(state), line.measured[0]))
     z = live[noise]
     step = 2 * (line.measured[1] * _mean_norm(z) / _mean_norm(score)) ** 2
     return x + step * score + (2 * step).sqrt() * z
