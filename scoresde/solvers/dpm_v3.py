@@ -107,30 +107,54 @@ class DPMSolverV3:
     is DPM-Solver++, where l = 0, s = -1 DPM-Solver, multistep both. A step from alpha = 0 or to sigma = 0 is
     of order 1. One network call a step.
 
-    Zheng et al. 2023 (arXiv 2310.13268, section 3 and Algorithm 1). Their l, s and b are vectors, a number
+    Zheng et al. 2023 (arXiv 2310.13268, section 3 and Algorithm 2). Their l, s and b are vectors, a number
     for each dimension of x; here l and s are the same for all, so that a step is a row of numbers. Their b,
     of a network whose noise has mean zero, is (s l - l') times the mean of the data: it moves the origin
     there, and c, the network's first output of the run, is that mean to a part of alpha / sigma. The network
     is seen at the predicted state, and so is f, whose slope in u is zero on average, by the choice of l.
+    They have ``predictor`` = ``corrector``, or one more in a pseudo corrector; their half-corrector, for
+    strong guidance, is left out.
 
     Args:
         statistics: of the network; the default, l = 1 and s = 0, is no network's, and makes DPM-Solver++.
-        order: of convergence: 1 to 3, or 2 to 4 with the corrector, which adds one to the predictor's.
-        corrector: correct every state but the last.
+        predictor: the number of past outputs that a step is predicted from, 1 to 3.
+        corrector: the number of outputs, that at the predicted point among them, that the step is then taken
+            again with, 2 to 4; 0 for none. There is none after the last step.
+        pseudo: for steps few and long, the part of the method, ``"predictor"``, ``"corrector"`` or
+            ``"both"``, that has the pseudo order of the paper's section 3.3: the polynomial's term k is the
+            divided difference of the k + 1 nearest outputs times (lam - lam_t)^k, where Newton's has a factor
+            for each of the k nearest. It differs from three outputs on, and is then of order 2.
+
+    The order is ``predictor``, or with a corrector ``corrector``, but at most ``predictor`` + 1.
+
+    Raises:
+        ValueError: an argument that is none of these.
     """
 
     statistics: Statistics = DPM_SOLVER_PP
-    order: int = 3
-    corrector: bool = True
+    predictor: int = 2
+    corrector: int = 3
+    pseudo: str = "none"
 
     def __post_init__(self) -> None:
         if not isinstance(self.statistics, Statistics):
             raise ValueError(f"statistics must be Statistics, as of a file, got {self.statistics!r}")
-        orders = (2, 3, 4) if self.corrector else (1, 2, 3)
-        if self.order not in orders:
-            raise ValueError(
-                f"order must be one of {orders} with corrector={self.corrector}, got {self.order!r}"
-            )
+        for name, known in (
+            ("predictor", (1, 2, 3)),
+            ("corrector", (0, 2, 3, 4)),
+            ("pseudo", ("none", "predictor", "corrector", "both")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
+
+    @property
+    def order(self) -> int:
+        """Of convergence."""
+        predictor, corrector = (
+            min(count, 2) if self.pseudo in (part, "both") else count
+            for part, count in (("predictor", self.predictor), ("corrector", self.corrector))
+        )
+        return min(corrector, predictor + 1) or predictor
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         integrals = _Integrals(self.statistics, np.array([level.lam for level in grid.levels]))
@@ -147,10 +171,13 @@ class DPMSolverV3:
             # c - f is held, which is d where l = 1, and never nothing
             past.insert(0, (i, centre - tape.hold(d - (1 - integrals.linear[i]) * (u - centre))))
             if self.corrector and before:
-                x = tape.keep(t.alpha * (centre + integrals.step(i - 1, before, past)))
-            past = past[: self.order - self.corrector]
+                nodes = [past[1], past[0], *past[2 : self.corrector]]
+                pseudo = self.pseudo in ("corrector", "both")
+                x = tape.keep(t.alpha * (centre + integrals.step(i - 1, before, nodes, pseudo)))
+            del past[max(self.predictor, self.corrector - 1) :]
             before = x / t.alpha - centre
-            x = s.alpha * (centre + integrals.step(i, before, past))
+            pseudo = self.pseudo in ("predictor", "both")
+            x = s.alpha * (centre + integrals.step(i, before, past[: self.predictor], pseudo))
             x = tape.hold(x) if self.corrector and i < last else tape.keep(x)
         return x
 
@@ -172,16 +199,30 @@ class _Integrals:
         self.measure = (half * GAUSS[1]).ravel()
         _, self.areas, self.log_rmss = statistics.at(self.points)
 
-    def step(self, i: int, v: Vector, nodes: list[tuple[int, Vector]]) -> Vector:
-        """u - c a step after level i, where it is v, by f at some levels."""
+    def step(self, i: int, v: Vector, nodes: list[tuple[int, Vector]], pseudo: bool) -> Vector:
+        """u - c a step after level i, where it is v, by f at some levels, i the first of them."""
         part = slice(*np.searchsorted(self.points, self.lam[i : i + 2]))
         factor = self.measure[part] * np.exp(self.areas[part] - self.area[i + 1] + self.log_rmss[part])
         v = float(np.exp(self.area[i] - self.area[i + 1])) * v
-        for j, f in nodes:
-            here, others = self.lam[j], [self.lam[k] for k, _ in nodes if k != j]
-            basis = np.prod([(self.points[part] - lam) / (here - lam) for lam in others], 0)  # Lagrange's
-            v = v - float((factor * basis).sum() * np.exp(-self.log_rms[j])) * f
+        basis = _basis(self.points[part], [self.lam[j] for j, _ in nodes], pseudo)
+        for (j, f), share in zip(nodes, basis, strict=True):
+            v = v - float((factor * share).sum() * np.exp(-self.log_rms[j])) * f
         return v
+
+
+def _basis(points: Array, nodes: list[float], pseudo: bool) -> list[Array]:
+    """The share of each node's value in the polynomial, by Newton's divided differences."""
+    powers = [
+        np.prod([points - (nodes[0] if pseudo else node) for node in nodes[:k]] or [np.ones_like(points)], 0)
+        for k in range(len(nodes))
+    ]
+    return [
+        sum(
+            powers[k] / np.prod([node - nodes[i] for i in range(k + 1) if i != j])
+            for k in range(j, len(nodes))
+        )
+        for j, node in enumerate(nodes)
+    ]
 
 
 GAUSS = np.polynomial.legendre.leggauss(6)
