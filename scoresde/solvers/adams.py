@@ -141,10 +141,11 @@ class ExponentialAdams:
         finish: ``"same"``, or ``"lower"``, where the last steps are predicted from 3, 2, 1 outputs, and
             corrected with one more, as in the codes of DPM-Solver and UniPC at few steps.
 
-    With the iterated start the order is the larger of predictor and corrector, but at most predictor + 1, for
-    the output at the predicted point is no better. A ramp caps it at 2, at 3 with a corrector, which shows
-    only at errors far below those of use, for at the noisy end the outputs hardly change; with noise it is 2
-    at most. At 10 calls 2 or 3 outputs and the ramp are best, with more calls more of them.
+    With the iterated start the order is the predictor's or, if there is one, the corrector's, but at most
+    predictor + 1, for the output at the predicted point is no better. A ramp caps it at 2, at 3 with a
+    corrector, which shows only at errors far below those of use, for at the noisy end the outputs hardly
+    change; with noise it is 2 at most. At 10 calls 2 or 3 outputs and the ramp are best, with more calls more
+    of them.
 
     Known as: 2 and 3 on data, DPM-Solver++(2M, 3M) (Lu et al. 2022, arXiv 2211.01095; their code's 3M lacks a
     factor 2); on noise, DEIS (Zhang and Chen 2022, arXiv 2204.13902, eq. 15): log-rho-AB with lambda, rho-AB
@@ -191,10 +192,10 @@ class ExponentialAdams:
     @property
     def order(self) -> int:
         """Of convergence; weak, with noise."""
+        count = min(self.corrector, self.predictor + 1) or self.predictor
         if self.tau:
-            return min(self.predictor, 2)
-        most = 7 if self.start == "iterated" else 2 + bool(self.corrector)
-        return min(max(self.predictor, min(self.corrector, self.predictor + 1)), most)
+            return min(count, self.predictor, 2)
+        return count if self.start == "iterated" else min(count, 2 + bool(self.corrector))
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         nodes = [self._node(tape, x, grid.levels[0])]
