@@ -214,8 +214,9 @@ def test_on_even_steps_the_weights_are_those_of_adams_and_bashforth(
 
     sde = EDM(0.2, 5.0)
     plan = Plan.make(ExponentialAdams(order, on="noise", variable="rho"), sde, 12, even)
-    last = [(name, weight / (-4.8 / 12)) for name, weight in plan.lines[-1].row if name[0] == "h"]
-    assert [weight for _, weight in last] == pytest.approx(weights, rel=1e-9)
+    held = [(plan.levels[int(name[1:])], w) for name, w in plan.lines[-1].row if name[0] == "h"]
+    # What is held is sigma times the noise.
+    assert [w * level.sigma / (-4.8 / 12) for level, w in held] == pytest.approx(weights, rel=1e-9)
 
 
 @pytest.mark.parametrize("tau", [0.3, 1.0, 1.4])

@@ -49,6 +49,12 @@ def drawn(tape: Tape, t: Level[float], s: Level[float], eta: float) -> Vector:
     return std * tape.noise() if std else Vector({})
 
 
+def held(tape: Tape, m: Vector) -> Vector:
+    """m, computed once for several uses, in units of its first weight: what has two terms is then one sum."""
+    unit = next(iter(m.weights.values()))
+    return unit * tape.hold(m / unit)
+
+
 def check_eta(eta: float, most: float = float("inf")) -> None:
     """ValueError unless a share of noise is one."""
     if not 0 <= eta <= most:

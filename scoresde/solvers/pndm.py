@@ -6,7 +6,7 @@ from math import isinf
 
 from ..grid import Grid
 from ..plan import Tape, Vector
-from .common import ddim, eps_of, move
+from .common import ddim, eps_of, held, move
 from .runge_kutta import inside, rk4
 
 ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
@@ -34,7 +34,7 @@ class PNDM:
             if isinf(s.lam - t.lam):
                 x = tape.keep(ddim(t, s, x, d))
                 continue
-            past = [tape.hold(eps_of(t, x, d)), *past][:4]
+            past = [held(tape, eps_of(t, x, d)), *past][:4]
             x = tape.keep(rk4(tape, t, m, s, x, past[0]) if len(past) < 4 else move(t, s, x, mean(past)))
         return x
 
@@ -67,7 +67,7 @@ class IPNDM:
             if isinf(s.lam - t.lam):
                 x = tape.keep(ddim(t, s, x, d))
                 continue
-            past = [tape.hold(eps_of(t, x, d)), *past][: self.points]
+            past = [held(tape, eps_of(t, x, d)), *past][: self.points]
             x = tape.keep(move(t, s, x, mean(past)))
         return x
 

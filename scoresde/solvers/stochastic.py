@@ -9,7 +9,7 @@ from math import exp, expm1, isinf, log, sqrt
 
 from ..grid import Grid
 from ..plan import Tape, Vector
-from .common import check_eta, ddim, deviation, drawn, eps_of, kept, mean, move
+from .common import check_eta, ddim, deviation, drawn, eps_of, held, kept, mean, move
 from .runge_kutta import check_ratio
 
 
@@ -106,7 +106,7 @@ class SDEDPMSolver:
             if isinf(h):
                 x, past = tape.keep(ddim(t, s, x, d)), None
                 continue
-            eps = tape.hold(eps_of(t, x, d)) if self.order == 2 else eps_of(t, x, d)
+            eps = held(tape, eps_of(t, x, d)) if self.order == 2 else eps_of(t, x, d)
             mid = eps + h / (2 * past[0]) * (eps - past[1]) if past and self.order == 2 else eps
             x = tape.keep(move(t, s, x, 2 * mid) + s.sigma * sqrt(expm1(2 * h)) * tape.noise())
             past = h, eps
