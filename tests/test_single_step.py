@@ -51,6 +51,8 @@ SOLVERS: dict[str, Solver] = {
     "dpmpp-3s, r = 0.8": DPMSolver(3, 0.8, "taylor", "data"),
     "midpoint": Midpoint(),
     "ralston": Midpoint(2 / 3),
+    "midpoint in lambda": Midpoint(variable="lambda"),
+    "midpoint in lambda, r = 0.7": Midpoint(0.7, "lambda"),
     "rk4": RungeKutta4(),
     "exp-rk4": ExponentialRK4(),
     "pndm": PNDM(),
@@ -65,6 +67,7 @@ EACH = [
     "dpmpp-2s",
     "dpmpp-3s",
     "midpoint",
+    "midpoint in lambda, r = 0.7",
     "rk4",
     "exp-rk4",
     "pndm",
@@ -278,6 +281,17 @@ def test_midpoint_is_algorithm_3_of_karras(ratio: float, sde: str) -> None:
         return y
 
     run_in_rho(Midpoint(ratio), SDES[sde], steps)
+
+
+@pytest.mark.parametrize("sde", SDES)
+def test_midpoint_in_lambda_is_dpm_2_of_k_diffusion(sde: str) -> None:
+    def steps(y: Tensor, rhos: list[float]) -> Tensor:
+        for a, b in pairwise(rhos):
+            m = math.sqrt(a * b)
+            y = y + (b - a) * slope(y + (m - a) * slope(y, a), m)
+        return y
+
+    run_in_rho(Midpoint(variable="lambda"), SDES[sde], steps)
 
 
 def test_heun_is_the_end_of_that_family() -> None:
@@ -588,6 +602,7 @@ def test_the_network_is_called_where_the_methods_say() -> None:
         (lambda: DPMSolver(on="x0"), r"on must be 'noise' or 'data', got 'x0'"),
         (lambda: DPMFast("score"), r"on must be 'noise' or 'data', got 'score'"),
         (lambda: Midpoint(-0.5), r"ratio must be between 0 and 1.*got -0\.5"),
+        (lambda: Midpoint(variable="t"), r"variable must be 'rho' or 'lambda', got 't'"),
         (lambda: IPNDM(0), r"points must be 1, 2, 3 or 4, got 0"),
         (lambda: IPNDM(5), r"points must be 1, 2, 3 or 4, got 5"),
     ],

@@ -36,20 +36,24 @@ class Midpoint:
     """The midpoint rule in rho = sigma / alpha: an Euler step to m inside, then the noise as m corrects it.
 
     x_s is x moved along (1 - 1 / 2r) eps_t + 1 / 2r eps_m, with m a fraction r = ``ratio`` in (0, 1) of the
-    way in rho; 2 / 3 is Ralston's rule, and 1 would be Heun's. Order 2, two network calls a step; one from
-    alpha = 0 or to sigma = 0, where the step is Euler's. Karras et al. 2022 (arXiv 2206.00364, Algorithm 3,
-    where r is called alpha). k-diffusion's DPM-2, diffusers' KDPM2, is this rule at r = 1 / 2 but for its m,
-    which is the middle in lambda, rho_m = sqrt(rho_t rho_s): of order 2 too.
+    way in ``variable``, "rho" or "lambda". In rho 2 / 3 is Ralston's rule, and 1 would be Heun's; in lambda 1
+    / 2 is the geometric mean, rho_m = sqrt(rho_t rho_s). Order 2, two network calls a step; one from alpha =
+    0 or to sigma = 0, where the step is Euler's. Karras et al. 2022 (arXiv 2206.00364, Algorithm 3, where r
+    is called alpha), in rho; in lambda at 1 / 2 DPM-2 of k-diffusion (Crowson 2022), KDPM2 of diffusers.
     """
 
     ratio: float = 1 / 2
+    variable: str = "rho"
     order = 2
 
     def __post_init__(self) -> None:
         check_ratio(self.ratio)
+        if self.variable not in ("rho", "lambda"):
+            raise ValueError(f"variable must be 'rho' or 'lambda', got {self.variable!r}")
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
-        for (t, s), m in zip(grid.steps(), inside(grid, self.ratio), strict=True):
+        inner = inside(grid, self.ratio) if self.variable == "rho" else grid.between(self.ratio)
+        for (t, s), m in zip(grid.steps(), inner, strict=True):
             d = tape.denoise(x, t)
             if isinf(s.lam - t.lam):
                 x = tape.keep(ddim(t, s, x, d))
