@@ -26,7 +26,7 @@ from scoresde import (
     uniform_time,
 )
 from scoresde.plan import Solver
-from scoresde.solvers import DDIM, DPMSolverPP, EulerMaruyama
+from scoresde.solvers import DDIM, ODE, DPMSolverPP, EulerMaruyama, PredictorCorrector, UniC
 from scoresde.solvers.er_sde import ERSDE, er_sde_5
 from scoresde.solvers.runge_kutta import Heun
 from scoresde.solvers.seeds import SEEDS
@@ -476,7 +476,7 @@ def test_churn_keeps_the_order_of_a_singlestep_solver_and_not_of_a_multistep_one
 
 @pytest.mark.parametrize("to_clean", [False, True])
 @pytest.mark.parametrize("sde", ["vp", "edm"])
-def test_restart_is_algorithm_1_of_its_paper(sde: str, to_clean: bool) -> None:
+def test_restart_is_algorithm_2_of_its_paper(sde: str, to_clean: bool) -> None:
     intervals = ((5.0, 11.0, 3, 2), (0.1, 0.7, 4, 3))
 
     def papers(y: Tensor, rhos: list[float], z: Draws) -> Tensor:
@@ -553,6 +553,8 @@ def test_wrappers_wrap_anything(solver: Solver) -> None:
         (lambda: Plan.make(ERSDE(1, math.sqrt), EDM(), 5), r"phi\(rho\) / rho must be positive and rise"),
         (lambda: Churn(DDIM), "solver must be a solver .* got <class"),
         (lambda: Churn("heun"), "solver must be a solver .* got 'heun'"),
+        (lambda: PredictorCorrector(DDIM), "predictor must be a solver that is a table, got <class"),
+        (lambda: UniC(ODE()), "solver must be a solver that is a table, got ODE"),
         (lambda: Churn(s_churn=-1.0), "s_churn must not be negative, got -1.0"),
         (lambda: Churn(s_min=2.0, s_max=1.0), "s_min <= s_max .* got 2.0 and 1.0"),
         (lambda: Churn(s_noise=0.0), "s_noise must be positive, got 0.0"),

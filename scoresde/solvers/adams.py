@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..grid import Grid
 from ..plan import Solver, Tape, Vector
 from ..sde import SDE, Level
-from .common import ddim, deviation, eps_of, held, kept
+from .common import check_table, ddim, deviation, eps_of, held, kept
 from .first_order import DDIM
 
 Numbers = NDArray[np.float64]
@@ -311,6 +311,7 @@ class UniC:
     rule: ExponentialAdams = field(default_factory=lambda: ExponentialAdams(corrector=2, two="bh2"))
 
     def __post_init__(self) -> None:
+        check_table(self.solver)
         if not self.rule.corrector or self.rule.tau:
             raise ValueError(f"rule must have a corrector, and no tau, got {self.rule!r}")
 

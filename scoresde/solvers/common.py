@@ -55,6 +55,17 @@ def held(tape: Tape, m: Vector) -> Vector:
     return unit * tape.hold(m / unit)
 
 
+def is_table(solver: object) -> bool:
+    """Is it a solver that writes a table: no class of them, and none that owns its loop?"""
+    return hasattr(solver, "solve") and not isinstance(solver, type)
+
+
+def check_table(solver: object, name: str = "solver") -> None:
+    """ValueError unless a solver within another one writes a table."""
+    if not is_table(solver):
+        raise ValueError(f"{name} must be a solver that is a table, got {solver!r}")
+
+
 def check_eta(eta: float, most: float = float("inf")) -> None:
     """ValueError unless a share of noise is one."""
     if not 0 <= eta <= most:

@@ -5,7 +5,7 @@ from math import sqrt
 
 from ..grid import Grid
 from ..plan import Solver, Tape, Vector
-from .common import score_of
+from .common import check_table, score_of
 from .first_order import ReverseDiffusion
 
 
@@ -28,8 +28,7 @@ class PredictorCorrector:
     order = 1
 
     def __post_init__(self) -> None:
-        if not hasattr(self.predictor, "solve"):
-            raise ValueError(f"predictor must be a solver that is a table, got {self.predictor!r}")
+        check_table(self.predictor, "predictor")
         if not self.snr > 0:
             raise ValueError(f"snr must be positive, got {self.snr!r}")
         if self.corrections < 0:

@@ -8,6 +8,7 @@ from ..grid import Grid
 from ..plan import Solver, Tape, Vector
 from ..sde import Level
 from ..spacings import lam_at
+from .common import check_table
 from .runge_kutta import Heun
 
 
@@ -31,7 +32,7 @@ class Churn:
     s_noise: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_solver(self.solver)
+        check_table(self.solver)
         _check_noise(self.s_noise)
         if not self.s_churn >= 0:
             raise ValueError(f"s_churn must not be negative, got {self.s_churn!r}")
@@ -75,7 +76,8 @@ class Restart:
     level between rho_max and sigma = 0, if there is any; rho_max is at most that of the SDE's t_max.
     ``s_noise`` is positive, and 1 for the right law. ``solver``: any; a multistep one begins anew at every
     turn. The order is the solver's, in the steps of the run and those of the intervals together. Xu et al.
-    2023 (arXiv 2306.14878, Algorithm 1), there with Heun's method on alpha = 1.
+    2023 (arXiv 2306.14878, Algorithm 2), there with Heun's method on alpha = 1, and N_Restart = steps + 1
+    levels to an interval.
     """
 
     solver: Solver = field(default_factory=Heun)
@@ -83,7 +85,7 @@ class Restart:
     s_noise: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_solver(self.solver)
+        check_table(self.solver)
         _check_noise(self.s_noise)
         above = inf
         for interval in self.intervals:
@@ -130,11 +132,6 @@ def _noised(t: Level[float], up: Level[float], x: Vector, z: Vector) -> Vector:
     """x as the process itself carries it from t to the noisier level ``up``."""
     added = max(0.0, -expm1(2 * (up.lam - t.lam)))  # of the variance at ``up``; roundings
     return up.alpha / t.alpha * x + up.sigma * sqrt(added) * z
-
-
-def _check_solver(solver: Solver) -> None:
-    if isinstance(solver, type) or not hasattr(solver, "solve"):
-        raise ValueError(f"solver must be a solver that is a table, got {solver!r}")
 
 
 def _check_noise(s_noise: float) -> None:
