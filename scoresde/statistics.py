@@ -35,7 +35,7 @@ def model_statistics(
       its ODE keeps to the noised data.
 
     The centre c of f = u - d - l (u - c), u = x / alpha, is the estimate at the noisiest level, as in the
-    solver. Zheng et al. 2023 (arXiv 2310.13268, section 3); they take l by forward
+    solver. Zheng et al. 2023 (arXiv 2310.13268, section 3.1 and appendix C.1.1); they take l by forward
     differentiation, and s by the network's derivative along the ODE.
 
     Args:

@@ -14,7 +14,7 @@ _NODES, _WEIGHTS = (column.tolist() for column in np.polynomial.legendre.leggaus
 
 
 def er_sde_5(rho: float) -> float:
-    """phi = rho (exp(rho^0.3) + 10): much noise at first, little at the end (the paper's ER-SDE 5)."""
+    """phi = rho (exp(rho^0.3) + 10): much noise at first, little at the end (SDE_5 of the authors' code)."""
     return rho * (exp(rho**0.3) + 10)
 
 
@@ -29,9 +29,9 @@ class ERSDE:
     rho^(1 + eta) the SDE with eta. One network call a step. Weak order 1 with one term, 2 with two and with
     three, which on the ODE make 3. The first steps, and one from alpha = 0 or to sigma = 0, have fewer terms.
 
-    Cui et al. 2023 (arXiv 2309.06169, Algorithms 1 to 3). Their d' is the last difference quotient even where
-    there is a third term; ours is then the parabola's slope, which order 3 needs. Their integrals are sums of
-    100 or so terms, ours are exact to rounding.
+    Cui et al. 2023 (arXiv 2309.06169). Their d' is the last difference quotient even where there is a third
+    term; ours is then the parabola's slope, which order 3 needs. Their integrals are sums of 100 terms, ours
+    are exact to rounding.
     """
 
     terms: int = 3

@@ -18,7 +18,8 @@ class SEEDS:
     level a to the next one b, rho = sigma / alpha. Weak order 1 with one stage, 2 with two and with three:
     the third makes the mean of order 3, but the noise enters by too few values of its path. A step from alpha
     = 0 or to sigma = 0 is DDIM's. A point mass is not carried exactly: eps follows every draw. Gonzalez et
-    al. 2023 (arXiv 2305.14267, Algorithms 1 to 3).
+    al. 2023 (arXiv 2305.14267), on the noise. In their code the draws of SEEDS-3 are not of one path: at s
+    the first two have changed places, and at 2/3 they have the size of those at s.
     """
 
     stages: int = 3
