@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .denoiser import _cast, _per_sample
 from .sde import SDE, Level
 
 
@@ -41,7 +42,7 @@ class Mixture:
     def denoise(self, x: Tensor, level: Level[Any]) -> Tensor:
         """E[x_0 | x_t = x], ``(B, D)``, in the type of x; level: floats, or tensors ``(B,)``."""
         means, stds = self.means.to(x), self.stds.to(x)
-        alpha, sigma = _column(level.alpha, x), _column(level.sigma, x)
+        alpha, sigma = (_cast(_per_sample(number, x), x) for number in (level.alpha, level.sigma))
         gain = alpha * stds**2 / ((alpha * stds) ** 2 + sigma**2)
         # m_k + gain_k (x - alpha m_k), weighed by how likely each component is
         weight = self._log_parts(x, level).softmax(1)
@@ -70,7 +71,7 @@ class Mixture:
     def _log_parts(self, x: Tensor, level: Level[Any]) -> Tensor:
         """log (w_k N(x; alpha m_k, var_k)), ``(B, K)``."""
         means, stds, shares = (value.to(x) for value in (self.means, self.stds, self.shares))
-        alpha, sigma = _column(level.alpha, x), _column(level.sigma, x)
+        alpha, sigma = (_cast(_per_sample(number, x), x) for number in (level.alpha, level.sigma))
         var = (alpha * stds) ** 2 + sigma**2
         if isinstance(alpha, Tensor):
             square = (x[:, None] - alpha[:, None] * means).square().sum(2)
@@ -90,8 +91,3 @@ class ExactDenoiser:
 
     def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         return self.mixture.denoise(x, level)
-
-
-def _column(number: Any, x: Tensor) -> Any:
-    """A number for every sample in a column, in the type of x; a float as it is."""
-    return number.to(x)[:, None] if isinstance(number, Tensor) and number.ndim == 1 else number
