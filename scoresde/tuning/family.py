@@ -11,10 +11,9 @@ import torch
 from ..plan import Plan, Solver
 from ..sde import SDE, Level
 from ..spacings import listed_lams
-from .table import Numbers, Table, level_at
+from .table import Numbers, Table
 
-GROUPS = ("weights", "scales", "knots", "free", "shifts")
-MOST_SHIFT = 0.2  # of a level that the network is told, in half log-SNR
+GROUPS = ("weights", "scales", "knots", "free")
 LEAST_GAP = 0.1  # of two knots, of what it is at the start
 
 
@@ -33,9 +32,11 @@ class Family:
 
     The parameters are, in this order: N x N corrections of the weights (those above the diagonal, or older
     than ``window``, stay 0), in units of alpha at the level they lead to; N + 1 logarithms of factors of the
-    first point and of each keep_n; the half log-SNR of the first knot beyond ``first``; the logarithms of the
-    gaps of the knots, but for a constant; and N shifts of the half log-SNR that the network is told. All
-    zero, they give the stock solver's own table.
+    first point and of each keep_n; the half log-SNR of the first knot, beyond where it is; and the logarithms
+    of the gaps of the knots, but for a constant. All zero, they give the stock solver's own table.
+
+    Weights that are free make a second set of levels, those that the network is told, superfluous: a knot is
+    nothing but that.
 
     Args:
         sde: the process.
@@ -65,7 +66,7 @@ class Family:
     def size(self) -> int:
         """The number of parameters, those that are held at 0 among them."""
         n = self.nfe
-        return n * n + n + 1 + 1 + (len(self.lams) - 1) + n
+        return n * n + n + 1 + 1 + len(self.lams) - 1
 
     def groups(self) -> dict[str, list[int]]:
         """The places of the parameters that may move, by what they are."""
@@ -77,7 +78,6 @@ class Family:
             "scales": list(range(at, at + n + 1)),
             "free": [at + n + 1],
             "knots": list(range(at + n + 2, at + n + 2 + k)) if k > 1 else [],
-            "shifts": list(range(at + n + 2 + k, self.size)),
         }
 
     def places(self, groups: Sequence[str]) -> list[int]:
@@ -86,17 +86,16 @@ class Family:
 
     def table(self, theta: Numbers) -> Table:
         """The table of parameters ``(size,)``; those out of bounds count as the bound."""
-        n, k = self.nfe, len(self.lams) - 1
-        weights, scales, free, gaps, shifts = np.split(theta, np.cumsum([n * n, n + 1, 1, k]))
+        n = self.nfe
+        weights, scales, free, gaps = np.split(theta, np.cumsum([n * n, n + 1, 1]))
         stock = self._stock(self._knots(float(free[0]), gaps))
         alphas = np.array([level.alpha for level in stock.levels[1:]])
-        table = replace(
+        return replace(
             stock,
             first=stock.first * math.exp(scales[0]),
             keep=stock.keep * np.exp(scales[1:]),
             weights=stock.weights + np.tril(weights.reshape(n, n)) * alphas[:, None],
         )
-        return self._shifted(table, shifts) if shifts.any() else table
 
     @cached_property
     def _begin(self) -> Level[float]:
@@ -117,19 +116,3 @@ class Family:
         table = Table.read(Plan.make(self.solver, self.sde, len(lams) - 1, listed_lams(lams)))
         first = free_step(self._begin, table.levels[0], self.variance)
         return replace(table, start=self._begin, first=first)
-
-    def _shifted(self, table: Table, shifts: Numbers) -> Table:
-        """The network told lam_n + shift_n, and shown the same x / alpha."""
-        low, high = self._begin.lam, self.lams[-1]
-        for n, by in enumerate(np.clip(shifts, -MOST_SHIFT, MOST_SHIFT)):
-            old = table.levels[n]
-            new = level_at(self.sde, min(max(old.lam + float(by), low), high))
-            keep, weights, first = table.keep.copy(), table.weights.copy(), table.first
-            keep[n] *= old.alpha / new.alpha
-            if n:
-                keep[n - 1] *= new.alpha / old.alpha
-                weights[n - 1] *= new.alpha / old.alpha
-            else:
-                first *= new.alpha / old.alpha
-            table = replace(table.tell(n, new), first=first, keep=keep, weights=weights)
-        return table

@@ -1,7 +1,7 @@
 """Levenberg-Marquardt on a table's parameters, by forward differences that begin where a change does."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,10 @@ from .objective import Objective
 from .table import Numbers, Table, level_at
 
 STEP = 0.01  # of a difference, of the state's own size; in half log-SNR, of a level
+COARSE_STEP = 0.05  # of a network in less than float32
+FACTORS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)  # of the damping, tried in turn
+LONGEST = 0.5  # step of a parameter
+PATIENCE = 2  # iterations without a better validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +40,7 @@ class Pairs:
 
 
 def entries(table: Table, mask: Numbers) -> list[tuple[str, int, int]]:
-    """The numbers of a table that a difference is taken of: where ``mask`` is set, and all but the weights."""
+    """The numbers of a table that differences are taken of: of the weights, those where ``mask`` is set."""
     n = table.nfe
     weights = [("weight", i, j) for i in range(n) for j in range(i + 1) if mask[i, j]]
     return [
@@ -175,47 +179,64 @@ class Fit:
             columns.append((ends[0] - ends[1]) / (2 * by))
         return np.stack(columns, 1)
 
-    def descend(
-        self,
-        theta: Numbers,
-        train: Pairs,
-        valid: Pairs,
-        active: list[int],
-        iterations: int = 10,
-        patience: int = 2,
-        watch: Callable[[int, float, float], None] | None = None,
-    ) -> tuple[Numbers, float]:
-        """The parameters of least objective on ``valid`` that the descent on ``train`` meets, and that value.
+    def begin(self, theta: Numbers, train: Pairs, valid: Pairs) -> "Descent":
+        """The state of a descent that starts at theta."""
+        now, least = self.value(theta, train), self.value(theta, valid)
+        return Descent(tuple(theta.tolist()), now, tuple(theta.tolist()), least)
 
-        Each iteration solves (A + damping diag A) step = -gradient for a few dampings, and takes the step
-        that lowers the objective most.
+    def improve(self, state: "Descent", train: Pairs, valid: Pairs, active: list[int]) -> "Descent":
+        """One iteration: (A + damping diag A) step = -gradient, the best of a few dampings.
+
+        A pure function: a descent that is kept on disk after every iteration goes on to the same bits.
         """
-        damping, now = 1e-2, self.value(theta, train)
-        best, least, waited = theta, self.value(theta, valid), 0
-        for iteration in range(iterations):
-            gradient, matrix = self.quadratic(theta, train, active)
-            scale = np.diag(matrix) + 1e-12 * np.diag(matrix).max()
-            tried = []
-            for factor in (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0):
-                step = np.linalg.solve(matrix + damping * factor * np.diag(scale), -gradient)
-                step *= min(1.0, 0.5 / np.abs(step).max())
-                moved = theta.copy()
-                moved[active] += step
-                tried.append((self.value(moved, train), damping * factor, moved))
-                if len(tried) > 2 and tried[-1][0] > tried[-2][0] < now:
-                    break
-            lowest = min(tried, key=lambda one: one[0])
-            if not lowest[0] < now:
+        theta = np.array(state.theta)
+        gradient, matrix = self.quadratic(theta, train, active)
+        scale = np.diag(np.diag(matrix) + 1e-12 * np.diag(matrix).max())
+        tried: list[tuple[float, float, Numbers]] = []
+        for factor in FACTORS:
+            damping = min(max(state.damping * factor, 1e-7), 1e4)
+            step = np.linalg.solve(matrix + damping * scale, -gradient)
+            moved = theta.copy()
+            moved[active] += step * min(1.0, LONGEST / np.abs(step).max())
+            tried.append((self.value(moved, train), damping, moved))
+            if len(tried) > 2 and tried[-2][0] < min(state.now, tried[-1][0]):
                 break
-            before, (now, damping, theta) = now, lowest
-            damping = min(max(damping, 1e-7), 1e3)
-            value = self.value(theta, valid)
-            if watch is not None:
-                watch(iteration, now, value)
-            if value < least:
-                best, least, waited = theta, value, 0
-            else:
-                waited += 1
-            if waited > patience or before - now < 1e-4 * abs(before):
-                break
-        return best, least
+        now, damping, theta = min(tried, key=lambda one: one[0])
+        if not now < state.now:
+            return replace(state, done=True)
+        value = self.value(theta, valid)
+        better = value < state.least
+        waited = 0 if better else state.waited + 1
+        return Descent(
+            tuple(theta.tolist()),
+            now,
+            tuple(theta.tolist()) if better else state.best,
+            value if better else state.least,
+            damping,
+            waited,
+            state.iteration + 1,
+            waited > PATIENCE or state.now - now < 1e-4 * abs(state.now),
+        )
+
+    def descend(
+        self, theta: Numbers, train: Pairs, valid: Pairs, active: list[int], iterations: int = 12
+    ) -> "Descent":
+        """Improve until nothing does, or validation no longer, for at most so many iterations."""
+        state = self.begin(theta, train, valid)
+        while not state.done and state.iteration < iterations:
+            state = self.improve(state, train, valid, active)
+        return state
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where a descent is: parameters and objective on the training pairs, and the best on the others."""
+
+    theta: tuple[float, ...]
+    now: float
+    best: tuple[float, ...]
+    least: float
+    damping: float = 1e-2
+    waited: int = 0
+    iteration: int = 0
+    done: bool = False

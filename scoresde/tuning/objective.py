@@ -44,6 +44,11 @@ class Bands:
         each = (turned * (turned if other is None else other)).sum(0, dtype=torch.float64)
         return each.new_zeros(int(self.group.max()) + 1).index_add_(0, self.group, each)
 
+    def each(self, turned: Tensor) -> Tensor:
+        """The energies of every sample, ``(B, bands)`` in float64."""
+        squares = turned.double().square()
+        return squares.new_zeros(len(turned), len(self.energy)).index_add_(1, self.group, squares)
+
 
 def _cosines(images: Tensor, count: int) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """The orthonormal cosine transform, and bands of equal width in the radius, in each channel."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -41,6 +42,12 @@ class Table:
         """The number of network calls."""
         return len(self.keep)
 
+    @property
+    def digits(self) -> tuple[float, ...]:
+        """All numbers to eight digits: what tells two tables apart."""
+        numbers = (*(level.lam for level in self.levels), self.first, *self.keep, *self.weights.flatten())
+        return tuple(float(f"{number:.8g}") + 0.0 for number in numbers)
+
     @classmethod
     def read(cls, plan: Plan) -> "Table":
         """The canonical form of a plan.
@@ -60,7 +67,7 @@ class Table:
         n = len(points)
         held = [point.weights.get("x0", 0.0) for point in (*points, end)]
         on = np.array([[point.weights.get(f"d{j}", 0.0) for j in range(n)] for point in (*points, end)])
-        keep = np.array([s / t if t else 0.0 for t, s in zip(held[:-1], held[1:], strict=True)])
+        keep = np.array([s / t if t else 0.0 for t, s in pairwise(held)])
         weights = on[1:] - keep[:, None] * on[:-1]
         if np.triu(weights, 1).any() or on[0].any():
             raise ValueError("a plan must not use an output before it is there")

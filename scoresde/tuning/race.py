@@ -1,0 +1,114 @@
+"""The stock solvers and spacings, raced against each other on one's own network."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..blackbox import BlackBox
+from ..plan import Plan, Solver
+from ..sampling import Denoises
+from ..sde import SDE
+from ..solvers import SOLVERS
+from ..spacings import clipped, lam_at, spacing_of
+from .family import Family
+from .fit import Pairs
+from .table import Table
+
+SPACINGS = (
+    "uniform-lambda",
+    "karras:rho=3",
+    "karras:rho=5",
+    "karras:rho=7",
+    "karras:rho=9",
+    "uniform-t",
+    "quadratic-t",
+    "beta",
+)
+FREE = (20.0, 10.0, 5.0, 2.5)  # sigma / alpha that a free first step reaches, over the data's deviation
+ROUNDS = (16, 64, 256)  # noises that each heat is run on
+KEPT = 4  # one entrant in so many goes on to the next
+
+
+@dataclass(frozen=True, eq=False)
+class Entrant:
+    """A solver on a spacing, as a table; with a ``family`` it can be tuned."""
+
+    name: str
+    solver: str
+    spacing: str
+    table: Table
+    family: Family | None = None
+
+
+def stock(
+    sde: SDE,
+    nfe: int,
+    solvers: Mapping[str, Solver | BlackBox] = SOLVERS,
+    spacings: Sequence[str] = SPACINGS,
+) -> list[Entrant]:
+    """All solvers that make a deterministic plan, on all spacings that let them; of equals, the first."""
+    found: dict[tuple[float, ...], Entrant] = {}
+    for name, solver in solvers.items():
+        if isinstance(solver, BlackBox):
+            continue
+        for spacing in spacings:
+            try:
+                table = Table.read(Plan.within(nfe, solver, sde, spacing_of(spacing)))
+            except ValueError:
+                continue
+            found.setdefault(table.digits, Entrant(f"{name} on {spacing}", name, spacing, table))
+    return list(found.values())
+
+
+def freed(entrant: Entrant, sde: SDE, nfe: int, variance: float, window: int) -> list[Entrant]:
+    """An entrant as families: as it is, and with a free first step to each of a few levels."""
+    solver = SOLVERS[entrant.solver]
+    assert not isinstance(solver, BlackBox)
+    begin, made = lam_at(sde, sde.t_max), []
+    for ratio in (math.inf, *FREE):
+        lam = -math.log(ratio) - math.log(variance) / 2 if ratio < math.inf else begin
+        if lam < begin or math.isinf(lam) or (lam == begin and ratio < math.inf):
+            continue
+        spacing = spacing_of(entrant.spacing)
+        spacing = clipped(spacing, lam) if lam > begin else spacing
+        try:
+            times = spacing(sde, nfe)
+            family = Family(sde, solver, tuple(sde.lam(times).tolist()), variance, window)
+            table = family.start
+        except ValueError:
+            continue
+        if table.nfe != nfe:
+            continue
+        name = entrant.name + (f", free to sigma / alpha = {math.exp(-lam):.3g}" if lam > begin else "")
+        made.append(Entrant(name, entrant.solver, entrant.spacing, table, family))
+    return made
+
+
+def errors(table: Table, denoiser: Denoises, pairs: Pairs, batch_size: int) -> Tensor:
+    """The mean square, over a sample, of what a table's ends miss the targets by, ``(M,)`` in float64."""
+    missed = [table.run(denoiser, part.x, part.cond) - part.target for part in pairs.batches(batch_size)]
+    squares = torch.cat([one.double().square().flatten(1).mean(1).cpu() for one in missed])
+    return torch.where(torch.isfinite(squares), squares, math.inf)
+
+
+def race(
+    entered: Sequence[Entrant], denoiser: Denoises, pairs: Pairs, batch_size: int, keep: int = 3
+) -> list[tuple[Entrant, float]]:
+    """The best few by root mean square error, best first, by successive halving on more and more pairs.
+
+    Jamieson and Talwalkar 2016 (arXiv 1502.07943).
+    """
+    ranked = [(entrant, math.inf) for entrant in entered]
+    for noises in ROUNDS:
+        part = pairs[: min(noises, len(pairs))]
+        scored = [
+            (entrant, float(errors(entrant.table, denoiser, part, batch_size).mean().sqrt()))
+            for entrant, _ in ranked
+        ]
+        ranked = sorted(scored, key=lambda one: one[1])[: max(keep, -(-len(scored) // KEPT))]
+        if len(part) == len(pairs):
+            break
+    return ranked[:keep]

@@ -1,0 +1,98 @@
+"""What is known of a tuned table, by measurement."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ..files import write_atomically
+from .gate import Interval
+from .teacher import Certificate
+
+
+@dataclass(frozen=True)
+class Report:
+    """Figures of a tuned solver, all but ``training`` on noises that the tuning did not see.
+
+    Args:
+        nfe: network calls.
+        tuned: False if the best stock solver was not beaten, and its table is what was returned.
+        start: the solver that the tuning began with.
+        stock: the best stock solver.
+        rmse, stock_rmse: to the teacher's ends, of both.
+        gain: log(rmse / stock_rmse), paired.
+        bands: energies in bands over the teacher's, of the tuned table; ``stock_bands`` of the stock solver.
+        band_gain: root mean square of the logs of these, less the stock solver's, paired.
+        coupling: a bound on the Wasserstein distance of the laws of tuned and teacher: W2 <= sqrt(E |y_N -
+            y*|^2), for both begin with the same noise; estimate, and the upper end of a one-sided 95 %
+            interval.
+        equivalent: calls at which the best stock solvers do as well; None if not within ``searched`` calls.
+        teacher: its certificate.
+        samples: of training, validation and held-out noises.
+        parameters: of the table, that were free.
+        training: the objective after each iteration, on the training and the validation noises.
+        calls: network evaluations, of one sample at one level, that the tuning took.
+        seconds: that it took.
+        network: what the table was tuned for: hash of the weights, SDE and precision.
+    """
+
+    nfe: int
+    tuned: bool
+    start: str
+    stock: str
+    rmse: Interval
+    stock_rmse: Interval
+    gain: Interval
+    bands: tuple[float, ...]
+    stock_bands: tuple[float, ...]
+    band_gain: Interval
+    coupling: tuple[float, float]
+    equivalent: int | None
+    searched: int
+    teacher: Certificate
+    samples: tuple[int, int, int]
+    parameters: int
+    training: tuple[tuple[float, float], ...]
+    calls: int
+    seconds: float
+    network: dict[str, str]
+
+    def __str__(self) -> str:
+        def percents(values: tuple[float, ...]) -> str:
+            return " ".join(f"{100 * value:.0f}" for value in values)
+
+        rows = {
+            "network calls": f"{self.nfe}",
+            "returned": "tuned" if self.tuned else "the stock solver: tuning did not beat it",
+            "tuned from": self.start,
+            "best stock solver": self.stock,
+            "RMSE": f"{self.rmse}, stock {self.stock_rmse}",
+            "log of their ratio": str(self.gain),
+            "band energies, %": f"{percents(self.bands)}; stock {percents(self.stock_bands)}",
+            "W2 to the teacher": "at most {:.4g}; {:.4g} with 95 % confidence".format(*self.coupling),
+            "stock calls as good": str(self.equivalent or f"more than {self.searched}"),
+            "teacher": f"{self.teacher.calls} calls, {self.teacher.difference:.3g} from half as many "
+            f"({self.teacher.share:.2%} of the stock solver's error)",
+            "noises": "{} training, {} validation, {} held out".format(*self.samples),
+            "parameters": str(self.parameters),
+            "evaluations": f"{self.calls}, {self.seconds:.0f} s",
+        }
+        return "\n".join(f"{name:<20} {value}" for name, value in rows.items())
+
+    def save(self, path: str | Path) -> None:
+        """Write the report as JSON."""
+        write_atomically(Path(path), json.dumps(self.to_json(), indent=1).encode())
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Report":
+        """Read what :meth:`save` wrote; ValueError if the file is no report."""
+        try:
+            return TypeAdapter(cls).validate_json(Path(path).read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ValueError(f"{path} is no report of a tuning: {error}") from None

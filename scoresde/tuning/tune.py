@@ -1,0 +1,408 @@
+"""From a network and a budget of calls to a tuned plan, and what is known of it."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..files import read_tensors, write_tensors
+from ..noise import Noise
+from ..plan import Plan
+from ..sampling import Denoises
+from ..sde import SDE, Level
+from ..solvers import DDIM, SOLVERS
+from .fingerprint import fingerprint
+from .fit import COARSE_STEP, STEP, Descent, Fit, Pairs
+from .gate import bootstrap, difference_of_bands, log_ratio, root
+from .objective import Bands, Objective
+from .race import Entrant, errors, freed, race, stock
+from .report import Report
+from .table import Numbers, Table
+from .teacher import Certificate, certify, taught
+
+SEED = 0x7475_6E65_0000_0000  # noises of tuning are none that sample() draws from a seed below 2^32
+STOCKS = 6  # solvers that starts are made of
+STARTS = 3  # of the fit
+TRIED = 3  # iterations from each of them, before the best goes on alone
+FIRST_TEACHER = 16  # calls, doubled until they are enough
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a table is tuned.
+
+    Args:
+        samples: noises of the fit; half as many more validate it, and ``held_out`` decide.
+        groups: the parameters that may move: ``weights``, ``scales``, ``knots``, ``free``.
+        window: of past outputs; 0, all.
+        bands, gamma: number and weight of the bands of energies; 0 for none.
+        robust: whether samples that cannot be followed count less.
+        iterations: of the fit, at most.
+    """
+
+    samples: int = 256
+    held_out: int = 1024
+    groups: tuple[str, ...] = ("weights", "scales", "knots", "free")
+    window: int = 3
+    bands: int = 8
+    gamma: float = 1.0
+    robust: bool = True
+    iterations: int = 12
+
+
+@torch.no_grad()
+def tune(
+    denoiser: Denoises,
+    nfe: int,
+    shape: Sequence[int],
+    *,
+    cond: Tensor | None = None,
+    seed: int = 0,
+    settings: Settings | None = None,
+    batch_size: int = 128,
+    device: torch.device | str = "cpu",
+    state: str | Path | None = None,
+    progress: bool = False,
+) -> tuple[Plan, Report]:
+    """The best table of ``nfe`` network calls for one's own network, by measurement.
+
+    A converged teacher shows where noises end (:func:`scoresde.tuning.teacher.certify`); all stock solvers
+    race for the best, and for three to begin with; Levenberg-Marquardt fits levels and weights
+    (:class:`scoresde.tuning.family.Family`, :class:`scoresde.tuning.fit.Fit`), without backpropagation; and
+    on noises that nobody has seen the result is compared with the best stock solver, whose plan is returned
+    unless the tuned one is better beyond doubt.
+
+    Kin: BNS (Shaul et al. 2024, arXiv 2403.01329), S4S (arXiv 2502.17423), LD3 (arXiv 2405.15506).
+
+    Args:
+        denoiser: what is to be sampled from, in eval mode.
+        nfe: network calls, at least 2.
+        shape: of one sample.
+        cond: ``(K, ...)``, conditions in the mix that is to be sampled; noise i has condition i mod K.
+        seed: of the noises.
+        settings: default, :class:`Settings`.
+        batch_size: samples at a time.
+        device: of the state.
+        state: a file that the tuning goes on from if it is there, and is written to after every iteration.
+        progress: show a progress bar, of network evaluations.
+
+    Raises:
+        ValueError: a budget of less than 2 calls, or no fewer than the teacher's; fewer samples than
+            parameters; a network in training mode, or whose calls differ; a teacher that does not converge;
+            a state of another tuning.
+        FloatingPointError: the network's output is not finite.
+    """
+    settings = settings or Settings()
+    shape = tuple(shape)
+    if not isinstance(nfe, int) or isinstance(nfe, bool) or nfe < 2:
+        raise ValueError(f"nfe must be an integer of at least 2, got {nfe!r}; of one call there is no choice")
+    with tqdm(unit="evaluation", disable=not progress, smoothing=0.1) as bar:
+        watched = _Watched(denoiser, bar)
+        tuning = _Tuning(watched, nfe, shape, cond, seed, settings, batch_size, torch.device(device))
+        return tuning.run(None if state is None else Path(state))
+
+
+class _Watched:
+    """A denoiser whose evaluations are counted, and shown."""
+
+    def __init__(self, denoiser: Denoises, bar: Any) -> None:
+        self.denoiser, self.bar, self.count = denoiser, bar, 0
+
+    @property
+    def sde(self) -> SDE:
+        return self.denoiser.sde
+
+    def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+        self.count += len(x)
+        self.bar.update(len(x))
+        return self.denoiser(x, level, cond)
+
+    def says(self, what: str) -> None:
+        """Show what is being done."""
+        self.bar.set_description(what)
+
+
+@dataclass
+class State:
+    """What a tuning has found out so far; all that going on needs."""
+
+    target: Tensor
+    certificate: dict[str, Any]
+    variance: float
+    stock: list[str]
+    starts: list[str]
+    descents: list[dict[str, Any]]
+    history: list[tuple[float, float]]
+    calls: int = 0
+    seconds: float = 0.0
+
+    def save(self, path: Path, key: str) -> None:
+        """Replace the file as a whole."""
+        header = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
+        write_tensors(path, {"target": self.target}, key=key, **header)
+
+    @classmethod
+    def load(cls, path: Path, key: str) -> "State":
+        """What :meth:`save` wrote; ValueError if it is of another tuning, or no such file."""
+        tensors, header = read_tensors(path)
+        if header.pop("key", None) != key:
+            raise ValueError(f"{path} is the state of another tuning; remove it, or name another file")
+        return cls(tensors["target"], **header)
+
+
+@dataclass(eq=False)
+class _Tuning:
+    """One run of :func:`tune`."""
+
+    denoiser: _Watched
+    nfe: int
+    shape: tuple[int, ...]
+    cond: Tensor | None
+    seed: int
+    settings: Settings
+    batch_size: int
+    device: torch.device
+
+    def run(self, path: Path | None) -> tuple[Plan, Report]:
+        begun = time.perf_counter()
+        entered = stock(self.denoiser.sde, self.nfe)
+        pairs = self._noises()
+        self._check(pairs)
+        known = State.load(path, self._key) if path is not None and path.exists() else None
+        state = known or self._begun(entered, pairs)
+        calls, seconds = state.calls, state.seconds
+
+        def save() -> None:
+            state.calls = calls + self.denoiser.count
+            state.seconds = seconds + time.perf_counter() - begun
+            if path is not None:
+                state.save(path, self._key)
+
+        save()
+        parts = self._parts(replace(pairs, target=state.target.to(self.device)))
+        stocks = [entrant for name in state.stock for entrant in entered if entrant.name == name]
+        start, theta = self._fitted(stocks, parts, state, save)
+        plan, report = self._judged(start, start.family.table(theta), stocks, parts, state)
+        save()
+        return plan, replace(report, calls=state.calls, seconds=state.seconds)
+
+    @property
+    def _sizes(self) -> tuple[int, int, int]:
+        return self.settings.samples, -(-self.settings.samples // 2), self.settings.held_out
+
+    @property
+    def _key(self) -> str:
+        cond = None if self.cond is None else self.cond.tolist()
+        about = (fingerprint(self.denoiser.denoiser), self.nfe, self.shape, cond, self.seed, self.settings)
+        return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+
+    def _noises(self) -> Pairs:
+        """The noises of all parts; the targets are not there yet."""
+        ids = torch.arange(sum(self._sizes))
+        times = torch.tensor(self.denoiser.sde.t_max, dtype=torch.float64)
+        sigma = self.denoiser.sde.sigma(times).item()
+        x = sigma * Noise(self.seed + SEED, ids.to(self.device), self.shape)(0)
+        cond = None if self.cond is None else self.cond[ids % len(self.cond)].to(self.device)
+        return Pairs(x, x, cond)
+
+    def _parts(self, pairs: Pairs) -> tuple[Pairs, Pairs, Pairs]:
+        a, b, c = accumulate(self._sizes)
+        return pairs[:a], pairs[a:b], pairs[b:c]
+
+    def _check(self, pairs: Pairs) -> None:
+        inner = self.denoiser.denoiser
+        modules = [inner, getattr(inner, "net", None)]
+        if any(isinstance(module, nn.Module) and _training(module) for module in modules):
+            raise ValueError("the network is in training mode; call its eval() first")
+        few = pairs[: min(8, len(pairs))]
+        level = Plan.make(DDIM(), self.denoiser.sde, 1).start
+        first, second = (self.denoiser(few.x, level, few.cond) for _ in range(2))
+        if not torch.isfinite(first).all():
+            raise FloatingPointError(f"the network's output is not finite at t = {level.t:.6g}")
+        if not torch.equal(first, second):
+            raise ValueError(
+                "two calls of the network with the same input differ: is there dropout or noise in it?"
+            )
+
+    def _begun(self, entered: list[Entrant], pairs: Pairs) -> State:
+        """The teacher's ends, the best stock solvers, and what to start from."""
+        size = self.batch_size
+        self.denoiser.says("teacher")
+        ranked: list[tuple[Entrant, float]] = []
+
+        def least(pairs: Pairs) -> float:
+            ranked[:] = race([entrant for entrant, _ in ranked] or entered, self.denoiser, pairs, size, 24)
+            return ranked[0][1]
+
+        few = pairs[: min(64, len(pairs))]
+        calls = FIRST_TEACHER
+        while calls < self.nfe:
+            calls *= 2
+        known, certificate = certify(self.denoiser, few.x, few.cond, calls, least, size)
+        rest = taught(
+            self.denoiser, pairs.x[len(few) :], _from(pairs.cond, len(few)), certificate.calls, size
+        )
+        target = torch.cat([known.target, rest.target])
+        self.denoiser.says("race")
+        train, _, _ = self._parts(replace(pairs, target=target))
+        best = race([entrant for entrant, _ in ranked], self.denoiser, train, size, keep=STOCKS)
+        variance = float((train.target - train.target.mean(0)).square().mean())
+        stocks = [entrant for entrant, _ in best]
+        starts = race(self._families(stocks, variance), self.denoiser, train, size, keep=STARTS)
+        names = [entrant.name for entrant, _ in starts]
+        return State(target, asdict(certificate), variance, [one.name for one in stocks], names, [], [])
+
+    def _families(self, stocks: list[Entrant], variance: float) -> list[Entrant]:
+        window = self.settings.window
+        return [
+            family
+            for entrant in stocks
+            for family in freed(entrant, self.denoiser.sde, self.nfe, variance, window)
+        ]
+
+    def _fitted(
+        self, stocks: list[Entrant], parts: tuple[Pairs, Pairs, Pairs], state: State, save: Callable[[], None]
+    ) -> tuple[Entrant, Numbers]:
+        """The start that the fit came furthest from, and its parameters: a few iterations from each, and then
+        the best goes on."""
+        train, valid, _ = parts
+        families = self._families(stocks, state.variance)
+        starts = [one for name in state.starts for one in families if one.name == name]
+        bands = Bands.of(train.target, self.settings.bands) if self.settings.bands else None
+        scale = min(float(errors(one.table, self.denoiser, train, self.batch_size).mean()) for one in starts)
+        objective = Objective(scale, bands, self.settings.gamma, robust=self.settings.robust)
+        step = COARSE_STEP if _low(self.denoiser.denoiser) else STEP
+
+        def go_on(i: int, iterations: int) -> None:
+            family = starts[i].family
+            assert family is not None
+            active = family.places(self.settings.groups)
+            if len(active) >= len(train):
+                raise ValueError(
+                    f"{len(train)} samples cannot decide {len(active)} parameters; ask for more samples, "
+                    f"at least twice as many"
+                )
+            fit = Fit(family, self.denoiser, objective, self.batch_size, step)
+            if len(state.descents) == i:
+                state.descents.append(asdict(fit.begin(np.zeros(family.size), train, valid)))
+            while not (now := Descent(**state.descents[i])).done and now.iteration < iterations:
+                self.denoiser.says(f"start {i + 1}, iteration {now.iteration + 1}, best {now.least:.4f}")
+                now = fit.improve(now, train, valid, active)
+                state.descents[i] = asdict(now)
+                state.history.append((now.now, now.least))
+                save()
+
+        for i in range(len(starts)):
+            go_on(i, min(TRIED, self.settings.iterations))
+        best = min(range(len(starts)), key=lambda i: state.descents[i]["least"])
+        go_on(best, self.settings.iterations)
+        return starts[best], np.array(state.descents[best]["best"])
+
+    def _judged(
+        self,
+        start: Entrant,
+        tuned: Table,
+        stocks: list[Entrant],
+        parts: tuple[Pairs, Pairs, Pairs],
+        state: State,
+    ) -> tuple[Plan, Report]:
+        """The plan that won on held-out noises, and the figures."""
+        self.denoiser.says("held-out noises")
+        _, _, test = parts
+        bands = Bands.of(test.target, self.settings.bands or 8)
+        ours, theirs, target = (
+            _measured(None if table is None else table, self.denoiser, test, bands, self.batch_size)
+            for table in (tuned, stocks[0].table, None)
+        )
+        gain = bootstrap(log_ratio, ours.squares, theirs.squares)
+        band_gain = bootstrap(difference_of_bands, ours.energies, theirs.energies, target.energies)
+        won = gain.high < 0 and not band_gain.low > 0
+        chosen = ours if won else theirs
+        size = math.prod(self.shape)
+        spread = float(chosen.squares.std(ddof=1)) / math.sqrt(len(test))
+        mean = float(chosen.squares.mean())
+        rmse = bootstrap(root, chosen.squares)
+        few = test[: min(256, len(test))]
+        equivalent, searched = self._equivalent(stocks, few, rmse.value, state.certificate["calls"])
+        report = Report(
+            nfe=self.nfe,
+            tuned=won,
+            start=start.name,
+            stock=stocks[0].name,
+            rmse=bootstrap(root, ours.squares),
+            stock_rmse=bootstrap(root, theirs.squares),
+            gain=gain,
+            bands=_tuple(ours.energies.mean(0) / target.energies.mean(0)),
+            stock_bands=_tuple(theirs.energies.mean(0) / target.energies.mean(0)),
+            band_gain=band_gain,
+            coupling=(math.sqrt(size * mean), math.sqrt(size * (mean + 1.645 * spread))),
+            equivalent=equivalent,
+            searched=searched,
+            teacher=Certificate(**state.certificate),
+            samples=self._sizes,
+            parameters=len(start.family.places(self.settings.groups)) if start.family else 0,
+            training=tuple((now, least) for now, least in state.history),
+            calls=0,
+            seconds=0.0,
+            network=fingerprint(self.denoiser.denoiser),
+        )
+        return (tuned if won else stocks[0].table).plan(), report
+
+    def _equivalent(
+        self, stocks: list[Entrant], pairs: Pairs, rmse: float, most: int
+    ) -> tuple[int | None, int]:
+        """The least calls at which a good stock solver is as near the teacher, of those up to 3 x nfe."""
+        most = min(3 * self.nfe, most // 2)
+        for nfe in range(self.nfe, most + 1):
+            for name, spacing in {(one.solver, one.spacing): None for one in stocks[:3]}:
+                for entrant in stock(self.denoiser.sde, nfe, {name: SOLVERS[name]}, [spacing]):
+                    if float(errors(entrant.table, self.denoiser, pairs, self.batch_size).mean()) <= rmse**2:
+                        return nfe, most
+        return None, most
+
+
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    squares: Numbers  # (M, 1): mean square error of every sample
+    energies: Numbers  # (M, bands)
+
+
+def _measured(
+    table: Table | None, denoiser: Denoises, pairs: Pairs, bands: Bands, batch_size: int
+) -> _Measured:
+    """Errors and energies of every sample; of the targets themselves, without a table."""
+    squares, energies = [], []
+    for part in pairs.batches(batch_size):
+        ends = part.target if table is None else table.run(denoiser, part.x, part.cond)
+        squares.append((ends - part.target).double().square().flatten(1).mean(1, keepdim=True).cpu())
+        energies.append(bands.each(bands.turned(ends)).cpu())
+    return _Measured(torch.cat(squares).numpy(), torch.cat(energies).numpy())
+
+
+def _tuple(values: Numbers) -> tuple[float, ...]:
+    return tuple(values.tolist())
+
+
+def _from(cond: Tensor | None, first: int) -> Tensor | None:
+    return None if cond is None else cond[first:]
+
+
+def _training(module: nn.Module) -> bool:
+    """A container that nobody put into eval mode does no harm, if all that it holds is."""
+    return any(part.training for part in module.modules() if not list(part.children()))
+
+
+def _low(denoiser: Denoises) -> bool:
+    """Is the network's precision less than float32?"""
+    inner = getattr(denoiser, "denoiser", denoiser)
+    dtype = getattr(inner, "dtype", None)
+    return isinstance(dtype, torch.dtype) and dtype.itemsize < 4
