@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .blackbox import BlackBox, Run, begun
+from .denoiser import _cast, _per_sample
 from .grid import Grid
 from .plan import Draw, Vector
 from .sde import CLEAN, SDE, Level
@@ -39,14 +40,15 @@ class PerSample(BlackBox):
     E = rms((high - low) / max(atol, rtol max(|low|, |low before|))), the mean over the sample's numbers, each
     x in units of sqrt(alpha^2 + sigma^2) at its level: a VP process has 1 there, and the others its steps,
     where a tolerance relative to a sigma of 80 would let all pass. If E <= 1 the sample goes on from
-    ``high``; and whether or not, its next step is h theta E^-exponent, at most twice h, and what is left of
-    the way. The 2 is ours: one sample's E is 0 by chance now and then, a batch's largest never.
+    ``high``; and whether or not, its next step is h theta E^-exponent, at most twice h, ``h_max``, and what
+    is left of the way. The 2 is ours: one sample's E is 0 by chance now and then, a batch's largest never.
     """
 
     rtol: float
     atol: float
     h_init: float
     theta: float
+    h_max: float = math.inf
     stochastic: ClassVar[bool]
 
     def __post_init__(self) -> None:
@@ -54,6 +56,8 @@ class PerSample(BlackBox):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {value!r}")
+        if not self.h_max > 0:
+            raise ValueError(f"h_max must be positive, got {self.h_max!r}")
         if not 0 < self.theta <= LARGEST:
             raise ValueError(f"theta must be positive and at most {LARGEST}, got {self.theta!r}")
 
@@ -112,7 +116,7 @@ class PerSample(BlackBox):
         first, goal = self._clock(grid.levels[0]), self._clock(last)
         x, path = x.clone(), _Path(x, noise) if self.stochastic else None
         clock = torch.full((len(x),), first, dtype=torch.float64, device=x.device)
-        h = torch.full_like(clock, self._first_step(first, goal))
+        h = torch.full_like(clock, min(self._first_step(first, goal), self.h_max))
         calls = torch.zeros_like(clock, dtype=torch.long)
         before = x / math.hypot(grid.levels[0].alpha, grid.levels[0].sigma)
         attempts = 0
@@ -140,10 +144,10 @@ class PerSample(BlackBox):
             size = torch.maximum(seen.abs(), before[rows].abs()).mul_(self.rtol).clamp_(min=self.atol)
             error = _rms(away / size)
             good = error <= 1
-            x[rows] = torch.where(_column(good, x), samples.value(high), vectors["x"])
-            before[rows] = torch.where(_column(good, x), seen, before[rows])
+            x[rows] = torch.where(_per_sample(good, x), samples.value(high), vectors["x"])
+            before[rows] = torch.where(_per_sample(good, x), seen, before[rows])
             clock[rows] = torch.where(good, end, begin)
-            fit = step * (self.theta * error**-self.exponent).clamp(max=GROWTH)
+            fit = (step * (self.theta * error**-self.exponent).clamp(max=GROWTH)).clamp(max=self.h_max)
             # A step that the path cut short, and that is good, says nothing against the one that was wanted.
             h[rows] = torch.where(good & (step < wanted), torch.maximum(fit, wanted), fit)
             calls[rows] += self.attempt
@@ -178,6 +182,9 @@ class DPMAdaptive(PerSample):
         rtol, atol: tolerances on x, atol for data in [-1, 1].
         h_init: the first step in lam.
         theta: the share of the step that the error would allow, at most 0.99.
+        h_max: the longest step in lam, and ours. Where there is noise alone all steps are good, and so they
+            grow; the next could pass over the levels at which the data takes shape, all of them between two
+            network calls, and in one dimension its two orders then agree by chance. Images feel little of it.
     """
 
     order: int = 2
@@ -185,6 +192,7 @@ class DPMAdaptive(PerSample):
     atol: float = 0.0078
     h_init: float = 0.05
     theta: float = 0.9
+    h_max: float = 1.5
     stochastic = False
 
     def __post_init__(self) -> None:
@@ -229,12 +237,12 @@ class AdaptiveSDE(PerSample):
 
     x' = x - h (f x - g^2 score) + g w at t; x'' = (x' + x - h (f x' - g^2 score) + g w) / 2 with f, g and the
     score at (x', t - h), which is kept; w ~ N(0, h). Two network calls an attempt. Jolicoeur-Martineau et al.
-    2021 (arXiv 2105.14080, Algorithm 1, q = 2). There a refused step is tried again with fresh noise, which
-    leaves too little of it: noise that is large is refused more often. Here w is of one Brownian path: the
-    shorter step has its part of the refused one, by a bridge, and later steps the rest.
+    2021 (arXiv 2105.14080). There a refused step is tried again with fresh noise, which leaves too little of
+    it: noise that is large is refused more often. Here w is of one Brownian path: the shorter step has its
+    part of the refused one, by a bridge, and later steps the rest.
 
     Args:
-        rtol, atol: tolerances on x (the paper's eps_rel, 0.01 to 0.5, and eps_abs, for data in [-1, 1]).
+        rtol, atol: tolerances on x, the paper's eps_rel and eps_abs, atol for data in [-1, 1].
         h_init: the first step, as a share of all the time.
         theta: the share of the step that the error would allow, at most 0.99.
         r: h <- theta h E^-r, in [1/2, 1].
@@ -345,11 +353,8 @@ def _levels(sde: SDE, times: Tensor) -> list[Level[Any]]:
 
 
 def _column(weight: Any, like: Tensor) -> Any:
-    """A number for every sample, in the type of its vector; anything else as it is."""
-    if not isinstance(weight, Tensor):
-        return weight
-    column = weight.reshape(-1, *[1] * (like.ndim - 1))
-    return column if weight.dtype == torch.bool else column.to(like.dtype)
+    """A number for every sample, in the shape and the type that its vector has; a float as it is."""
+    return _cast(_per_sample(weight, like), like)
 
 
 def _rms(x: Tensor) -> Tensor:
