@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from scoresde.grid import Grid
 from scoresde.metrics import feature_moments, frechet_distance
-from scoresde.noise import Noise
+from scoresde.noise import Noise, later
 from scoresde.plan import Draw, Plan, Solver
 from scoresde.registry import lookup
 from scoresde.sampling import sample
@@ -262,13 +262,8 @@ def _by_them(problem: Problem, timed: Timed, options: argparse.Namespace, peer: 
     for ids, cond, x in _starts(problem, options, levels[0].sigma):
         begin = time.perf_counter()
         with torch.no_grad():
-            end = peer(partial(timed, cond=cond), levels, x, _later(Noise(options.seed, ids, problem.shape)))
+            end = peer(partial(timed, cond=cond), levels, x, later(Noise(options.seed, ids, problem.shape)))
         yield end, time.perf_counter() - begin
-
-
-def _later(noise: Noise) -> Draw:
-    """The draws of a run, after the one that it starts with."""
-    return lambda draw: noise(draw + 1).float()
 
 
 def _starts(

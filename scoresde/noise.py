@@ -1,6 +1,7 @@
 """Gaussian noise as a pure function of (seed, sample, draw): Philox-4x32-10, then Box-Muller."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -53,3 +54,8 @@ class Noise:
         a, b = 2 * math.pi * a, 2 * math.pi * b
         z = torch.stack([ru * a.cos(), ru * a.sin(), rw * b.cos(), rw * b.sin()], -1)
         return z.flatten(1)[:, :size].reshape(-1, *self.shape)
+
+
+def later(draw: Callable[[int], Tensor], dtype: torch.dtype = torch.float32) -> Callable[[int], Tensor]:
+    """The draws of a run in the type of its state: those after draw 0, with which it starts."""
+    return lambda i: draw(i + 1).to(dtype)

@@ -1,6 +1,7 @@
 """Draw samples: one general function, and the field's familiar names on top of it."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any, Protocol
 
@@ -9,12 +10,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .blackbox import ODE, BlackBox, Run
+from .compiled import compiled_denoise, compiled_noise, integrate_compiled
 from .denoiser import Denoiser, Prediction
-from .noise import Noise
+from .noise import Noise, later
 from .plan import Draw, Plan, Solver, integrate
 from .sde import SDE, Level
 from .solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector, solver_of
 from .spacings import Spacing, uniform_time
+
+
+Denoise = Callable[..., Tensor]  # of x, a level, and a condition if there is one
+Carry = Callable[[Any, Tensor, Draw], Tensor]  # a run, of a network, a state and noise
 
 
 class Denoises(Protocol):
@@ -42,9 +48,13 @@ class Counted:
         return self.denoiser.sde
 
     def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+        self.count(x)
+        return self.denoiser(x, level, cond)
+
+    def count(self, x: Tensor) -> None:
+        """One call, at the points x."""
         self.calls += 1
         self.evaluations += len(x)
-        return self.denoiser(x, level, cond)
 
 
 def prepare(
@@ -92,6 +102,7 @@ def sample(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     progress: bool = False,
+    compile: bool = False,
 ) -> Tensor:
     """Draw ``shape[0]`` samples in at most ``nfe`` network calls each.
 
@@ -111,6 +122,8 @@ def sample(
         batch_size: samples at a time; default, all.
         device, dtype: of the state: float32 or float64. The network's precision is the denoiser's.
         progress: show a progress bar with the time left.
+        compile: compile the network, the noise and the sums of a plan (torch.compile), which takes from
+            seconds to minutes once a process and a shape, whatever the plan; results differ by roundings.
 
     Returns:
         ``(B, ...)`` on ``device``.
@@ -129,6 +142,14 @@ def sample(
     else:
         run = prepare(solver, denoiser.sde, nfe, spacing, to_clean=to_clean)
     _check_levels(inner, run)
+    carry = _carrier(run, compile)
+    network = compiled_denoise(inner) if compile else inner
+
+    def denoise(x: Tensor, level: Level[Any], *cond: Tensor) -> Tensor:
+        if isinstance(denoiser, Counted):
+            denoiser.count(x)
+        return network(x, level, *cond)
+
     ids = torch.arange(shape[0]) if ids is None else ids.long()
     size = min(batch_size or shape[0], shape[0])
     batches = range(0, shape[0], size)
@@ -138,24 +159,22 @@ def sample(
         for first in batches:
             part = slice(first, first + size)
             noise = Noise(seed, ids[part].to(device), shape[1:])
-            begin = run.start.sigma * noise(0).to(dtype) if x is None else x[part].to(device, dtype)
+            draw = compiled_noise(noise) if compile else noise
+            begin = run.start.sigma * draw(0).to(dtype) if x is None else x[part].to(device, dtype)
             given = None if cond is None else cond[part].to(device)
-            results.append(_finite(run, denoiser, begin, _later(noise, dtype), given, bar.update))
+            results.append(_finite(carry, denoise, begin, later(draw, dtype), given, bar.update))
     return torch.cat(results)
 
 
-def _later(noise: Noise, dtype: torch.dtype) -> Draw:
-    """The draws of a run, after the one that it starts with."""
-    return lambda draw: noise(draw + 1).to(dtype)
-
-
 def _finite(
-    run: Plan | Run, denoiser: Denoises, x: Tensor, noise: Draw, cond: Tensor | None, tick: Callable[[], Any]
+    carry: Carry, denoise: Denoise, x: Tensor, noise: Draw, cond: Tensor | None, tick: Callable[[], Any]
 ) -> Tensor:
     """The end of a run; only if it is not finite is the run repeated, looking at every call."""
 
     def ask(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
-        return denoiser(x, level, cond if cond is None or rows is None else cond[rows])
+        if cond is None:
+            return denoise(x, level)
+        return denoise(x, level, cond if rows is None else cond[rows])
 
     def call(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
         tick()
@@ -178,23 +197,25 @@ def _finite(
         return d
 
     try:
-        end = _carry_out(run, call, x, noise)
+        end = carry(call, x, noise)
     except (AssertionError, FloatingPointError):  # torchdiffeq asserts on a step that is not finite
-        _carry_out(run, watch, x, noise)
+        carry(watch, x, noise)
         raise
     if not torch.isfinite(end).all():
-        _carry_out(run, watch, x, noise)
+        carry(watch, x, noise)
         raise FloatingPointError(
             "the state overflowed, though every output of the network is finite; use more steps"
         )
     return end
 
 
-def _carry_out(run: Plan | Run, denoise: Any, x: Tensor, noise: Draw) -> Tensor:
-    end: Tensor = (
-        integrate(run, denoise, x, noise) if isinstance(run, Plan) else run.integrate(denoise, x, noise)
-    )
-    return end
+def _carrier(run: Plan | Run, compile: bool) -> Carry:
+    """What carries out a run."""
+    if isinstance(run, Plan):
+        return partial(integrate_compiled if compile else integrate, run)
+    if compile:
+        raise ValueError("compile is for plans; with a solver that makes none, compile the network by itself")
+    return run.integrate
 
 
 def _check(
