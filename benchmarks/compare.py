@@ -31,7 +31,7 @@ from tqdm import tqdm
 from scoresde.grid import Grid
 from scoresde.metrics import feature_moments, frechet_distance
 from scoresde.noise import Noise, later
-from scoresde.plan import Draw, Plan, Solver
+from scoresde.plan import Plan, Solver
 from scoresde.registry import lookup
 from scoresde.sampling import sample
 from scoresde.solvers import solver_of

@@ -58,13 +58,11 @@ def captured(
         return denoiser(x, level) if given is None else denoiser(x, level, given)
 
     def run() -> Tensor:
-        end: Tensor = integrate(
-            plan, denoise, plan.start.sigma * noise(0).to(dtype), later(noise, dtype)
-        )
+        end: Tensor = integrate(plan, denoise, plan.start.sigma * noise(0).to(dtype), later(noise, dtype))
         return end
 
     with torch.cuda.device(device):
-        aside = torch.cuda.Stream()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP):

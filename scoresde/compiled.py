@@ -29,7 +29,7 @@ def compiled_denoise(denoise: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 def compiled_noise(noise: Noise) -> Draw:
-    """The draws of ``noise``, each in one pass; roundings may differ in the last place from those of its own."""
+    """The draws of ``noise``, each in one pass; they may differ from its own in the last place."""
     seed = noise.seed & 2**64 - 1
     words = torch.tensor(seed - (seed >> 63 << 64))  # 64 bits, as a signed number
     return lambda draw: _drawn(words, noise.ids, noise.shape, torch.tensor(draw))
@@ -47,10 +47,10 @@ def integrate_compiled(plan: Plan, denoise: Denoise, x: Tensor, noise: Draw | No
     def ask(point: Tensor, level: Level[float]) -> Tensor:
         return denoise(point, Level(*next(levels)))  # type: ignore[no-any-return]
 
-    state = x
+    end = x
     for state in carry_out(plan.lines, {"x0": x}, ask, noise, _Fused(plan.lines, x)):
-        pass
-    return state
+        end = state
+    return end
 
 
 class _Fused(Buffers):
@@ -105,6 +105,6 @@ def _drawn(seed: Tensor, ids: Tensor, shape: tuple[int, ...], draw: Tensor) -> T
 
 
 def _rows(numbers: Sequence[Sequence[float]], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
-    """Each list as a tensor of its own, for views are compiled anew by where they lie; one copy to the device."""
+    """Each list as a tensor of its own, for a view is compiled anew by where it lies; one copy to the device."""
     table = torch.tensor([number for row in numbers for number in row], dtype=dtype).to(device)
-    return [row.clone() for row in table.split([len(row) for row in numbers])]
+    return [row.clone() for row in torch.split(table, [len(row) for row in numbers])]

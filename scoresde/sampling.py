@@ -18,7 +18,6 @@ from .sde import SDE, Level
 from .solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector, solver_of
 from .spacings import Spacing, uniform_time
 
-
 Denoise = Callable[..., Tensor]  # of x, a level, and a condition if there is one
 Carry = Callable[[Any, Tensor, Draw], Tensor]  # a run, of a network, a state and noise
 

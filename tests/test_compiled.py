@@ -28,7 +28,6 @@ from scoresde.blackbox import BlackBox
 from scoresde.capture import captured
 from scoresde.compiled import compiled_noise, integrate_compiled
 from scoresde.networks import MLP
-
 from tests.problems import mixture, normal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's compiler's own
