@@ -23,6 +23,9 @@ class Mixture:
         means: ``(K, D)``.
         stds: ``(K,)``.
         shares: ``(K,)``, summing to 1.
+
+    Raises:
+        ValueError: other shapes; a negative deviation or share; shares of another sum.
     """
 
     means: Tensor

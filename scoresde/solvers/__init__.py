@@ -1,4 +1,7 @@
-"""Solvers by name, the only registry."""
+"""Solvers by name, the only registry.
+
+A solver's docstring gives the range of each of its arguments; whatever is outside of it is a ValueError.
+"""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace

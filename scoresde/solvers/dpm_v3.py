@@ -150,11 +150,12 @@ class DPMSolverV3:
     @property
     def order(self) -> int:
         """Of convergence."""
-        predictor, corrector = (
-            min(count, 2) if self.pseudo in (part, "both") else count
-            for part, count in (("predictor", self.predictor), ("corrector", self.corrector))
-        )
+        predictor = min(self.predictor, 2 if self._pseudo("predictor") else 3)
+        corrector = min(self.corrector, 2 if self._pseudo("corrector") else 4)
         return min(corrector, predictor + 1) or predictor
+
+    def _pseudo(self, part: str) -> bool:
+        return self.pseudo in (part, "both")
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         integrals = _Integrals(self.statistics, np.array([level.lam for level in grid.levels]))
@@ -171,13 +172,13 @@ class DPMSolverV3:
             # c - f is held, which is d where l = 1, and never nothing
             past.insert(0, (i, centre - tape.hold(d - (1 - integrals.linear[i]) * (u - centre))))
             if self.corrector and before:
-                nodes = [past[1], past[0], *past[2 : self.corrector]]
-                pseudo = self.pseudo in ("corrector", "both")
-                x = tape.keep(t.alpha * (centre + integrals.step(i - 1, before, nodes, pseudo)))
+                nodes = [past[1], past[0], *past[2 : self.corrector]]  # the step's own beginning first
+                away = integrals.step(i - 1, before, nodes, self._pseudo("corrector"))
+                x = tape.keep(t.alpha * (centre + away))
             del past[max(self.predictor, self.corrector - 1) :]
             before = x / t.alpha - centre
-            pseudo = self.pseudo in ("predictor", "both")
-            x = s.alpha * (centre + integrals.step(i, before, past[: self.predictor], pseudo))
+            away = integrals.step(i, before, past[: self.predictor], self._pseudo("predictor"))
+            x = s.alpha * (centre + away)
             x = tape.hold(x) if self.corrector and i < last else tape.keep(x)
         return x
 

@@ -10,10 +10,14 @@ from .common import check_eta, drawn, mean
 
 @dataclass(frozen=True)
 class DPMSolverPP:
-    """Multistep DPM-Solver++(1M, 2M or 3M) on the data, and, with eta > 0, its SDE form.
+    """Multistep DPM-Solver++ on the data, and, with eta > 0, its SDE form.
 
-    One network call a step. ``eta``: the noise is sigma_s sqrt(1 - exp(-2 eta h)) z, the exact one of the
-    reverse SDE at eta = 1. ``form`` is 2M's weight of the first difference: ``"midpoint"``, as published, or
+    x_s = (sigma_s / sigma_t) exp(-eta h) x + alpha_s (1 - exp(-k)) D + n with k = (1 + eta) h: D is d for
+    ``multistep`` 1, d + h / 2 d' with d' = (d - d_before) / h_before for 2, and for 3 (1M, 2M, 3M) the mean
+    that the parabola through three outputs has in the exact solution. One network call a step. ``eta``, at
+    least 0: the noise n is sigma_s sqrt(1 - exp(-2 eta h)) z, the exact one of the reverse SDE at eta = 1.
+
+    ``form`` is 2M's weight of the first difference: ``"midpoint"``, as published, which is the D above, or
     ``"heun"``, exact for outputs linear in lam. ``published`` gives the second difference of 3M the weight of
     the authors' code, half of the right one: the order is then 2, not 3, and at 8 calls or fewer it is often
     the better of the two, for it amplifies the network's errors less. The first steps, and one from alpha = 0
