@@ -2,7 +2,9 @@
 
 Runs every solver on a network that costs nothing, a tensor it returns, on 64 x 3 x 32 x 32 float32 and one
 thread, and the like of other libraries where they are installed, taking turns; prints the time for a network
-call in units of one ``torch.add(x, y, alpha=c, out=z)`` on the batch.
+call in units of one ``torch.add(x, y, alpha=c, out=z)`` on the batch. The bytes that a solver must move, each
+of a row's vectors read once and its sum written, are in units of those of one addition. Noise is handed to
+the solvers ready made, and has lines of its own.
 """
 
 import argparse
@@ -22,12 +24,14 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Grid, Plan, integrate, karras, solver_of
+from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Grid, Noise, Plan, integrate, karras, solver_of
 from scoresde.blackbox import BlackBox
+from scoresde.compiled import compiled_denoise, compiled_noise, integrate_compiled
 from scoresde.denoiser import noise as noise_prediction
 from scoresde.files import write_atomically
 
-SHAPE = (64, 3, 32, 32)
+IMAGE = (3, 32, 32)
+SDE = VPSDE()
 CALLS = 20  # about as many network calls as a run makes
 
 
@@ -38,17 +42,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--repeats", type=int, default=30, metavar="N", help="of which the median; default 30"
     )
+    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images; default 64")
+    parser.add_argument(
+        "--compile", action="store_true", help="measure compiled runs, too, each compiled before"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
     options = parser.parse_args(arguments)
     try:
-        if options.repeats < 1:
-            raise ValueError(f"--repeats must be at least 1, got {options.repeats}")
+        for name in ("repeats", "batch_size"):
+            if (value := getattr(options, name)) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        shape = (options.batch_size, *IMAGE)
         names = options.solver or [n for n, solver in SOLVERS.items() if not isinstance(solver, BlackBox)]
-        runs = {name: _runs(name) for name in names} | _peers()
+        runs = {name: _runs(name, shape, options.compile) for name in names} | _noise(shape, options.compile)
+        moved = {name: _moved(name) for name in names}
+        runs |= _peers(shape)
     except (ValueError, TypeError) as error:
         print(f"overhead.py: {error}", file=sys.stderr)
         return 2
-    figures = measure(runs, options.repeats)
+    figures = measure(runs, options.repeats, shape)
+    for name, units in moved.items():
+        figures[name]["bytes"] = units
     _print(figures)
     if options.out:
         write_atomically(options.out, json.dumps(figures, indent=1).encode())
@@ -58,25 +72,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
 Run = tuple[Callable[[], object], int]  # something to time, and the network calls in it
 
 
-def _runs(name: str) -> dict[str, Run]:
+def _runs(name: str, shape: tuple[int, ...], compile: bool) -> dict[str, Run]:
     """A solver on a network that returns x_0, and behind a Denoiser, on one that returns the noise."""
+    plan = _plan(name)
+    x, answer, z = (torch.randn(shape) for _ in range(3))
+    denoiser = Denoiser(lambda x, t: answer, SDE, noise_prediction)
+    carriers: dict[str, Callable[..., object]] = {
+        "data": lambda: integrate(plan, lambda x, level: answer, x, lambda i: z),
+        "noise": lambda: integrate(plan, denoiser, x, lambda i: z),
+    }
+    if compile:
+        compiled = compiled_denoise(denoiser)
+        carriers |= {
+            "data, compiled": lambda: integrate_compiled(plan, lambda x, level: answer, x, lambda i: z),
+            "noise, compiled": lambda: integrate_compiled(plan, compiled, x, lambda i: z),
+        }
+    return {kind: (run, plan.nfe) for kind, run in carriers.items()}
+
+
+def _plan(name: str) -> Plan:
     solver = solver_of(name)
     if isinstance(solver, BlackBox):
         raise ValueError(f"{name} is no table, and its loop is not ours; choose another solver")
-    sde = VPSDE()
-    plan = Plan.within(CALLS, solver, sde)
-    x, answer, z = (torch.randn(SHAPE) for _ in range(3))
-    denoiser = Denoiser(lambda x, t: answer, sde, noise_prediction)
-    return {
-        "data": (lambda: integrate(plan, lambda x, level: answer, x, lambda i: z), plan.nfe),
-        "noise": (lambda: integrate(plan, denoiser, x, lambda i: z), plan.nfe),
+    return Plan.within(CALLS, solver, SDE)
+
+
+def _moved(name: str) -> float:
+    """The bytes of a call that rows must move, in additions: two reads and a write."""
+    plan = _plan(name)
+    return sum(len(line.reads) + 1 for line in plan.lines if line.level is None) / 3 / plan.nfe
+
+
+def _noise(shape: tuple[int, ...], compile: bool) -> dict[str, dict[str, Run]]:
+    """A draw of noise, and torch's own, which is no function of the sample."""
+    noise = Noise(0, torch.arange(shape[0]), shape[1:])
+    runs: dict[str, dict[str, Run]] = {
+        "torch.randn": {"data": (lambda: torch.randn(shape), 1)},
+        "noise": {"data": (lambda: noise(1), 1)},
     }
+    if compile:
+        drawn = compiled_noise(noise)
+        runs["noise"]["data, compiled"] = (lambda: drawn(1), 1)
+    return runs
 
 
-def _peers() -> dict[str, dict[str, Run]]:
+def _peers(shape: tuple[int, ...]) -> dict[str, dict[str, Run]]:
     """The samplers of other libraries that are installed, told what each asks of a network."""
     levels = Grid.build(EDM(), CALLS, karras()).levels
-    x, answer, z = (torch.randn(SHAPE) for _ in range(3))
+    x, answer, z = (torch.randn(shape) for _ in range(3))
     runs: dict[str, dict[str, Run]] = {}
 
     def add(name: str, kind: str, make: Callable[[], Callable[[], object]]) -> None:
@@ -113,15 +156,19 @@ def _peers() -> dict[str, dict[str, Run]]:
     return runs
 
 
-def measure(runs: dict[str, dict[str, Run]], repeats: int) -> dict[str, dict[str, float]]:
+def measure(
+    runs: dict[str, dict[str, Run]], repeats: int, shape: tuple[int, ...]
+) -> dict[str, dict[str, float]]:
     """The median, over repeats in turn, of the time for a call in units of one addition."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    x, y, out = (torch.randn(SHAPE) for _ in range(3))
+    x, y, out = (torch.randn(shape) for _ in range(3))
     seconds: dict[tuple[str, str], list[float]] = {(n, k): [] for n, kinds in runs.items() for k in kinds}
     units = []
     try:
         with torch.no_grad():
+            for run, _ in (run for kinds in runs.values() for run in kinds.values()):
+                run()  # caches, and compilation
             for _ in tqdm(range(repeats), desc="measuring"):
                 units.append(_seconds(lambda: torch.add(x, y, alpha=0.5, out=out), 200))
                 for name, kind in seconds:
@@ -143,13 +190,23 @@ def _seconds(run: Callable[[], object], times: int) -> float:
     return (time.perf_counter() - begin) / times
 
 
+COLUMNS = {
+    "bytes": "bytes to move",
+    "data": "on the data",
+    "data, compiled": "compiled",
+    "noise": "by a Denoiser, of the noise",
+    "noise, compiled": "compiled",
+}
+
+
 def _print(figures: dict[str, dict[str, float]]) -> None:
     table = Table(title="time for a network call beyond the network, in additions of two batches")
-    for column in ("solver", "on the data", "by a Denoiser, of the noise"):
+    shown = {kind: title for kind, title in COLUMNS.items() if any(kind in f for f in figures.values())}
+    for column in ("solver", *shown.values()):
         table.add_column(column, justify="left" if column == "solver" else "right")
     for name, kinds in figures.items():
-        table.add_row(name, *(f"{kinds[kind]:.2f}" if kind in kinds else "" for kind in ("data", "noise")))
-    Console().print(table)
+        table.add_row(name, *(f"{kinds[kind]:.2f}" if kind in kinds else "" for kind in shown))
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
 if __name__ == "__main__":

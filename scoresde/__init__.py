@@ -1,6 +1,7 @@
 """Score-based SDE and ODE solvers for diffusion models."""
 
 from . import denoiser as predict  # predict.noise, predict.v, ...: data and noise are modules here, too
+from .capture import captured
 from .denoiser import Denoiser
 from .discrete import DiscreteVPSDE
 from .exact import ExactDenoiser, Mixture
@@ -65,6 +66,7 @@ __all__ = [
     "Vector",
     "align_your_steps",
     "beta",
+    "captured",
     "clipped",
     "ddim_sampler",
     "default_spacing",

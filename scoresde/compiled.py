@@ -105,6 +105,6 @@ def _drawn(seed: Tensor, ids: Tensor, shape: tuple[int, ...], draw: Tensor) -> T
 
 
 def _rows(numbers: Sequence[Sequence[float]], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
-    """Each list as a tensor of its own, for a view is compiled anew by where it lies; one copy to the device."""
+    """Each list as a tensor, by one copy to the device; not views, whose place torch would compile in."""
     table = torch.tensor([number for row in numbers for number in row], dtype=dtype).to(device)
     return [row.clone() for row in torch.split(table, [len(row) for row in numbers])]

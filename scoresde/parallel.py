@@ -11,6 +11,7 @@ from torch import Tensor
 from .blackbox import BlackBox, Run, worst
 from .plan import Draw, Line, Plan, Solver, carry_out
 from .sde import SDE, Level
+from .solvers.common import check_table
 from .solvers.first_order import DDIM
 from .spacings import Spacing
 
@@ -44,8 +45,7 @@ class Parallel(BlackBox):
     tolerance: float = 1e-2
 
     def __post_init__(self) -> None:
-        if not hasattr(self.solver, "solve"):
-            raise ValueError(f"solver must be a solver that is a table, got {self.solver!r}")
+        check_table(self.solver)
         if isinstance(self.window, bool) or not (isinstance(self.window, int) and self.window >= 1):
             raise ValueError(f"window must be an integer of at least 1, got {self.window!r}")
         if not self.tolerance >= 0:

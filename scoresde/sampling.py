@@ -16,6 +16,7 @@ from .noise import Noise, later
 from .plan import Draw, Plan, Solver, integrate
 from .sde import SDE, Level
 from .solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector, solver_of
+from .solvers.common import is_table
 from .spacings import Spacing, uniform_time
 
 Denoise = Callable[..., Tensor]  # of x, a level, and a condition if there is one
@@ -72,7 +73,7 @@ def prepare(
     """
     solver = solver_of(solver) if isinstance(solver, str) else solver
     black_box = isinstance(solver, BlackBox)
-    if not black_box and (isinstance(solver, type) or not hasattr(solver, "solve")):
+    if not black_box and not is_table(solver):
         raise TypeError(f"solver must be a solver, its name or a plan, got {solver!r}")
     if not (isinstance(nfe, int) and not isinstance(nfe, bool)) and not (nfe is None and black_box):
         raise TypeError(f"nfe must be an integer, got {nfe!r}")
