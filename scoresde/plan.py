@@ -37,6 +37,8 @@ class Vector:
         total = dict(self.weights)
         for name, weight in other.weights.items():
             total[name] = total.get(name, 0.0) + weight
+            if not total[name]:  # cancelled: a run's vectors must not pile up in those of its end
+                del total[name]
         return Vector(total)
 
     def __mul__(self, factor: float) -> "Vector":

@@ -490,3 +490,9 @@ def test_a_predictor_may_be_any_solver(name: str) -> None:
     start = (plan.start.alpha * MEAN, spread(plan.start))
     # The Langevin step adds about snr.
     assert law(plan, gaussian, *start) == pytest.approx(law(alone, gaussian, *start), abs=1e-8)
+
+
+def test_what_cancels_is_forgotten() -> None:
+    """Else every vector of a run would stand, with weight 0, in the corrected states of its end."""
+    vector = Vector({"x0": 0.5, "d0": 2.0}) - Vector({"x0": 0.5})
+    assert vector.weights == {"d0": 2.0}
