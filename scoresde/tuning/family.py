@@ -14,6 +14,7 @@ from ..spacings import listed_lams
 from .table import Numbers, Table
 
 GROUPS = ("weights", "scales", "knots", "free")
+MOST = 3.0  # of the logarithm of a gap, in either direction
 LEAST_GAP = 0.1  # of two knots, of what it is at the start
 
 
@@ -107,7 +108,7 @@ class Family:
             return self.lams
         begin, end = self.lams[0], self.lams[-1]
         first = min(max(begin + free, self._begin.lam), end - 0.3 * (end - begin))
-        shares = np.diff(self.lams) * (LEAST_GAP + (1 - LEAST_GAP) * np.exp(gaps))
+        shares = np.diff(self.lams) * (LEAST_GAP + (1 - LEAST_GAP) * np.exp(np.clip(gaps, -MOST, MOST)))
         inner = first + (end - first) * np.cumsum(shares)[:-1] / shares.sum()
         return (first, *inner.tolist(), end)
 

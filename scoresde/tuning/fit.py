@@ -86,15 +86,15 @@ def derivatives(
         if n == table.nfe:
             made[place] = direction
             continue
-        by = step * float(_rms(points[n]) / _rms(direction))
+        by = step * (_rms(points[n]) / _rms(direction))
         moved = torch.add(points[n], direction, alpha=by)
         end = table.roll(denoiser, [*points[:n], moved], outputs[:n], pairs.cond)[0][-1]
         made[place] = (end - points[-1]) / by
     return points[-1], made
 
 
-def _rms(x: Tensor) -> Tensor:
-    return x.square().mean().sqrt()
+def _rms(x: Tensor) -> float:
+    return x.square().mean().sqrt().item()
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import accumulate
 from pathlib import Path
@@ -14,20 +14,23 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..blackbox import BlackBox
 from ..files import read_tensors, write_tensors
 from ..noise import Noise
-from ..plan import Plan
+from ..plan import Plan, Solver
+from ..registry import lookup
 from ..sampling import Denoises
 from ..sde import SDE, Level
 from ..solvers import DDIM, SOLVERS
+from .family import Family
 from .fingerprint import fingerprint
 from .fit import COARSE_STEP, STEP, Descent, Fit, Pairs
 from .gate import bootstrap, difference_of_bands, log_ratio, root
 from .objective import Bands, Objective
-from .race import Entrant, errors, freed, race, stock
+from .race import SPACINGS, Entrant, errors, freed, race, stock
 from .report import Report
 from .table import Numbers, Table
-from .teacher import Certificate, certify, taught
+from .teacher import MOST_CALLS, Certificate, certify, taught
 
 SEED = 0x7475_6E65_0000_0000  # noises of tuning are none that sample() draws from a seed below 2^32
 STOCKS = 6  # solvers that starts are made of
@@ -47,6 +50,7 @@ class Settings:
         bands, gamma: number and weight of the bands of energies; 0 for none.
         robust: whether samples that cannot be followed count less.
         iterations: of the fit, at most.
+        solvers, spacings: names of those that race; no solvers, all that make deterministic plans.
     """
 
     samples: int = 256
@@ -57,6 +61,8 @@ class Settings:
     gamma: float = 1.0
     robust: bool = True
     iterations: int = 12
+    solvers: tuple[str, ...] = ()
+    spacings: tuple[str, ...] = SPACINGS
 
 
 @torch.no_grad()
@@ -174,7 +180,8 @@ class _Tuning:
 
     def run(self, path: Path | None) -> tuple[Plan, Report]:
         begun = time.perf_counter()
-        entered = stock(self.denoiser.sde, self.nfe)
+        self._check_budget()
+        entered = stock(self.denoiser.sde, self.nfe, self._solvers, self.settings.spacings)
         pairs = self._noises()
         self._check(pairs)
         known = State.load(path, self._key) if path is not None and path.exists() else None
@@ -191,9 +198,14 @@ class _Tuning:
         parts = self._parts(replace(pairs, target=state.target.to(self.device)))
         stocks = [entrant for name in state.stock for entrant in entered if entrant.name == name]
         start, theta = self._fitted(stocks, parts, state, save)
-        plan, report = self._judged(start, start.family.table(theta), stocks, parts, state)
+        plan, report = self._judged(start, _family(start).table(theta), stocks, parts, state)
         save()
         return plan, replace(report, calls=state.calls, seconds=state.seconds)
+
+    @property
+    def _solvers(self) -> Mapping[str, Solver | BlackBox]:
+        names = self.settings.solvers
+        return {name: lookup("solver", name, SOLVERS) for name in names} if names else SOLVERS
 
     @property
     def _sizes(self) -> tuple[int, int, int]:
@@ -217,6 +229,17 @@ class _Tuning:
     def _parts(self, pairs: Pairs) -> tuple[Pairs, Pairs, Pairs]:
         a, b, c = accumulate(self._sizes)
         return pairs[:a], pairs[a:b], pairs[b:c]
+
+    def _check_budget(self) -> None:
+        n, window = self.nfe, self.settings.window or self.nfe
+        if not 4 * n <= MOST_CALLS:
+            raise ValueError(f"nfe must be at most {MOST_CALLS // 4}, a part of the teacher's calls, got {n}")
+        parameters = sum(min(window, i + 1) for i in range(n)) + 2 * n + 2
+        if not self.settings.samples > parameters:
+            raise ValueError(
+                f"{self.settings.samples} samples cannot decide up to {parameters} parameters; ask for more "
+                f"samples, best ten times as many as parameters"
+            )
 
     def _check(self, pairs: Pairs) -> None:
         inner = self.denoiser.denoiser
@@ -283,14 +306,8 @@ class _Tuning:
         step = COARSE_STEP if _low(self.denoiser.denoiser) else STEP
 
         def go_on(i: int, iterations: int) -> None:
-            family = starts[i].family
-            assert family is not None
+            family = _family(starts[i])
             active = family.places(self.settings.groups)
-            if len(active) >= len(train):
-                raise ValueError(
-                    f"{len(train)} samples cannot decide {len(active)} parameters; ask for more samples, "
-                    f"at least twice as many"
-                )
             fit = Fit(family, self.denoiser, objective, self.batch_size, step)
             if len(state.descents) == i:
                 state.descents.append(asdict(fit.begin(np.zeros(family.size), train, valid)))
@@ -349,7 +366,7 @@ class _Tuning:
             searched=searched,
             teacher=Certificate(**state.certificate),
             samples=self._sizes,
-            parameters=len(start.family.places(self.settings.groups)) if start.family else 0,
+            parameters=len(_family(start).places(self.settings.groups)),
             training=tuple((now, least) for now, least in state.history),
             calls=0,
             seconds=0.0,
@@ -386,6 +403,11 @@ def _measured(
         squares.append((ends - part.target).double().square().flatten(1).mean(1, keepdim=True).cpu())
         energies.append(bands.each(bands.turned(ends)).cpu())
     return _Measured(torch.cat(squares).numpy(), torch.cat(energies).numpy())
+
+
+def _family(entrant: Entrant) -> Family:
+    assert entrant.family is not None
+    return entrant.family
 
 
 def _tuple(values: Numbers) -> tuple[float, ...]:

@@ -1,0 +1,323 @@
+"""Tuned solvers: a stock plan in another form, moved by exact derivatives, and kept only if it wins."""
+
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from scoresde import (
+    EDM,
+    SOLVERS,
+    VPSDE,
+    ExactDenoiser,
+    Mixture,
+    Noise,
+    Plan,
+    RectifiedFlow,
+    integrate,
+    karras,
+)
+from scoresde.denoiser import Denoiser, edm
+from scoresde.plan import iterate
+from scoresde.solvers import DPMSolverPP, ExponentialAdams
+from scoresde.tuning import Report, Settings, tune
+from scoresde.tuning.family import GROUPS, Family, free_step
+from scoresde.tuning.fit import Fit, Pairs, derivatives, entries
+from scoresde.tuning.gate import bootstrap, log_ratio
+from scoresde.tuning.objective import Bands, Objective
+from scoresde.tuning.race import stock
+from scoresde.tuning.table import Table
+from scoresde.tuning.teacher import certify
+
+EDM_CLIPPED = EDM(t_min=0.02, t_max=20.0)
+SDES = (EDM_CLIPPED, VPSDE(), RectifiedFlow(t_max=0.99))
+MEANS = torch.tensor([[1.0, 0.2, -0.4], [-0.8, 0.6, 0.5], [0.1, -1.0, 0.3]], dtype=torch.float64)
+MIXTURE = Mixture(MEANS, torch.tensor([0.1, 0.2, 0.3]).double(), torch.tensor([0.5, 0.3, 0.2]).double())
+
+
+def noises(sde, n, first=0, dtype=torch.float64):
+    sigma = sde.sigma(torch.tensor(sde.t_max, dtype=torch.float64)).item()
+    return sigma * Noise(5, torch.arange(first, first + n), (3,))(0).to(dtype)
+
+
+def family(sde=EDM_CLIPPED, nfe=4, solver=None, window=3):
+    lams = tuple(sde.lam(karras()(sde, nfe)).tolist())
+    return Family(sde, solver or DPMSolverPP(2), lams, variance=0.5, window=window)
+
+
+def moved(of, groups=GROUPS, by=0.1):
+    """Parameters that are not zero, and the places of those that may move."""
+    places = of.places(groups)
+    theta = np.zeros(of.size)
+    theta[places] = by * np.sin(1.0 + np.arange(len(places)))
+    return theta, places
+
+
+@pytest.mark.parametrize("sde", SDES, ids=str)
+def test_every_stock_plan_is_a_table(sde):
+    denoiser, x = ExactDenoiser(MIXTURE, sde), noises(sde, 4)
+    names = ("heun", "dpm-fast", "pndm", "unipc", "ipndm", "deis-t", "velocity-adams", "exp-rk4")
+    entered = stock(sde, 6, {name: SOLVERS[name] for name in names}, ["karras"])
+    assert len(entered) == len(names)
+    for entrant in entered:
+        plan = Plan.within(6, SOLVERS[entrant.solver], sde, karras())
+        end = integrate(plan, denoiser, x)
+        torch.testing.assert_close(integrate(entrant.table.plan(), denoiser, x), end, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(entrant.table.run(denoiser, x), end, rtol=1e-9, atol=1e-9)
+        assert entrant.table.plan().nfe == plan.nfe
+
+
+def test_the_table_of_a_table_is_the_same():
+    of = family()
+    table = of.table(moved(of)[0])
+    again = Table.read(table.plan())
+    assert again.levels == table.levels
+    np.testing.assert_allclose(again.keep, table.keep, rtol=1e-14)
+    np.testing.assert_allclose(again.weights, table.weights, rtol=1e-12, atol=1e-15)
+
+
+def test_a_plan_that_draws_noise_has_no_table():
+    with pytest.raises(ValueError, match="deterministic"):
+        Table.read(Plan.make(SOLVERS["ancestral"], EDM_CLIPPED, 4))
+
+
+@pytest.mark.parametrize("sde", SDES, ids=str)
+@pytest.mark.parametrize(
+    "solver", [DPMSolverPP(2), DPMSolverPP(3), ExponentialAdams(3, corrector=4)], ids=str
+)
+def test_no_corrections_are_the_stock_plan(sde, solver):
+    of = family(sde, 5, solver)
+    plan = Plan.make(solver, sde, 5, karras())
+    x, denoiser = noises(sde, 4), ExactDenoiser(MIXTURE, sde)
+    assert of.start.first == 1
+    torch.testing.assert_close(
+        integrate(of.start.plan(), denoiser, x), integrate(plan, denoiser, x), rtol=1e-11, atol=1e-11
+    )
+
+
+@pytest.mark.parametrize("sde", SDES, ids=str)
+def test_the_free_step_is_exact_on_normal_data(sde):
+    variance = 0.49
+    normal = Mixture(torch.zeros(1, 3).double(), torch.tensor([0.7]).double(), torch.ones(1).double())
+    plan = Plan.make(DPMSolverPP(3), sde, 400)
+    x = noises(sde, 4)
+    states = [x, *iterate(plan, ExactDenoiser(normal, sde), x)]
+    level = plan.levels[160]
+    torch.testing.assert_close(free_step(plan.start, level, variance) * x, states[160], rtol=1e-4, atol=1e-5)
+
+
+def test_a_first_knot_that_moves_brings_its_free_step():
+    of = family()
+    theta = np.zeros(of.size)
+    theta[of.places(["free"])] = 0.7
+    table = of.table(theta)
+    assert table.levels[0].lam == pytest.approx(of.lams[0] + 0.7, abs=1e-12)
+    assert table.first == pytest.approx(free_step(table.start, table.levels[0], 0.5), rel=1e-14)
+    assert table.levels[-1].lam == pytest.approx(of.lams[-1], abs=1e-12)
+
+
+@pytest.mark.parametrize("by", [-30.0, 30.0])
+def test_knots_never_cross(by):
+    of = family()
+    theta, _ = moved(of, ["knots", "free"], by)
+    lams = [level.lam for level in of.table(theta).levels]
+    assert all(t < s for t, s in pairwise(lams))
+    assert lams[0] >= of.lams[0]
+    assert lams[-1] == pytest.approx(of.lams[-1], abs=1e-12)
+
+
+@pytest.mark.parametrize("sde", SDES, ids=str)
+def test_derivatives_from_where_a_change_begins_are_those_of_the_whole_run(sde):
+    of, denoiser = family(sde), ExactDenoiser(MIXTURE, sde)
+    table = of.table(moved(of)[0])
+    x = noises(sde, 3)
+    pairs = Pairs(x, x)
+    chosen = entries(table, np.ones_like(table.weights))
+    end, made = derivatives(table, denoiser, pairs, chosen, step=1e-6)
+    torch.testing.assert_close(end, table.run(denoiser, x), rtol=0, atol=0)
+    for (kind, i, j), column in zip(chosen, made, strict=True):
+        ends = []
+        for sign in (1, -1):
+            by = sign * 1e-5
+            if kind == "first":
+                other = replace(table, first=table.first + by)
+            elif kind == "level":
+                other = table.tell(i, level_near(sde, table.levels[i].lam + by))
+            else:
+                values = getattr(table, "keep" if kind == "keep" else "weights").copy()
+                values[(i,) if kind == "keep" else (i, j)] += by
+                other = replace(table, **{"keep" if kind == "keep" else "weights": values})
+            ends.append(other.run(denoiser, x))
+        torch.testing.assert_close(column, (ends[0] - ends[1]) / 2e-5, rtol=1e-3, atol=1e-4)
+
+
+def level_near(sde, lam):
+    from scoresde.tuning.table import level_at
+
+    return level_at(sde, lam)
+
+
+@pytest.mark.parametrize("robust", [True, False])
+def test_the_gradient_is_that_of_the_objective(robust):
+    of, denoiser = family(), ExactDenoiser(MIXTURE, EDM_CLIPPED)
+    theta, places = moved(of, by=0.05)
+    x = noises(EDM_CLIPPED, 12)
+    pairs = Pairs(x, integrate(Plan.make(DPMSolverPP(3), EDM_CLIPPED, 64), denoiser, x))
+    bands = Bands.of(pairs.target, 3)
+    fit = Fit(of, denoiser, Objective(0.01, bands, 0.5, 1e-3, robust), batch_size=5, step=1e-6)
+    gradient, matrix = fit.quadratic(theta, pairs, places)
+    for k, place in enumerate(places):
+        ends = []
+        for sign in (1, -1):
+            other = theta.copy()
+            other[place] += sign * 1e-5
+            ends.append(fit.value(other, pairs))
+        assert gradient[k] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=2e-3, abs=2e-3)
+    assert np.linalg.eigvalsh(matrix).min() > 0
+
+
+def test_bands_are_an_orthonormal_split_of_the_energy():
+    for shape in ((20, 2, 6, 8), (20, 11)):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        bands = Bands.of(x, 4)
+        each = bands.each(bands.turned(x))
+        torch.testing.assert_close(each.sum(1), (x - x.mean(0)).square().flatten(1).sum(1))
+        torch.testing.assert_close(each.mean(0), bands.energy)
+
+
+def test_a_fit_lowers_the_objective_and_goes_on_to_the_same_bits():
+    of, denoiser = family(), ExactDenoiser(MIXTURE, EDM_CLIPPED)
+    plan = Plan.make(DPMSolverPP(3), EDM_CLIPPED, 64)
+    train, valid = (
+        Pairs(x, integrate(plan, denoiser, x))
+        for x in (noises(EDM_CLIPPED, 96), noises(EDM_CLIPPED, 96, 500))
+    )
+    fit = Fit(of, denoiser, Objective(0.01, None))
+    places = of.places(GROUPS)
+    first = fit.begin(np.zeros(of.size), train, valid)
+    whole = fit.descend(np.zeros(of.size), train, valid, places, iterations=4)
+    assert whole.least < 0.5 * first.least
+    state = first
+    for _ in range(whole.iteration):
+        state = fit.improve(state, train, valid, places)
+    assert state == whole
+
+
+def test_the_bootstrap_knows_a_difference_from_none():
+    generator = np.random.default_rng(1)
+    a = generator.exponential(size=(400, 1))
+    better = bootstrap(log_ratio, 0.5 * a, a)
+    assert better.low == pytest.approx(0.5 * math.log(0.5), abs=1e-12)  # paired: no noise is left
+    assert better.high == pytest.approx(0.5 * math.log(0.5), abs=1e-12)
+    none = bootstrap(log_ratio, generator.exponential(size=(400, 1)), a)
+    assert none.low < 0 < none.high
+
+
+FEW = {"solvers": ("ddim", "dpmpp-2m"), "spacings": ("karras",)}
+
+
+def tuned(nfe=4, state=None, **settings):
+    settings = {"samples": 64, "held_out": 256, "iterations": 3, "bands": 3, **FEW} | settings
+    denoiser = ExactDenoiser(MIXTURE, EDM_CLIPPED)
+    return tune(denoiser, nfe, (3,), settings=Settings(**settings), batch_size=256, state=state)
+
+
+def test_tuning_beats_the_best_stock_solver_and_says_by_how_much():
+    plan, report = tuned()
+    assert report.tuned
+    assert plan.nfe == report.nfe == 4
+    assert report.gain.high < 0
+    x = noises(EDM_CLIPPED, 2000, 10_000, torch.float32)
+    denoiser = ExactDenoiser(MIXTURE, EDM_CLIPPED)
+    target = integrate(Plan.make(DPMSolverPP(3), EDM_CLIPPED, 200), denoiser, x)
+    fresh = (integrate(plan, denoiser, x) - target).square().mean().sqrt().item()
+    assert fresh < report.stock_rmse.low
+    assert report.coupling[0] == pytest.approx(math.sqrt(3) * report.rmse.value, rel=1e-6)
+    assert report.teacher.share < 0.05
+    assert "returned" in str(report)
+
+
+def test_what_does_not_win_is_not_returned():
+    plan, report = tuned(iterations=0, groups=())
+    stock_plan = Plan.within(4, SOLVERS[report.stock.split(" on ")[0]], EDM_CLIPPED, None)
+    assert report.tuned == (report.gain.high < 0 and not report.band_gain.low > 0)
+    assert plan.nfe == stock_plan.nfe
+
+
+def test_an_interrupted_tuning_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    whole, report = tuned()
+    improve, done = Fit.improve, []
+
+    def interrupted(self, *arguments):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return improve(self, *arguments)
+
+    monkeypatch.setattr(Fit, "improve", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(state=tmp_path / "state.safetensors")
+    monkeypatch.setattr(Fit, "improve", improve)
+    plan, again = tuned(state=tmp_path / "state.safetensors")
+    assert plan == whole
+    assert replace(again, seconds=0, calls=0) == replace(report, seconds=0, calls=0)
+    with pytest.raises(ValueError, match="another tuning"):
+        tuned(nfe=3, state=tmp_path / "state.safetensors")
+
+
+def test_a_report_is_loaded_as_it_was_saved(tmp_path):
+    _, report = tuned(iterations=1)
+    report.save(tmp_path / "report.json")
+    assert Report.load(tmp_path / "report.json") == report
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(ValueError, match="no report"):
+        Report.load(tmp_path / "report.json")
+
+
+def test_a_tuned_plan_runs_from_its_file_to_the_same_bits(tmp_path):
+    plan, _ = tuned(iterations=1)
+    plan.save(tmp_path / "plan.json")
+    x, denoiser = noises(EDM_CLIPPED, 4), ExactDenoiser(MIXTURE, EDM_CLIPPED)
+    assert torch.equal(
+        integrate(Plan.load(tmp_path / "plan.json"), denoiser, x), integrate(plan, denoiser, x)
+    )
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.drop = nn.Linear(3, 3), nn.Dropout(0.5)
+
+    def forward(self, x, t):
+        return self.drop(self.inner(x))
+
+
+class Noisy(Small):
+    def forward(self, x, t):
+        return self.inner(x) + 0.01 * torch.randn_like(x)
+
+
+def test_bad_input_is_refused_before_anything_is_spent():
+    sde, exact = EDM_CLIPPED, ExactDenoiser(MIXTURE, EDM_CLIPPED)
+    with pytest.raises(ValueError, match="at least 2"):
+        tune(exact, 1, (3,))
+    with pytest.raises(ValueError, match="samples"):
+        tune(exact, 8, (3,), settings=Settings(samples=16, held_out=64))
+    with pytest.raises(ValueError, match="training mode"):
+        tune(Denoiser(Small(), sde, edm()), 4, (3,))
+    with pytest.raises(ValueError, match="dropout"):
+        tune(Denoiser(Noisy().eval(), sde, edm()), 4, (3,))
+
+
+def test_a_teacher_that_does_not_converge_is_an_error():
+    def rough(x, level, cond=None):
+        return torch.sin(1e4 * level.lam + x)
+
+    x = noises(EDM_CLIPPED, 8)
+    rough.sde = EDM_CLIPPED
+    with pytest.raises(ValueError, match="does not converge"):
+        certify(rough, x, None, 256, lambda pairs: 0.1, 8)
