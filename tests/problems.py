@@ -1,15 +1,16 @@
 """What the tests share: processes, problems solved in closed form, and the exact law of a run."""
 
 import math
+import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
-from torchdiffeq import odeint
 
 from scoresde import (
     EDM,
@@ -29,17 +30,11 @@ from scoresde.adaptive import PerSample
 from scoresde.blackbox import ODE, BlackBox, Run, SciPy, TorchSDE
 from scoresde.plan import Solver
 
-# Every process, where each of its parts is regular: alpha > 0 at the noisy end, and at the clean end not so
-# little noise that the mixture below is resolved to its last detail.
-SDES: dict[str, SDE] = {
-    "vp": VPSDE(),
-    "sub-vp": SubVPSDE(t_min=1e-2),
-    "ve": VESDE(),
-    "cosine": Cosine(t_min=1e-2),
-    "edm": EDM(t_min=1e-2),
-    "rectified-flow": RectifiedFlow(1e-2, 0.99),
-    "discrete-vp": DiscreteVPSDE(),
-}
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+import known
+
+SDES = known.SDES
 
 # The registry's two kinds: what is written down as a table, and what owns its loop.
 TABLES: dict[str, Solver] = {name: s for name, s in SOLVERS.items() if not isinstance(s, BlackBox)}
@@ -132,13 +127,11 @@ def frechet(run: Plan | Run) -> float:
     return math.hypot(mean - run.end.alpha * MEAN, std - spread(run.end))
 
 
-MEANS = torch.tensor([-1.0, 0.4, 1.2], dtype=torch.float64)
-STDS = torch.tensor([0.3, 0.2, 0.4], dtype=torch.float64)
-SHARES = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)
+MEANS, STDS, SHARES = map(torch.from_numpy, (known.MEANS, known.STDS, known.SHARES))
 
 
 def mixture(x: Tensor, level: Level[float]) -> Tensor:
-    """E[x_0 | x_t] of three normal distributions, for x of any shape."""
+    """``known.mixture`` once more, of tensors: for x of any shape, in its type."""
     means, stds, shares = MEANS.to(x), STDS.to(x), SHARES.to(x)
     var = (level.alpha * stds) ** 2 + level.sigma**2
     away = x[..., None] - level.alpha * means
@@ -147,21 +140,10 @@ def mixture(x: Tensor, level: Level[float]) -> Tensor:
 
 
 @cache
-def reference(name: str, points: int = 41) -> tuple[Tensor, Tensor]:
-    """States at the start of a process and where the probability-flow ODE carries them, to 1e-11.
-
-    dy / dtau = y - E[x_0 | x_t], with y = x_t / alpha and tau = log(sigma / alpha). Of the process only the
-    ends matter: E[x_0 | x_t] is that of y seen at alpha = 1, sigma = e^tau.
-    """
-    start, end = sde_ends(SDES[name])
-    x = math.hypot(start.alpha, start.sigma) * torch.linspace(-2, 2, points, dtype=torch.float64)
-
-    def slope(tau: Tensor, y: Tensor) -> Tensor:
-        return y - mixture(y, Level(math.nan, 1.0, math.exp(tau.item()), -tau.item()))
-
-    span = torch.tensor([-start.lam, -end.lam], dtype=torch.float64)
-    path = odeint(slope, x / start.alpha, span, method="dopri8", rtol=1e-12, atol=1e-13)
-    return x, end.alpha * path[-1]
+def reference(name: str) -> tuple[Tensor, Tensor]:
+    """States at the start of a process and where the probability-flow ODE carries them, to 1e-12."""
+    x, exact, _ = known.reference(name)
+    return torch.from_numpy(x), torch.from_numpy(exact)
 
 
 def sde_ends(sde: SDE) -> tuple[Level[float], Level[float]]:

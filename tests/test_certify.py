@@ -28,7 +28,7 @@ def certified(folder, *arguments):
     return code, json.loads(out.read_text())
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", [*SOLVERS, "adams:predictor=5,start=iterated", "unipc:start=iterated"])
 def test_every_solver_is_certified(name, tmp_path) -> None:
     code, report = certified(tmp_path, "--solver", name, "--sde", "vp")
     assert report["faults"] == []
@@ -121,6 +121,19 @@ class Cancelling:
 
 
 @dataclass(frozen=True)
+class Overflowing:
+    """DDIM by way of a state 1e40 times too large: right in float64, infinite in float32."""
+
+    order = 1
+
+    def solve(self, tape, x, grid):
+        for t, s in grid.steps():
+            far = tape.keep(1e20 * tape.keep(1e20 * ddim(t, s, x, tape.denoise(x, t))))
+            x = tape.keep(1e-20 * tape.keep(1e-20 * far))
+        return x
+
+
+@dataclass(frozen=True)
 class LyingCalls(BlackBox):
     """Euler, which says that it makes one call less than it makes."""
 
@@ -169,8 +182,9 @@ class Measured:
         (LyingOrder(), {"order", "law"}),
         (BlindToUnevenSteps(), {"order", "law"}),
         (Cancelling(), {"float32"}),
-        (LyingCalls(), {"calls"}),
-        (Spendthrift(), {"calls"}),
+        (Overflowing(), {"sweep"}),
+        (LyingCalls(), {"calls", "sweep"}),
+        (Spendthrift(), {"calls", "sweep"}),
         (Crashing(), {"crashed"}),
         (Measured(), {"crashed"}),
     ],
@@ -194,7 +208,8 @@ def test_the_report_has_every_figure(tmp_path, capsys) -> None:
     code, report = certified(tmp_path, "--solver", *names, "--markdown", str(page))
     assert code == 0
     assert set(report) == {
-        *("format", "quick", "ladder", "versions", "references", "predictions", "solvers", "faults")
+        *("format", "quick", "ladder", "sweep", "versions"),
+        *("references", "predictions", "solvers", "faults"),
     }
     assert max(report["references"].values()) < 1e-12
     assert report["predictions"].keys() == {"vp", "edm"}
@@ -217,7 +232,12 @@ def test_the_report_has_every_figure(tmp_path, capsys) -> None:
         run["calls"]["10"]["amplification"]
         == Plan.within(10, SOLVERS["heun"], *certify.PROBLEMS["vp karras"]).amplification
     )
-    assert run["float32"]["100"] < 1e-5
+    # Of each number of steps, with and without one to clean, which no run has as its only one; twice.
+    assert [run["sweep"]["combinations"] for run in heun["runs"]] == [(2 * len(report["sweep"]) - 1) * 2] * 2
+    assert heun["combinations"] == 2 * run["sweep"]["combinations"]
+    assert run["sweep"]["float32"].keys() == {str(n) for n in report["sweep"]}
+    assert 0 < run["sweep"]["float32"]["100"] < 1e-5
+    assert ode["combinations"] == 2 * 2 * 2  # to both ends, in both precisions
     assert (em["stochastic"], em["runs"][0]["ode"]) == (True, None)
     assert em["point_order"]["value"] == pytest.approx(1, abs=0.2)
     assert (ode["kind"], ode["order"]) == ("adaptive", None)
@@ -227,6 +247,7 @@ def test_the_report_has_every_figure(tmp_path, capsys) -> None:
     for name in names:
         assert name in table
         assert any(row.startswith(f"|{name}|") and row.endswith("|holds|") for row in rows)
+    assert "96 combinations of solver, SDE, steps (1-3, 5, 10, 100), ending and precision" in table
     assert "Nothing is off." in rows
 
 
