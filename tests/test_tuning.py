@@ -221,7 +221,7 @@ FEW = {"solvers": ("ddim", "dpmpp-2m"), "spacings": ("karras",)}
 
 
 def tuned(nfe=4, state=None, **settings):
-    settings = {"samples": 64, "held_out": 256, "iterations": 3, "bands": 3, **FEW} | settings
+    settings = {"samples": 128, "held_out": 256, "iterations": 3, "bands": 3, **FEW} | settings
     denoiser = ExactDenoiser(MIXTURE, EDM_CLIPPED)
     return tune(denoiser, nfe, (3,), settings=Settings(**settings), batch_size=256, state=state)
 

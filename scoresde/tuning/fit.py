@@ -53,13 +53,13 @@ def entries(table: Table, mask: Numbers) -> list[tuple[str, int, int]]:
 
 def flat(table: Table, chosen: Sequence[tuple[str, int, int]]) -> Numbers:
     """These numbers, of a table."""
-    of = {
-        "first": lambda i, j: table.first,
-        "keep": lambda i, j: table.keep[i],
-        "weight": lambda i, j: table.weights[i, j],
-        "level": lambda i, j: table.levels[i].lam,
-    }
-    return np.array([of[kind](i, j) for kind, i, j in chosen])
+
+    def number(kind: str, i: int, j: int) -> float:
+        if kind == "level":
+            return table.levels[i].lam
+        return table.first if kind == "first" else table.keep[i] if kind == "keep" else table.weights[i, j]
+
+    return np.array([number(*entry) for entry in chosen])
 
 
 def derivatives(

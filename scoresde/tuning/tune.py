@@ -58,7 +58,7 @@ class Settings:
     groups: tuple[str, ...] = ("weights", "scales", "knots", "free")
     window: int = 3
     bands: int = 8
-    gamma: float = 1.0
+    gamma: float = 0.2
     robust: bool = True
     iterations: int = 12
     solvers: tuple[str, ...] = ()
