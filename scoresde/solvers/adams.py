@@ -256,10 +256,11 @@ class ExponentialAdams:
             known = np.array([level.lam for level in levels])
             y, ys = np.split(VARIABLES[self.variable](sde, np.append(lam, known)), [len(lam)])
             kernel = form.kernel(s, tau, lam) * SHARES * h / 2
-            weights = [
-                float(kernel @ np.prod([(y - b) / (a - b) for b in ys if b != a] or [np.ones_like(y)], 0))
-                for a in ys
-            ]
+            own = np.eye(len(ys), dtype=bool)
+            # Lagrange's polynomials: over b, the product of (y - b) / (a - b), and no factor for b = a.
+            factors = (y - ys[:, None]) / np.where(own, 1.0, ys[:, None] - ys)[..., None]
+            factors[own] = 1.0
+            weights = (factors.prod(1) @ kernel).tolist()
         weights[base] = total - (sum(weights) - weights[base])  # exact on a constant, to the last bit
         return weights
 
