@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -28,15 +29,17 @@ from scoresde.adaptive import PerSample
 from scoresde.blackbox import Run, SciPy
 from scoresde.configuration import SDES
 from scoresde.files import read_tensors, write_atomically, write_tensors
+from scoresde.fingerprint import check_made_for
 from scoresde.metrics import feature_moments, frechet_distance
 from scoresde.noise import Noise
 from scoresde.plan import Plan
-from scoresde.sampling import prepare, sample
-from scoresde.sde import SDE
+from scoresde.sampling import Denoises, prepare, sample
 from scoresde.solvers import SOLVERS
 from scoresde.spacings import SPACINGS, Spacing, spacing_of, uniform_lam
+from scoresde.tuned import is_tuned, tuned_plan
 
 SHOWN = 100  # samples in a picture
+OWN = "own"  # spacing of a tuned plan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=["dpm2"],
         metavar="NAME",
-        help=f"with options name:key=value; all, or {', '.join(SOLVERS)}",
+        help=f"with options name:key=value; all, tuned, tuned:FILE.json, or {', '.join(SOLVERS)}; "
+        "a tuned plan has its own spacing",
     )
     add("--nfe", nargs="+", type=int, default=[20], metavar="N", help="budgets of network calls")
     add("--spacing", nargs="+", default=["karras"], metavar="NAME", help=", ".join(SPACINGS))
@@ -120,7 +124,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         options.data,
     )
     spacings = {spec: spacing_of(spec) for spec in options.spacing}
-    asked = _asked(options, problem.denoiser.sde, spacings)
+    asked = _asked(options, problem.denoiser, spacings)
     _check_writable(options.out)
 
     network = getattr(problem.denoiser, "net", None)
@@ -209,19 +213,23 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _asked(
-    options: argparse.Namespace, sde: SDE, spacings: Mapping[str, Spacing]
+    options: argparse.Namespace, denoiser: Denoises, spacings: Mapping[str, Spacing]
 ) -> list[tuple[str, str, int, Plan | Run]]:
     """Solver, spacing, budget and run. Of "all", those that cannot keep to a budget are left out with a word,
     and those that stop at a tolerance run once, whatever their calls."""
     every = options.solver == ["all"]
-    asked = []
+    asked: list[tuple[str, str, int, Plan | Run]] = []
     for solver, spec, nfe in product(SOLVERS if every else options.solver, options.spacing, options.nfe):
+        if is_tuned(solver):
+            if spec == options.spacing[0]:
+                asked.append((solver, OWN, nfe, _tuned(options, solver, nfe, denoiser)))
+            continue
         tolerant = every and isinstance(SOLVERS[solver], PerSample | SciPy)
         if tolerant and nfe != max(options.nfe):
             continue
         try:
             budget = None if tolerant else nfe
-            planned = prepare(solver, sde, budget, spacings[spec], to_clean=options.to_clean)
+            planned = prepare(solver, denoiser.sde, budget, spacings[spec], to_clean=options.to_clean)
         except ValueError as error:
             if not every:
                 raise ValueError(f"--solver {solver} --nfe {nfe}: {error}") from None
@@ -229,6 +237,16 @@ def _asked(
             continue
         asked.append((solver, spec, nfe, planned))
     return asked
+
+
+def _tuned(options: argparse.Namespace, name: str, nfe: int, denoiser: Denoises) -> Plan:
+    """A tuned plan, checked against the network here, for what is run with is one that is timed."""
+    try:
+        plan = tuned_plan(name, denoiser.sde, nfe, to_clean=options.to_clean)
+    except ValueError as error:
+        raise ValueError(f"--solver {name} --nfe {nfe}: {error}") from None
+    check_made_for(plan, denoiser)
+    return replace(plan, about=None)
 
 
 def _whole(number: float) -> float:

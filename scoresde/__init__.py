@@ -42,6 +42,7 @@ from .spacings import (
     uniform_time,
 )
 from .statistics import model_statistics
+from .tuning import tune
 
 __all__ = [
     "CLEAN",
@@ -93,6 +94,7 @@ __all__ = [
     "shifted",
     "solver_of",
     "spacing_of",
+    "tune",
     "uniform_lam",
     "uniform_sigma",
     "uniform_time",

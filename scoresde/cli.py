@@ -19,12 +19,13 @@ from .files import write_atomically
 from .images import save_grid, save_image
 from .metrics import to_uint8
 from .pretrained import FOLDERS
-from .registry import make, parse
+from .registry import make
 from .sampling import sample
 from .solvers import SOLVERS
-from .spacings import SPACINGS
+from .spacings import SPACINGS, spacing_of
 from .training import Progress, Times, Weighting, start, train
 from .training.trainer import check_labels, module, to_float
+from .tuned import is_tuned
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,13 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--solver",
         default="dpmpp-2m",
         metavar="NAME",
-        help=f"with options name:key=value; {', '.join(SOLVERS)}",
+        help=f"with options name:key=value; tuned, tuned:FILE.json, {', '.join(SOLVERS)}",
     )
-    add("--nfe", type=int, default=20, metavar="N", help="budget of network calls; default 20")
+    add("--nfe", type=int, metavar="N", help="budget of network calls; default 20, or a tuned plan's own")
     add("--n", type=int, default=64, metavar="N", help="number of samples; default 64")
     add("--out", type=Path, default=Path("samples"), metavar="FOLDER", help="default samples/")
     add("--sde", metavar="NAME", help=f"default, the network's own; {', '.join(SDES)}")
-    add("--spacing", default="karras", metavar="NAME", help=f"default karras; {', '.join(SPACINGS)}")
+    add(
+        "--spacing",
+        metavar="NAME",
+        help=f"default karras, or a tuned plan's own; {', '.join(SPACINGS)}",
+    )
     add("--to-clean", action="store_true", help="a last step to sigma = 0, within the budget")
     add(
         "--label",
@@ -141,20 +146,16 @@ def _sample(options: argparse.Namespace) -> None:
             f"--n must be at least 1 and --first not negative, got {options.n} and {options.first}"
         )
     device = _device(options.device)
-    shipped = options.checkpoint in FOLDERS and not Path(options.checkpoint).exists()
-    path = FOLDERS[options.checkpoint] if shipped else Path(options.checkpoint)
-    trained = load_denoiser(path)
-    denoiser: Denoiser | Transported = trained.denoiser
-    if options.sde:
-        denoiser = Transported(trained.denoiser, make("SDE", options.sde, SDES, {}))
-    spacing, spacing_options = parse(options.spacing)
+    denoiser, shape = _load(options.checkpoint, options.sde)
+    own = is_tuned(options.solver)
+    spacing = options.spacing or (None if own else "karras")
     ids = torch.arange(options.first, options.first + options.n)
     x = sample(
         denoiser.to(device),
         options.solver,
-        (options.n, *trained.shape),
-        nfe=options.nfe,
-        spacing=make("spacing", spacing, SPACINGS, spacing_options),
+        (options.n, *shape),
+        nfe=20 if options.nfe is None and not own else options.nfe,
+        spacing=None if spacing is None else spacing_of(spacing),
         to_clean=options.to_clean,
         seed=options.seed,
         ids=ids,
@@ -170,6 +171,16 @@ def _sample(options: argparse.Namespace) -> None:
     else:
         write_atomically(options.out / "samples.json", json.dumps(x.tolist()).encode())
     print(f"{options.n} samples: {options.out}/")
+
+
+def _load(checkpoint: str, sde: str | None) -> tuple[Denoiser | Transported, tuple[int, ...]]:
+    """A network by name or file, under its own SDE or another, and the shape of one sample."""
+    shipped = checkpoint in FOLDERS and not Path(checkpoint).exists()
+    trained = load_denoiser(FOLDERS[checkpoint] if shipped else Path(checkpoint))
+    denoiser: Denoiser | Transported = trained.denoiser
+    if sde:
+        denoiser = Transported(trained.denoiser, make("SDE", sde, SDES, {}))
+    return denoiser, trained.shape
 
 
 def _labels(given: list[int] | None, classes: int, ids: Tensor) -> Tensor | None:

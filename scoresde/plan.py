@@ -10,8 +10,8 @@ that are not states, several draws of noise in a step. It is plain data: print i
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -141,11 +141,20 @@ class Solver(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """A solver's whole run: lines to carry out in order, from a state at ``start`` to one at ``end``."""
+    """A solver's whole run: lines to carry out in order, from a state at ``start`` to one at ``end``.
+
+    ``about``, of a tuned plan: what it was made for, as JSON; it changes no number of the run.
+    """
 
     lines: tuple[Line, ...]
     start: Level[float]
     end: Level[float]
+    about: Mapping[str, Any] | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, lines: Sequence[Line], start: Level[float], end: Level[float]) -> "Plan":
+        """The run of lines, each told here which vectors no later one needs."""
+        return cls(_with_last_uses(lines), start, end)
 
     @classmethod
     def make(
@@ -168,7 +177,7 @@ class Plan:
         rows = [row for line in tape.lines for row in (line.row, line.measured[0] if line.measured else ())]
         if not all(math.isfinite(weight) for row in rows for _, weight in row):
             raise ValueError(_no_step(solver, sde))
-        return cls(_with_last_uses(tape.lines), grid.levels[0], grid.levels[-1])
+        return cls.of(tape.lines, grid.levels[0], grid.levels[-1])
 
     @classmethod
     def within(
@@ -249,7 +258,7 @@ class Plan:
             "start": level(self.start),
             "end": level(self.end),
             "lines": lines,
-        }
+        } | ({} if self.about is None else {"about": dict(self.about)})
         write_atomically(Path(path), json.dumps(content, indent=1).encode())
 
     @classmethod
@@ -279,7 +288,10 @@ class Plan:
             start, end = level(content["start"]), level(content["end"])
             if not (start and end):
                 raise ValueError("its start and end must be levels")
-            return cls(_with_last_uses(lines), start, end)
+            about = content.get("about")
+            if not isinstance(about, dict | None):
+                raise ValueError(f"its about must be an object, got {about!r}")
+            return replace(cls.of(lines, start, end), about=about)
         except (OSError, ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is no plan of scoresde: {error}") from error
 
@@ -406,7 +418,7 @@ def _mean_norm(x: Tensor) -> Tensor:
     return norms.mean()
 
 
-def _with_last_uses(lines: list[Line]) -> tuple[Line, ...]:
+def _with_last_uses(lines: Sequence[Line]) -> tuple[Line, ...]:
     """The lines, each told which vectors are done with, and a state among those to be read first."""
     last: dict[str, int] = {}
     for i, line in enumerate(lines):

@@ -12,12 +12,14 @@ from tqdm import tqdm
 from .blackbox import ODE, BlackBox, Run
 from .compiled import compiled_denoise, compiled_noise, integrate_compiled
 from .denoiser import Denoiser, Prediction
+from .fingerprint import check_levels, check_made_for
 from .noise import Noise, later
 from .plan import Draw, Plan, Solver, integrate
 from .sde import SDE, Level
 from .solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector, solver_of
 from .solvers.common import is_table
 from .spacings import Spacing, uniform_time
+from .tuned import is_tuned, tuned_plan
 
 Denoise = Callable[..., Tensor]  # of x, a level, and a condition if there is one
 Carry = Callable[[Any, Tensor, Draw], Tensor]  # a run, of a network, a state and noise
@@ -67,10 +69,15 @@ def prepare(
 ) -> Plan | Run:
     """The longest run of a solver, by itself or by name, within ``nfe`` network calls.
 
+    ``"tuned:FILE.json"`` names a plan of :func:`scoresde.tune`, ``"tuned"`` that which ships for ``nfe``.
+
     Raises:
         TypeError: ``solver`` is none, or ``nfe`` no integer.
-        ValueError: ``nfe`` is less than the solver needs, or any reason of :meth:`Plan.make`.
+        ValueError: ``nfe`` is less than the solver needs, or any reason of :meth:`Plan.make` or
+            :func:`scoresde.tuned.tuned_plan`.
     """
+    if isinstance(solver, str) and is_tuned(solver):
+        return tuned_plan(solver, sde, nfe, spacing, to_clean=to_clean)
     solver = solver_of(solver) if isinstance(solver, str) else solver
     black_box = isinstance(solver, BlackBox)
     if not black_box and not is_table(solver):
@@ -108,8 +115,9 @@ def sample(
 
     Args:
         denoiser: what estimates x_0.
-        solver: a solver, its name (:func:`scoresde.solvers.solver_of`), or what :func:`prepare` made of
-            it, a :class:`Plan` or a run, which brings its own ``nfe``, ``spacing`` and end.
+        solver: a solver, its name (:func:`scoresde.solvers.solver_of`, :func:`scoresde.tuned.tuned_plan`),
+            or what :func:`prepare` made of it, a :class:`Plan` or a run, which brings its own ``nfe``,
+            ``spacing`` and end. A tuned plan warns when it is run with another network than its own.
         shape: of the result, ``(B, ...)``.
         nfe: the budget of network calls; kept, and counted before the run.
         spacing: where the noise levels lie; default, equal steps in the half log-SNR.
@@ -142,6 +150,9 @@ def sample(
     else:
         run = prepare(solver, denoiser.sde, nfe, spacing, to_clean=to_clean)
     _check_levels(inner, run)
+    if isinstance(run, Plan) and run.about is not None:
+        check_levels(run, inner.sde, "the plan")
+        check_made_for(run, inner)
     carry = _carrier(run, compile)
     network = compiled_denoise(inner) if compile else inner
 

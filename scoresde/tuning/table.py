@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..plan import Line, Plan, Row, Vector, _with_last_uses, iterate
+from ..plan import Line, Plan, Row, Vector, iterate
 from ..sampling import Denoises
 from ..sde import SDE, Level
 
@@ -84,7 +84,7 @@ class Table:
             keep = self.keep[n] * (1.0 if n else self.first)
             row = [(f"x{n}", float(keep)), *((f"d{j}", float(self.weights[n, j])) for j in range(n + 1))]
             lines.append(Line(f"x{n + 1}", tuple(term for term in row if term[1])))
-        return Plan(_with_last_uses(lines), self.start, self.levels[-1])
+        return Plan.of(lines, self.start, self.levels[-1])
 
     def tell(self, n: int, level: Level[float]) -> "Table":
         """The same weights with another level n."""

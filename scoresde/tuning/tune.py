@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..blackbox import BlackBox
 from ..files import read_tensors, write_tensors
+from ..fingerprint import fingerprint
 from ..noise import Noise
 from ..plan import Plan, Solver
 from ..registry import lookup
@@ -23,7 +24,6 @@ from ..sampling import Denoises
 from ..sde import SDE, Level
 from ..solvers import DDIM, SOLVERS
 from .family import Family
-from .fingerprint import fingerprint
 from .fit import COARSE_STEP, STEP, Descent, Fit, Pairs
 from .gate import bootstrap, difference_of_bands, log_ratio, root
 from .objective import Bands, Objective
@@ -185,7 +185,7 @@ class _Tuning:
         pairs = self._noises()
         self._check(pairs)
         known = State.load(path, self._key) if path is not None and path.exists() else None
-        state = known or self._begun(entered, pairs)
+        state = known or self._taught(entered, pairs)
         calls, seconds = state.calls, state.seconds
 
         def save() -> None:
@@ -196,7 +196,10 @@ class _Tuning:
 
         save()
         parts = self._parts(replace(pairs, target=state.target.to(self.device)))
-        stocks = [entrant for name in state.stock for entrant in entered if entrant.name == name]
+        if not state.starts:
+            self._race(entered, parts[0], state)
+            save()
+        stocks = _by_name(state.stock, entered)
         start, theta = self._fitted(stocks, parts, state, save)
         plan, report = self._judged(start, _family(start).table(theta), stocks, parts, state)
         save()
@@ -256,8 +259,8 @@ class _Tuning:
                 "two calls of the network with the same input differ: is there dropout or noise in it?"
             )
 
-    def _begun(self, entered: list[Entrant], pairs: Pairs) -> State:
-        """The teacher's ends, the best stock solvers, and what to start from."""
+    def _taught(self, entered: list[Entrant], pairs: Pairs) -> State:
+        """The teacher's ends, and the stock solvers that may be the best."""
         size = self.batch_size
         self.denoiser.says("teacher")
         ranked: list[tuple[Entrant, float]] = []
@@ -275,14 +278,20 @@ class _Tuning:
             self.denoiser, pairs.x[len(few) :], _from(pairs.cond, len(few)), certificate.calls, size
         )
         target = torch.cat([known.target, rest.target])
+        names = [entrant.name for entrant, _ in ranked]
+        variance = float((target[: self._sizes[0]] - target[: self._sizes[0]].mean(0)).square().mean())
+        return State(target, asdict(certificate), variance, names, [], [], [])
+
+    def _race(self, entered: list[Entrant], train: Pairs, state: State) -> None:
+        """The best stock solvers, and what to start from."""
         self.denoiser.says("race")
-        train, _, _ = self._parts(replace(pairs, target=target))
-        best = race([entrant for entrant, _ in ranked], self.denoiser, train, size, keep=STOCKS)
-        variance = float((train.target - train.target.mean(0)).square().mean())
+        best = race(_by_name(state.stock, entered), self.denoiser, train, self.batch_size, keep=STOCKS)
         stocks = [entrant for entrant, _ in best]
-        starts = race(self._families(stocks, variance), self.denoiser, train, size, keep=STARTS)
-        names = [entrant.name for entrant, _ in starts]
-        return State(target, asdict(certificate), variance, [one.name for one in stocks], names, [], [])
+        starts = race(
+            self._families(stocks, state.variance), self.denoiser, train, self.batch_size, keep=STARTS
+        )
+        state.stock = [entrant.name for entrant in stocks]
+        state.starts = [entrant.name for entrant, _ in starts]
 
     def _families(self, stocks: list[Entrant], variance: float) -> list[Entrant]:
         window = self.settings.window
@@ -299,7 +308,7 @@ class _Tuning:
         the best goes on."""
         train, valid, _ = parts
         families = self._families(stocks, state.variance)
-        starts = [one for name in state.starts for one in families if one.name == name]
+        starts = _by_name(state.starts, families)
         bands = Bands.of(train.target, self.settings.bands) if self.settings.bands else None
         scale = min(float(errors(one.table, self.denoiser, train, self.batch_size).mean()) for one in starts)
         objective = Objective(scale, bands, self.settings.gamma, robust=self.settings.robust)
@@ -372,7 +381,8 @@ class _Tuning:
             seconds=0.0,
             network=fingerprint(self.denoiser.denoiser),
         )
-        return (tuned if won else stocks[0].table).plan(), report
+        about = {**report.network, "nfe": self.nfe, "seed": self.seed, "tuned": won}
+        return replace((tuned if won else stocks[0].table).plan(), about=about), report
 
     def _equivalent(
         self, stocks: list[Entrant], pairs: Pairs, rmse: float, most: int
@@ -403,6 +413,10 @@ def _measured(
         squares.append((ends - part.target).double().square().flatten(1).mean(1, keepdim=True).cpu())
         energies.append(bands.each(bands.turned(ends)).cpu())
     return _Measured(torch.cat(squares).numpy(), torch.cat(energies).numpy())
+
+
+def _by_name(names: Sequence[str], entrants: Sequence[Entrant]) -> list[Entrant]:
+    return [entrant for name in names for entrant in entrants if entrant.name == name]
 
 
 def _family(entrant: Entrant) -> Family:
