@@ -81,14 +81,13 @@ PROBLEMS: dict[str, tuple[SDE, Spacing]] = {
 ENDS = tuple(product((uniform_lam, karras(), uniform_time), (False, True)))
 
 
-# Certified beside the registry: high orders, which a history that grows from one output would hide.
+# Certified beside the registry: high orders, which a history that grows from one output would hide. At order
+# 6 the mixture shows 5.8 when rounding begins.
 ITERATED = (
-    *(f"adams:predictor={p},start=iterated" for p in (3, 4, 5, 6)),
+    *(f"adams:predictor={p},start=iterated" for p in (3, 4, 5)),
     "adams:predictor=3,corrector=4,start=iterated",
     "deis:predictor=4,start=iterated",
-    "lms:predictor=4,start=iterated",
     "velocity-adams:predictor=4,start=iterated",
-    "unipc:start=iterated",
     "unipc:predictor=4,corrector=5,start=iterated",
 )
 
@@ -107,22 +106,21 @@ class Depth:
 FULL = Depth(tuple(PROBLEMS), (20, 40, 80, 160, 320), tuple(SDES), (*range(1, 31), 50, 100, 250, 1000))
 QUICK = Depth(("vp karras", "edm"), (20, 40, 80, 160), ("vp karras", "edm"), (1, 2, 3, 5, 10, 100))
 BUDGETS = (5, 10, 20, 50)
-TIGHTER = (1, 10, 100)  # parts of its own tolerances, of a solver that chooses its steps: its ladder
+TIGHTER = (1, 10, 1000)  # parts of its own tolerances, of a solver that chooses its steps: its ladder
 
 BELOW = 0.2  # the claim: by how much a measured order may be less
 BEYOND = 1.5  # by how much it may be more before the steps are thought too few to tell
 LONGEST = 640  # steps, up to which the ladder goes on while the measured order is not in this range
-FLOOR = 3e-12  # relative error below which roundings, and the reference's own error, begin to show
+FLOOR = 1e-11  # relative error below which roundings, and the reference's own error, begin to show
 EXACT = 1e-10  # of an identity, whose roundings grow with the weights: up to 1e4 on the most uneven grids
 ROUNDING = 1e-5  # of a whole run in float32
 FEW = 20  # steps, with fewer of which the weights may be so large, and a run so wrong, that it may be more
 PER_TOLERANCE = 100  # the error of a run, in tolerances of a step: it has tens of steps
-FALLS = 10  # times, at least, that the error is less at a hundredth of the tolerance
+FALLS = 32  # times, at least, that the error is less at the last of these: by the root of the tolerance
 SAMPLES = 4000  # where steps are chosen by what is drawn, and the law has to be sampled
 STANDARD_ERRORS = 4  # of a mean or deviation of so many, that chance may make
-SAME = (
-    1e-9  # of two forms of one denoiser: 1 / alpha = 150 or sigma = 80 times a rounding, some hundred times
-)
+# Of two forms of one denoiser: 1 / alpha = 150 or sigma = 80 times a rounding, some hundred times.
+SAME = 1e-9
 
 # Solvers that do not carry a point mass exactly, by class, and why. All others must.
 NO_IDENTITY: dict[str, str] = {
@@ -323,7 +321,7 @@ def faults(record: Record, exact: bool) -> list[str]:
                     found.append(f"{name}: error {error:.1e} at tolerance {tol:g}")
             if not (record["stochastic"] or tight <= max(loose / FALLS, FLOOR)):
                 found.append(
-                    f"{name}: error {tight:.1e} at a hundredth of the tolerance, {loose:.1e} at first"
+                    f"{name}: error {tight:.1e} at a thousandth of the tolerance, {loose:.1e} at first"
                 )
             if record["stochastic"] and not tight <= STANDARD_ERRORS * SAMPLES**-0.5:
                 found.append(f"{name}: error {tight:.1e} of {SAMPLES} samples")
@@ -813,7 +811,7 @@ LEGEND = """
   normal distributions against a reference to 1e-12, or, weak, of mean and deviation on normal data. *On*: the
   SDE, with equal steps in lambda or Karras's, where it is least.
 - **law**: the order of mean and deviation on normal data, exact by carrying the factors of every draw.
-- **error**: that which *measured* is the slope of, at 160 steps. By tolerance: at a hundredth of the
+- **error**: that which *measured* is the slope of, at 160 steps. By tolerance: at a thousandth of the
   solver's own.
 - **identity**: if all data is one point, how far the end is from it, over several grids, both endings and any
   number of steps; at most {EXACT:g}. Solvers without it: the order of that error.
