@@ -1,4 +1,4 @@
-"""The ``scoresde`` command: train a network, and draw samples from it."""
+"""The ``scoresde`` command: train a network, draw samples from it, and tune solvers to it."""
 
 import argparse
 import json
@@ -16,8 +16,10 @@ from .configuration import SDES, read_configuration
 from .data import load_data
 from .denoiser import Denoiser, Transported
 from .files import write_atomically
+from .fingerprint import fingerprint
 from .images import save_grid, save_image
 from .metrics import to_uint8
+from .plan import Plan
 from .pretrained import FOLDERS
 from .registry import make
 from .sampling import sample
@@ -26,11 +28,15 @@ from .spacings import SPACINGS, spacing_of
 from .training import Progress, Times, Weighting, start, train
 from .training.trainer import check_labels, module, to_float
 from .tuned import is_tuned
+from .tuning import Report, Settings, tune
+from .tuning.picture import draw
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one line on stderr and 2."""
-    parser = argparse.ArgumentParser("scoresde", description="Train score networks and draw samples.")
+    parser = argparse.ArgumentParser(
+        "scoresde", description="Train score networks, draw samples, tune solvers."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     command = commands.add_parser("train", help="train a network by denoising score matching")
@@ -80,6 +86,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     add("--quiet", action="store_true", help="no progress bar")
     command.set_defaults(run=_sample)
+
+    command = commands.add_parser("tune", help="fit solvers to a trained network, for a few network calls")
+    add = command.add_argument
+    add(
+        "--checkpoint", default="mnist", metavar="FILE", help="of a training run; default, the one that ships"
+    )
+    add("--nfe", type=int, nargs="+", default=[4, 5, 6, 8, 10], metavar="N", help="default 4 5 6 8 10")
+    add("--out", type=Path, default=Path("tuned"), metavar="FOLDER", help="default tuned/")
+    add("--sde", metavar="NAME", help=f"default, the network's own; {', '.join(SDES)}")
+    add("--label", type=int, nargs="+", metavar="K", help="classes to tune for; default, all alike")
+    add("--samples", type=int, default=256, metavar="N", help="noises of the fit; default 256")
+    add("--held-out", type=int, default=1024, metavar="N", help="noises that decide; default 1024")
+    add("--seed", type=int, default=0, help="of the noises; default 0")
+    add("--batch-size", type=int, default=128, metavar="N", help="samples at a time; default 128")
+    add("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="the network's")
+    add("--compile", action="store_true", help="compile the network first (torch.compile)")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add("--quiet", action="store_true", help="no progress bar")
+    command.set_defaults(run=_tune)
 
     options = parser.parse_args(arguments)
     try:
@@ -173,13 +198,60 @@ def _sample(options: argparse.Namespace) -> None:
     print(f"{options.n} samples: {options.out}/")
 
 
-def _load(checkpoint: str, sde: str | None) -> tuple[Denoiser | Transported, tuple[int, ...]]:
+def _tune(options: argparse.Namespace) -> None:
+    if min(options.nfe) < 2 or min(options.batch_size, options.samples) < 1 or options.held_out < 2:
+        raise ValueError(
+            f"--nfe and --held-out must be at least 2, --samples and --batch-size at least 1, got "
+            f"{options.nfe}, {options.held_out}, {options.samples} and {options.batch_size}"
+        )
+    device = _device(options.device)
+    denoiser, shape = _load(options.checkpoint, options.sde, getattr(torch, options.dtype))
+    denoiser.to(device)
+    classes = getattr(denoiser.net, "classes", 0)
+    cond = _labels(options.label, classes, torch.arange(len(options.label or range(classes))))
+    if options.compile and isinstance(denoiser.net, torch.nn.Module):
+        denoiser.net.compile()
+    made_for = fingerprint(denoiser) | {"seed": options.seed}
+    for nfe in options.nfe:
+        file, kept = options.out / f"tuned-{nfe}.json", options.out / f"report-{nfe}.json"
+        if kept.exists():  # written last
+            about = Plan.load(file).about or {}
+            if any(about.get(key) != value for key, value in made_for.items()):
+                raise ValueError(f"{file} is of another tuning; remove it and {kept}, or name another --out")
+            print(f"{file} is there already\n{Report.load(kept)}\n")
+            continue
+        state = options.out / f"state-{nfe}.safetensors"
+        plan, report = tune(
+            denoiser,
+            nfe,
+            shape,
+            cond=cond,
+            seed=options.seed,
+            settings=Settings(samples=options.samples, held_out=options.held_out),
+            batch_size=options.batch_size,
+            device=device,
+            state=state,
+            progress=not options.quiet,
+        )
+        plan.save(file)
+        try:
+            draw(options.out / f"tuned-{nfe}.png", denoiser, plan, report, shape, cond, device)
+        except ImportError:
+            print("scoresde: no picture, for matplotlib is not installed", file=sys.stderr)
+        report.save(kept)
+        state.unlink()
+        print(f"{file}\n{report}\n")
+
+
+def _load(
+    checkpoint: str, sde: str | None, dtype: torch.dtype | None = None
+) -> tuple[Denoiser | Transported, tuple[int, ...]]:
     """A network by name or file, under its own SDE or another, and the shape of one sample."""
     shipped = checkpoint in FOLDERS and not Path(checkpoint).exists()
     trained = load_denoiser(FOLDERS[checkpoint] if shipped else Path(checkpoint))
-    denoiser: Denoiser | Transported = trained.denoiser
-    if sde:
-        denoiser = Transported(trained.denoiser, make("SDE", sde, SDES, {}))
+    own = trained.denoiser
+    own.dtype = dtype
+    denoiser = Transported(own, make("SDE", sde, SDES, {})) if sde else own
     return denoiser, trained.shape
 
 

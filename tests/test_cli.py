@@ -1,13 +1,16 @@
-"""The ``scoresde sample`` command; ``train`` is tested with training."""
+"""The ``scoresde sample`` and ``tune`` commands; ``train`` is tested with training."""
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from scoresde import EDM, Denoiser, Plan, cli
 from scoresde.cli import main
+from scoresde.denoiser import edm
 from scoresde.images import save_grid, tile
 
 
@@ -97,3 +100,46 @@ def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path, capsys):
     assert printed.err.count("\n") == 1
     assert re.search(pattern, printed.err), printed.err
     assert not out.exists()
+
+
+def tuned(monkeypatch, folder, *arguments):
+    """The command with few solvers in the race, on a network of two numbers."""
+    few = partial(cli.Settings, iterations=2, bands=2, solvers=("ddim", "dpmpp-2m"), spacings=("karras",))
+    monkeypatch.setattr(cli, "Settings", few)
+    small = Denoiser(lambda x, t: torch.tanh(x), EDM(t_min=0.02, t_max=20.0), edm()).eval()
+    monkeypatch.setattr(cli, "_load", lambda *_: (small, (2,)))
+    options = ["--samples", "32", "--held-out", "64", "--quiet", "--out", str(folder)]
+    return main(["tune", *options, *arguments])
+
+
+def test_tune_writes_plans_reports_and_pictures_and_skips_what_is_there(tmp_path, monkeypatch, capsys):
+    assert tuned(monkeypatch, tmp_path, "--nfe", "2", "3") == 0
+    assert "network calls        3" in capsys.readouterr().out
+    names = [f"{kind}-{nfe}.{end}" for kind, end in (("report", "json"), ("tuned", "json")) for nfe in (2, 3)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "tuned-2.png", "tuned-3.png"])
+    assert Plan.load(tmp_path / "tuned-3.json").nfe == 3
+    before = (tmp_path / "tuned-3.json").stat()
+    assert tuned(monkeypatch, tmp_path, "--nfe", "3") == 0
+    assert "there already" in capsys.readouterr().out
+    assert (tmp_path / "tuned-3.json").stat() == before
+    assert tuned(monkeypatch, tmp_path, "--nfe", "3", "--seed", "1") == 2
+    assert "another tuning" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (["--nfe", "1"], "at least 2"),
+        (["--nfe", "300"], "at most 256"),
+        (["--nfe", "8", "--samples", "20"], "20 samples"),
+        (["--batch-size", "0"], "--batch-size"),
+        (["--label", "1"], "no classes"),
+        (["--device", "gpuu"], "gpuu"),
+    ],
+)
+def test_bad_input_of_tune_is_one_line_and_writes_nothing(arguments, pattern, tmp_path, monkeypatch, capsys):
+    assert tuned(monkeypatch, tmp_path / "out", *arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert re.search(pattern, printed), printed
+    assert not (tmp_path / "out").exists()

@@ -181,9 +181,9 @@ class _Tuning:
     def run(self, path: Path | None) -> tuple[Plan, Report]:
         begun = time.perf_counter()
         self._check_budget()
-        entered = stock(self.denoiser.sde, self.nfe, self._solvers, self.settings.spacings)
         pairs = self._noises()
         self._check(pairs)
+        entered = stock(self.denoiser.sde, self.nfe, self._solvers, self.settings.spacings)
         known = State.load(path, self._key) if path is not None and path.exists() else None
         state = known or self._taught(entered, pairs)
         calls, seconds = state.calls, state.seconds

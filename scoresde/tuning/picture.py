@@ -1,0 +1,92 @@
+"""A picture of a tuning: its table, its training, and samples beside the stock solver's and the teacher's."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..files import write_atomically
+from ..images import tile
+from ..metrics import to_uint8
+from ..plan import Plan
+from ..sampling import Denoises, prepare, sample
+from ..solvers import DPMSolverPP
+from ..spacings import spacing_of
+from .report import Report
+from .table import Table
+
+SHOWN = 8  # images of each; of vectors, 25 times as many
+
+
+def draw(
+    path: Path,
+    denoiser: Denoises,
+    plan: Plan,
+    report: Report,
+    shape: Sequence[int],
+    cond: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> None:
+    """Write a PNG; needs matplotlib (ImportError).
+
+    The weights that a new point is made of, those of outputs over its alpha; the objective, on training and
+    validation noises, after each iteration; samples from the same noises, tuned, stock and teacher.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    solver, _, spacing = report.stock.partition(" on ")
+    runs = {
+        "tuned" if report.tuned else "returned: stock": plan,
+        report.stock: prepare(solver, denoiser.sde, report.nfe, spacing_of(spacing)),
+        f"teacher, {report.teacher.calls} calls": Plan.make(
+            DPMSolverPP(3), denoiser.sde, report.teacher.calls
+        ),
+    }
+    images = len(shape) == 3 and shape[0] in (1, 3)
+    n = SHOWN if images else 25 * SHOWN
+    given = None if cond is None else cond[torch.arange(n) % len(cond)]
+    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    table_axis, curve_axis, sample_axis = figure.subplots(1, 3)
+
+    table = Table.read(plan)
+    alphas = np.array([level.alpha for level in table.levels[1:]])
+    cells = np.column_stack([table.keep, table.weights / alphas[:, None]])
+    most = max(np.abs(cells).max(), 1e-12)
+    table_axis.imshow(cells, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
+    for (i, j), cell in np.ndenumerate(cells):
+        if cell:
+            table_axis.text(j, i, f"{cell:.2f}", ha="center", va="center", fontsize=7)
+    ratios = [f"{np.exp(-level.lam):.3g}" for level in table.levels[:-1]]
+    table_axis.set_xticks(range(table.nfe + 1), ["point", *(f"d{j}" for j in range(table.nfe))], fontsize=7)
+    table_axis.set_yticks(range(table.nfe), ratios, fontsize=7)
+    table_axis.set(title=f"{report.nfe} calls: weights", ylabel="sigma / alpha of the call")
+
+    if report.training:
+        for values, name in zip(zip(*report.training, strict=True), ("training", "validation"), strict=True):
+            curve_axis.plot(range(1, len(values) + 1), values, marker=".", label=name)
+        curve_axis.legend()
+    curve_axis.set(title=f"RMSE {report.rmse.value:.3g}, stock {report.stock_rmse.value:.3g}")
+    curve_axis.set(xlabel="iteration", ylabel="objective")
+
+    drawn = {
+        name: sample(denoiser, run, (n, *shape), cond=given, device=device).cpu()
+        for name, run in runs.items()
+    }
+    if images:
+        sheet = tile(to_uint8(torch.cat(list(drawn.values()))), columns=n).movedim(0, 2)
+        sample_axis.imshow(sheet.squeeze(2).numpy(), cmap="gray", vmin=0, vmax=255)
+        sample_axis.set_axis_off()
+        sample_axis.set_title("\n".join(drawn), fontsize=8)
+    else:
+        for (name, x), look in zip(drawn.items(), "x+.", strict=True):
+            flat = x.flatten(1)
+            sample_axis.scatter(flat[:, 0], flat[:, min(1, flat.shape[1] - 1)], s=12, marker=look, label=name)
+        sample_axis.legend(fontsize=7)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=130)
+    write_atomically(path, file.getvalue())
