@@ -1,6 +1,7 @@
 """Tuned solvers: a stock plan in another form, moved by exact derivatives, and kept only if it wins."""
 
 import math
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -20,11 +21,13 @@ from scoresde import (
     RectifiedFlow,
     integrate,
     karras,
+    sample,
+    tune,
 )
 from scoresde.denoiser import Denoiser, edm
 from scoresde.plan import iterate
 from scoresde.solvers import DPMSolverPP, ExponentialAdams
-from scoresde.tuning import Report, Settings, tune
+from scoresde.tuning import Report, Settings
 from scoresde.tuning.family import GROUPS, Family, free_step
 from scoresde.tuning.fit import Fit, Pairs, derivatives, entries
 from scoresde.tuning.gate import bootstrap, log_ratio
@@ -35,6 +38,8 @@ from scoresde.tuning.teacher import certify
 
 EDM_CLIPPED = EDM(t_min=0.02, t_max=20.0)
 SDES = (EDM_CLIPPED, VPSDE(), RectifiedFlow(t_max=0.99))
+tune_module = sys.modules["scoresde.tuning.tune"]  # not the function of its name
+JUDGED = tune_module._Tuning._judged
 MEANS = torch.tensor([[1.0, 0.2, -0.4], [-0.8, 0.6, 0.5], [0.1, -1.0, 0.3]], dtype=torch.float64)
 MIXTURE = Mixture(MEANS, torch.tensor([0.1, 0.2, 0.3]).double(), torch.tensor([0.5, 0.3, 0.2]).double())
 
@@ -218,59 +223,83 @@ def test_the_bootstrap_knows_a_difference_from_none():
 
 
 FEW = {"solvers": ("ddim", "dpmpp-2m"), "spacings": ("karras",)}
+EXACT = ExactDenoiser(MIXTURE, EDM_CLIPPED)
 
 
-def tuned(nfe=4, state=None, **settings):
-    settings = {"samples": 128, "held_out": 256, "iterations": 3, "bands": 3, **FEW} | settings
-    denoiser = ExactDenoiser(MIXTURE, EDM_CLIPPED)
-    return tune(denoiser, nfe, (3,), settings=Settings(**settings), batch_size=256, state=state)
+def tuned(nfe=3, state=None, **settings):
+    settings = {"samples": 64, "held_out": 128, "iterations": 2, "bands": 3, **FEW} | settings
+    return tune(EXACT, nfe, (3,), settings=Settings(**settings), batch_size=256, state=state)
 
 
-def test_tuning_beats_the_best_stock_solver_and_says_by_how_much():
-    plan, report = tuned()
+@pytest.fixture(scope="module")
+def whole():
+    """One tuning, looked at by several tests."""
+    return tuned()
+
+
+def test_tuning_beats_the_best_stock_solver_and_says_by_how_much(whole):
+    plan, report = whole
     assert report.tuned
-    assert plan.nfe == report.nfe == 4
+    assert plan.nfe == report.nfe == 3
     assert report.gain.high < 0
-    x = noises(EDM_CLIPPED, 2000, 10_000, torch.float32)
-    denoiser = ExactDenoiser(MIXTURE, EDM_CLIPPED)
-    target = integrate(Plan.make(DPMSolverPP(3), EDM_CLIPPED, 200), denoiser, x)
-    fresh = (integrate(plan, denoiser, x) - target).square().mean().sqrt().item()
+    x = noises(EDM_CLIPPED, 1000, 10_000, torch.float32)
+    target = integrate(Plan.make(DPMSolverPP(3), EDM_CLIPPED, 100), EXACT, x)
+    fresh = (integrate(plan, EXACT, x) - target).square().mean().sqrt().item()
     assert fresh < report.stock_rmse.low
     assert report.coupling[0] == pytest.approx(math.sqrt(3) * report.rmse.value, rel=1e-6)
     assert report.teacher.share < 0.05
     assert "returned" in str(report)
 
 
-def test_what_does_not_win_is_not_returned():
-    plan, report = tuned(iterations=0, groups=())
-    stock_plan = Plan.within(4, SOLVERS[report.stock.split(" on ")[0]], EDM_CLIPPED, None)
-    assert report.tuned == (report.gain.high < 0 and not report.band_gain.low > 0)
-    assert plan.nfe == stock_plan.nfe
+def test_what_does_not_win_is_not_returned(monkeypatch):
+    """A tuned table that is the stock solver's own wins nothing; nor does one that is twice as far."""
+    entered = stock(EDM_CLIPPED, 3, {name: SOLVERS[name] for name in FEW["solvers"]}, FEW["spacings"])
+    for spoilt in (lambda table: table, lambda table: replace(table, keep=2 * table.keep)):
+        best = []
+
+        def judged(self, start, table, stocks, parts, state, spoilt=spoilt, best=best):
+            best.append(stocks[0])
+            return JUDGED(self, start, spoilt(stocks[0].table), stocks, parts, state)
+
+        monkeypatch.setattr(tune_module._Tuning, "_judged", judged)
+        plan, report = tuned(iterations=0)
+        assert not report.tuned
+        assert plan.about["tuned"] is False
+        (own,) = [one for one in entered if one.name == report.stock]
+        assert plan == own.table.plan() == best[0].table.plan()
+        assert "did not beat" in str(report)
 
 
-def test_an_interrupted_tuning_goes_on_to_the_same_bits(tmp_path, monkeypatch):
-    whole, report = tuned()
-    improve, done = Fit.improve, []
+def test_an_interrupted_tuning_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch):
+    """Interrupted before the race, when the teacher is known, and again in the fit."""
+    path = tmp_path / "state.safetensors"
+    places = {(tune_module, "freed"): 1, (Fit, "improve"): 3}
+    for (owner, name), after in places.items():
+        function, done = getattr(owner, name), []
 
-    def interrupted(self, *arguments):
-        if len(done) == 2:
-            raise KeyboardInterrupt
-        done.append(1)
-        return improve(self, *arguments)
+        def interrupted(*arguments, function=function, done=done, after=after):
+            done.append(1)
+            if len(done) == after:
+                raise KeyboardInterrupt
+            return function(*arguments)
 
-    monkeypatch.setattr(Fit, "improve", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        tuned(state=tmp_path / "state.safetensors")
-    monkeypatch.setattr(Fit, "improve", improve)
-    plan, again = tuned(state=tmp_path / "state.safetensors")
-    assert plan == whole
-    assert replace(again, seconds=0, calls=0) == replace(report, seconds=0, calls=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                tuned(state=path)
+        with monkeypatch.context() as patch:  # the teacher is not asked again
+            patch.setattr(tune_module, "certify", None)
+            if name == "improve":
+                plan, again = tuned(state=path)
+    assert plan == whole[0]
+    assert plan.about == whole[0].about
+    assert replace(again, seconds=0, calls=0) == replace(whole[1], seconds=0, calls=0)
     with pytest.raises(ValueError, match="another tuning"):
-        tuned(nfe=3, state=tmp_path / "state.safetensors")
+        tuned(nfe=4, state=path)
 
 
-def test_a_report_is_loaded_as_it_was_saved(tmp_path):
-    _, report = tuned(iterations=1)
+def test_a_report_is_loaded_as_it_was_saved(whole, tmp_path):
+    _, report = whole
     report.save(tmp_path / "report.json")
     assert Report.load(tmp_path / "report.json") == report
     (tmp_path / "report.json").write_text("{}")
@@ -278,13 +307,17 @@ def test_a_report_is_loaded_as_it_was_saved(tmp_path):
         Report.load(tmp_path / "report.json")
 
 
-def test_a_tuned_plan_runs_from_its_file_to_the_same_bits(tmp_path):
-    plan, _ = tuned(iterations=1)
+def test_a_tuned_plan_is_printed_saved_loaded_and_run_to_the_same_bits(whole, tmp_path):
+    plan, report = whole
     plan.save(tmp_path / "plan.json")
-    x, denoiser = noises(EDM_CLIPPED, 4), ExactDenoiser(MIXTURE, EDM_CLIPPED)
-    assert torch.equal(
-        integrate(Plan.load(tmp_path / "plan.json"), denoiser, x), integrate(plan, denoiser, x)
-    )
+    again = Plan.load(tmp_path / "plan.json")
+    assert again == plan
+    assert again.about == plan.about == report.network | {"nfe": 3, "seed": 0, "tuned": True}
+    assert str(again) == str(plan)
+    assert str(plan).count("network(") == 3
+    expected = sample(EXACT, plan, (4, 3))
+    assert torch.equal(sample(EXACT, again, (4, 3)), expected)
+    assert torch.equal(sample(EXACT, f"tuned:{tmp_path / 'plan.json'}", (4, 3)), expected)
 
 
 class Small(nn.Module):
@@ -305,6 +338,10 @@ def test_bad_input_is_refused_before_anything_is_spent():
     sde, exact = EDM_CLIPPED, ExactDenoiser(MIXTURE, EDM_CLIPPED)
     with pytest.raises(ValueError, match="at least 2"):
         tune(exact, 1, (3,))
+    with pytest.raises(ValueError, match="at most 256"):
+        tune(exact, 257, (3,))
+    with pytest.raises(ValueError, match=r"at least 2.*2\.5"):
+        tune(exact, 2.5, (3,))
     with pytest.raises(ValueError, match="samples"):
         tune(exact, 8, (3,), settings=Settings(samples=16, held_out=64))
     with pytest.raises(ValueError, match="training mode"):
