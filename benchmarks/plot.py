@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
@@ -160,25 +161,26 @@ def draw_curves(records: Sequence[Record], folder: Path) -> list[Path]:
 def _lines(
     records: Sequence[Record], x: Callable[[Record], float], y: Callable[[Record], float]
 ) -> tuple[Figure, Axes]:
-    """A line a solver, log axes; a crowd gets more room."""
+    """A line a solver, log axes; of a crowd, those that are best at some budget stand out."""
     several = len({record["spacing"] for record in records}) > 1
     lines: dict[str, list[tuple[float, float]]] = {}
+    best: dict[float, tuple[float, str]] = {}
     for record in records:
         name = f"{record['solver']} ({record['spacing']})" if several else record["solver"]
         lines.setdefault(name, []).append((x(record), y(record)))
+        budget = record["nfe_requested"]
+        best[budget] = min(best.get(budget, (math.inf, "")), (y(record), name))
     crowd = len(lines) > 12
-    figure, axis = plt.subplots(figsize=(13, 8) if crowd else (7, 4.6), layout="constrained")
-    markers = "osD^vP*X<>hp"
-    colours = plt.get_cmap("tab20" if crowd else "tab10").colors  # type: ignore[attr-defined]
-    for i, (name, points) in enumerate(lines.items()):
-        look = {"marker": markers[i % len(markers)], "color": colours[i % len(colours)]}
-        axis.plot(*zip(*sorted(points), strict=True), label=name, markersize=5, **look)
+    named = list(dict.fromkeys(name for _, name in best.values())) if crowd else list(lines)
+    figure, axis = plt.subplots(figsize=(7, 4.6), layout="constrained")
+    for points in (lines[name] for name in lines if name not in named):
+        axis.plot(*zip(*sorted(points), strict=True), color="0.88", linewidth=0.8, zorder=1)
+    for i, name in enumerate(named):
+        look = {"marker": "osD^vP*X<>hp"[i % 12], "color": f"C{i % 10}"}
+        axis.plot(*zip(*sorted(lines[name]), strict=True), label=name, markersize=5, **look)
     axis.set(xscale="log", yscale="log")
     axis.grid(alpha=0.3)
-    if crowd:
-        figure.legend(fontsize=7, ncols=-(-len(lines) // 36), loc="outside right upper")
-    else:
-        axis.legend(fontsize=8)
+    axis.legend(fontsize=8, title=f"best at a budget, of {len(lines)}" if crowd else None, title_fontsize=8)
     first = records[0]
     axis.set_title(f"{first['problem']}, SDE {first['sde']}, {first['n_samples']:,} samples", fontsize=10)
     return figure, axis

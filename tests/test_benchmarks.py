@@ -135,6 +135,19 @@ def test_figures_that_cannot_be_compared_never_share_a_table(tmp_path, capsys):
     assert capsys.readouterr().out.count("solver") == 2
 
 
+def test_of_a_crowd_the_best_at_each_budget_stand_out():
+    made = [
+        {"problem": "p", "sde": "edm", "n_samples": 10, "spacing": "karras", "solver": f"s{i}"}
+        | {"nfe": nfe, "nfe_requested": nfe, "fd": abs(nfe - i) + 1.0}
+        for i in range(20)
+        for nfe in (5, 12)
+    ]
+    figure, axis = plot._lines(made, lambda record: record["nfe"], lambda record: record["fd"])
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["s5", "s12"]
+    assert len(axis.lines) == 20
+    plot.plt.close(figure)
+
+
 def test_a_converged_run_is_reused_only_for_the_same_samples(tmp_path):
     for seed in ("0", "0", "1"):
         assert benchmark(tmp_path, "--problem", "gmm2", "--n-samples", "50", "--seed", seed) == 0
