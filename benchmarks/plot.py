@@ -34,14 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("results"))
     parser.add_argument("--markdown", action="store_true", help="print the tables as the README shows them")
+    parser.add_argument("--best", type=int, metavar="N", help="print the N best at each budget, instead")
     options = parser.parse_args(arguments)
     try:
         records = [json.loads(line) for file in options.files for line in file.read_text().splitlines()]
     except (OSError, json.JSONDecodeError) as error:
         print(f"plot.py: {error}", file=sys.stderr)
         return 2
-    if options.markdown:
-        print(markdown(records))
+    if options.markdown or options.best:
+        print(best(records, options.best) if options.best else markdown(records))
         return 0
     print_table(records)
     for path in draw_curves(records, options.out):
@@ -70,6 +71,32 @@ def markdown(records: Sequence[Record]) -> str:
             cells = [_cell(found.get(n), best[n]) for n in budgets]
             lines.append("| " + " | ".join([name, *cells]) + " |")
         parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def best(records: Sequence[Record], count: int) -> str:
+    """The best few at each budget, each on its better spacing, as tables in Markdown: by distance to the data
+    and, of what draws no noise, by error to the converged run."""
+    parts = []
+    for _, group in groups(records):
+        first = group[0]
+        for figure, title in (
+            ("fd", first["fd_features"]),
+            ("rmse_to_converged", "RMSE to the converged run"),
+        ):
+            found = sorted((r for r in group if r[figure] is not None), key=lambda r: r[figure])
+            budgets = sorted({record["nfe_requested"] for record in found})
+            lines = [
+                f"| {first['problem']}, calls | {title} |" + " |" * (count - 1),
+                "|---" * (1 + count) + "|",
+            ]
+            for n in budgets:
+                ranked: dict[str, str] = {}
+                for r in found:
+                    if r["nfe_requested"] == n:
+                        ranked.setdefault(r["solver"], f"`{r['solver']}`, {r['spacing']}: {r[figure]:.3g}")
+                lines.append(f"| {n} | " + " | ".join(list(ranked.values())[:count]) + " |")
+            parts += ["\n".join(lines)] * bool(budgets)
     return "\n\n".join(parts)
 
 

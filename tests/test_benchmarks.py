@@ -148,6 +148,22 @@ def test_of_a_crowd_the_best_at_each_budget_stand_out():
     plot.plt.close(figure)
 
 
+def test_the_best_of_a_budget_come_with_their_better_spacing():
+    same = dict.fromkeys(plot.SAME, 0) | {"problem": "p", "fd_features": "FD[x]@10", "nfe_requested": 5}
+    made = [
+        same | {"solver": solver, "spacing": spacing, "fd": fd, "rmse_to_converged": rmse}
+        for solver, spacing, fd, rmse in [
+            ("a", "karras", 3.0, 0.5),
+            ("a", "beta", 2.0, 0.7),
+            ("b", "beta", 2.5, 0.6),
+            ("c", "beta", 1.0, None),
+        ]
+    ]
+    by_distance, by_error = plot.best(made, 2).split("\n\n")
+    assert by_distance.splitlines()[-1] == "| 5 | `c`, beta: 1 | `a`, beta: 2 |"
+    assert by_error.splitlines()[-1] == "| 5 | `a`, karras: 0.5 | `b`, beta: 0.6 |"
+
+
 def test_a_converged_run_is_reused_only_for_the_same_samples(tmp_path):
     for seed in ("0", "0", "1"):
         assert benchmark(tmp_path, "--problem", "gmm2", "--n-samples", "50", "--seed", seed) == 0
