@@ -203,8 +203,8 @@ def _lines(
     for points in (lines[name] for name in lines if name not in named):
         axis.plot(*zip(*sorted(points), strict=True), color="0.88", linewidth=0.8, zorder=1)
     for i, name in enumerate(named):
-        look = {"marker": "osD^vP*X<>hp"[i % 12], "color": f"C{i % 10}"}
-        axis.plot(*zip(*sorted(lines[name]), strict=True), label=name, markersize=5, **look)
+        across, up = zip(*sorted(lines[name]), strict=True)
+        axis.plot(across, up, label=name, marker="osD^vP*X<>hp"[i % 12], markersize=5, color=f"C{i % 10}")
     axis.set(xscale="log", yscale="log")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8, title=f"best at a budget, of {len(lines)}" if crowd else None, title_fontsize=8)
