@@ -63,12 +63,14 @@ def stock(
     return list(found.values())
 
 
-def freed(entrant: Entrant, sde: SDE, nfe: int, variance: float, window: int) -> list[Entrant]:
-    """An entrant as families: as it is, and with a free first step to each of a few levels."""
+def freed(
+    entrant: Entrant, sde: SDE, nfe: int, variance: float, window: int, ratios: Sequence[float] = FREE
+) -> list[Entrant]:
+    """An entrant as families: as it is, and with a free first step to each of a few levels, ``ratios``."""
     solver = SOLVERS[entrant.solver]
     assert not isinstance(solver, BlackBox)
     begin, made = lam_at(sde, sde.t_max), []
-    for ratio in (math.inf, *FREE):
+    for ratio in (math.inf, *ratios):
         lam = -math.log(ratio) - math.log(variance) / 2 if ratio < math.inf else begin
         if lam < begin or math.isinf(lam) or (lam == begin and ratio < math.inf):
             continue

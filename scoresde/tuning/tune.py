@@ -27,7 +27,7 @@ from .family import Family
 from .fit import COARSE_STEP, STEP, Descent, Fit, Pairs
 from .gate import bootstrap, difference_of_bands, log_ratio, root
 from .objective import Bands, Objective
-from .race import SPACINGS, Entrant, errors, freed, race, stock
+from .race import FREE, SPACINGS, Entrant, errors, freed, race, stock
 from .report import Report
 from .table import Numbers, Table
 from .teacher import MOST_CALLS, Certificate, certify, taught
@@ -45,7 +45,8 @@ class Settings:
 
     Args:
         samples: noises of the fit; half as many more validate it, and ``held_out`` decide.
-        groups: the parameters that may move: ``weights``, ``scales``, ``knots``, ``free``.
+        groups: the parameters that may move: ``weights``, ``scales``, ``knots``, ``free``; without the last,
+            there is no free first step.
         window: of past outputs; 0, all.
         bands, gamma: number and weight of the bands of energies; 0 for none.
         robust: whether samples that cannot be followed count less.
@@ -294,11 +295,11 @@ class _Tuning:
         state.starts = [entrant.name for entrant, _ in starts]
 
     def _families(self, stocks: list[Entrant], variance: float) -> list[Entrant]:
-        window = self.settings.window
+        ratios = FREE if "free" in self.settings.groups else ()
         return [
             family
             for entrant in stocks
-            for family in freed(entrant, self.denoiser.sde, self.nfe, variance, window)
+            for family in freed(entrant, self.denoiser.sde, self.nfe, variance, self.settings.window, ratios)
         ]
 
     def _fitted(

@@ -1,0 +1,278 @@
+"""Tuned solvers beside the best stock ones: ``python benchmarks/tuned.py --problem gmm64 --nfe 5 8 10``.
+
+The best stock solver is an oracle's choice: all deterministic tables on all spacings are screened on a few
+samples, and of the best few, by each measure, the best on the evaluation itself counts. Writes JSON lines and
+prints a table. A plan comes from --plans (FOLDER/tuned-N.json or FOLDER/SDE/tuned-N.json), or is tuned here,
+on noises that no evaluation draws. ``--ablation`` leaves out parts of the tuning, one at a time.
+"""
+
+import argparse
+import statistics
+import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from problems import PROBLEMS, Problem, make_problem
+from run import _append, _device, _dtype, _key
+from torch import Tensor
+from tqdm import tqdm
+
+from scoresde.configuration import SDES
+from scoresde.files import read_tensors, write_tensors
+from scoresde.metrics import Moments, feature_moments, frechet_distance
+from scoresde.plan import Plan
+from scoresde.sampling import prepare, sample
+from scoresde.solvers import SOLVERS
+from scoresde.spacings import uniform_lam
+from scoresde.tuned import tuned_plan
+from scoresde.tuning import Settings, tune
+from scoresde.tuning.race import SPACINGS, stock
+
+Record = dict[str, Any]
+
+MEASURES = ("fd_reference", "fd", "rmse")  # to the converged samples, to the data, to the converged ends
+
+# What a tuned solver's measure may be, over the best stock solver's at as many calls.
+BARS: dict[str, dict[str, dict[int, float]]] = {
+    "mnist": {
+        "fd_reference": {4: 1 / 2, 5: 1 / 3, 6: 1 / 3, 8: 1 / 3, 10: 1 / 2},
+        "rmse": dict.fromkeys((4, 5, 6, 8, 10), 2 / 3),
+    },
+    "gmm64": {"rmse": dict.fromkeys((5, 8, 10), 1 / 2)},
+}
+# To the data: over the best stock solver's at other calls.
+BEYOND = {"mnist": {6: 12}}
+
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "all": {},
+    "levels only": {"groups": ("knots", "free")},
+    "weights only": {"groups": ("weights", "scales")},
+    "levels and weights, no free step": {"groups": ("weights", "scales", "knots")},
+    "not robust": {"robust": False},
+    "no bands": {"bands": 0},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; bad input is one line on stderr and 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        print(ablation(options) if options.ablation else table(run(options)))
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        print(f"tuned.py: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(f"\nJSON lines: {options.out}/")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("tuned.py", description=(__doc__ or "").split(":")[0])
+    add = parser.add_argument
+    add("--problem", default="gmm64", metavar="NAME", help=", ".join(PROBLEMS))
+    add("--sde", nargs="+", default=["edm"], metavar="NAME", help=", ".join(SDES))
+    add("--nfe", nargs="+", type=int, default=[4, 5, 6, 8, 10], metavar="N")
+    add("--plans", type=Path, metavar="FOLDER", help="of tuned-N.json; default, they are tuned here")
+    add("--seed", nargs="+", type=int, default=[0, 1, 2], help="of the evaluations' noises; default 0 1 2")
+    add("--n-samples", type=int, default=10_000, metavar="N", help="default 10000")
+    add("--screen", type=int, default=250, metavar="N", help="samples that all solvers are tried on")
+    add("--best", type=int, default=4, metavar="K", help="solvers that go on, by each measure; default 4")
+    add("--samples", type=int, default=256, metavar="N", help="noises of a tuning done here; default 256")
+    add("--held-out", type=int, default=1024, metavar="N", help="noises of its gate; default 1024")
+    add("--solver", nargs="+", default=[], metavar="NAME", help="stock solvers; default, all")
+    add("--spacing", nargs="+", default=list(SPACINGS), metavar="NAME", help="of the stock solvers")
+    add("--converged", type=int, metavar="N", help="calls of the converged run; default, the problem's own")
+    add("--batch-size", type=int, default=250, metavar="N", help="default 250")
+    add("--dtype", default="float32", metavar="TYPE", help="the network's: float32 or bfloat16")
+    add("--compile", action="store_true", help="compile the network first (torch.compile)")
+    add("--device", default="cpu", help="cpu, cuda, ...")
+    add("--ablation", action="store_true", help="what each part of the tuning is worth")
+    add("--out", type=Path, default=Path("results"), metavar="FOLDER", help="default results/")
+    add("--quiet", action="store_true", help="no progress bar")
+    return parser
+
+
+class Bench:
+    """A problem under an SDE, and the measures of runs on it."""
+
+    def __init__(self, options: Namespace, sde: str) -> None:
+        self.options, self.sde = options, sde
+        self.device = _device(options.device)
+        dtype = _dtype(options.dtype)
+        if dtype == torch.float64 or min(options.n_samples, options.screen, *options.nfe) < 2:
+            raise ValueError("--n-samples, --screen and --nfe must be at least 2, --dtype no float64")
+        self.problem: Problem = make_problem(
+            options.problem, sde, None, None if dtype == torch.float32 else dtype
+        )
+        network = getattr(self.problem.denoiser, "net", None)
+        if isinstance(network, torch.nn.Module):
+            network.to(self.device)
+            if options.compile:
+                network.compile(dynamic=False, options={"freezing": True})
+        self._exact: dict[int, Tensor] = {}
+        self._moments: dict[tuple[int, int], Moments] = {}
+
+    def draw(self, plan: Any, n: int, seed: int) -> Tensor:
+        """The first n samples of a seed, on the host."""
+        labels = self.problem.labels
+        return sample(
+            self.problem.denoiser,
+            plan,
+            (n, *self.problem.shape),
+            seed=seed,
+            cond=None if labels is None else labels(torch.arange(n)),
+            batch_size=self.options.batch_size,
+            device=self.device,
+        ).cpu()
+
+    def exact(self, seed: int) -> Tensor:
+        """Where the noises of a seed end, kept in a file."""
+        if seed not in self._exact:
+            calls = self.options.converged or self.problem.converged
+            key = _key(self.problem, Namespace(**vars(self.options) | {"seed": seed}), calls)
+            kept = self.options.out / f"converged-{key}.safetensors"
+            if not kept.exists():
+                plan = prepare("dpmpp-3m", self.problem.denoiser.sde, calls, uniform_lam)
+                write_tensors(kept, {"x": self.draw(plan, self.options.n_samples, seed)})
+            self._exact[seed] = read_tensors(kept)[0]["x"]
+        return self._exact[seed]
+
+    def measure(self, plan: Plan, seed: int, n: int, **about: Any) -> Record:
+        """FD to the converged samples and to the data, and RMSE to the converged ends."""
+        x, exact, of = self.draw(plan, n, seed), self.exact(seed)[:n], self.problem.features.of
+        if (seed, n) not in self._moments:
+            self._moments[seed, n] = feature_moments(of, exact)
+        moments = feature_moments(of, x)
+        return {
+            **{"problem": self.problem.name, "sde": self.sde, "nfe": plan.nfe, "seed": seed, "n_samples": n},
+            **{"dtype": self.options.dtype, **about},
+            "fd_reference": frechet_distance(moments, self._moments[seed, n]),
+            "fd": frechet_distance(moments, self.problem.data),
+            "rmse": (x - exact).square().mean().sqrt().item(),
+        }
+
+    def stocks(self, nfe: int, bar: Any) -> dict[str, Plan]:
+        """The stock solvers that are among the best few by any measure, on a few samples."""
+        named = {name: SOLVERS[name] for name in self.options.solver or SOLVERS}
+        entered = stock(self.problem.denoiser.sde, nfe, named, self.options.spacing)
+        screened = []
+        for entrant in entered:
+            bar.set_description(f"{nfe} calls, {entrant.name}")
+            plan = entrant.table.plan()
+            try:
+                few = min(self.options.screen, self.options.n_samples)
+                record = self.measure(plan, self.options.seed[0], few)
+            except FloatingPointError:  # of a solver that is not stable here
+                continue
+            screened.append((record, entrant.name, plan))
+            bar.update()
+        return {
+            name: plan
+            for measure in MEASURES
+            for _, name, plan in sorted(screened, key=lambda one: float(one[0][measure]))[: self.options.best]
+        }
+
+    def tuned(self, nfe: int) -> Plan:
+        """The plan of a file, or one that is tuned here, once."""
+        sde = self.problem.denoiser.sde
+        if self.options.plans is not None:
+            files = [self.options.plans / part / f"tuned-{nfe}.json" for part in (self.sde, "")]
+            file = next((file for file in files if file.exists()), files[-1])
+            return tuned_plan(f"tuned:{file}", sde, nfe)
+        file = self.options.out / "plans" / f"{self.problem.name}-{self.sde}" / f"tuned-{nfe}.json"
+        if not file.exists():
+            self.fit(nfe, file.with_suffix(".state")).save(file)
+        return tuned_plan(f"tuned:{file}", sde, nfe)
+
+    def fit(self, nfe: int, state: Path | None = None, **changed: Any) -> Plan:
+        """A plan tuned here."""
+        options, labels = self.options, self.problem.labels
+        settings = Settings(**{"samples": options.samples, "held_out": options.held_out} | changed)
+        return tune(
+            self.problem.denoiser,
+            nfe,
+            self.problem.shape,
+            cond=None if labels is None else labels(torch.arange(10_000)),
+            settings=settings,
+            batch_size=options.batch_size,
+            device=self.device,
+            state=state,
+            progress=not options.quiet,
+        )[0]
+
+
+def run(options: Namespace) -> list[Record]:
+    """Records of tuned and stock solvers, each written as soon as it is there."""
+    records = []
+    with tqdm(unit="run", disable=options.quiet) as bar:
+        for sde in options.sde:
+            bench = Bench(options, sde)
+            beyond = BEYOND.get(bench.problem.name, {})
+            tuned = {nfe: bench.tuned(nfe) for nfe in options.nfe}
+            for nfe in sorted({*options.nfe, *(beyond[n] for n in options.nfe if n in beyond)}):
+                runs = bench.stocks(nfe, bar) | ({"tuned": tuned[nfe]} if nfe in tuned else {})
+                for seed in options.seed:
+                    for name, plan in runs.items():
+                        bar.set_description(f"{nfe} calls, seed {seed}, {name}")
+                        records.append(bench.measure(plan, seed, options.n_samples, solver=name))
+                        _append(options.out / "tuned.jsonl", records[-1])
+                        bar.update()
+    return records
+
+
+def table(records: Sequence[Record]) -> str:
+    """Tuned beside the best stock solver of each seed, and whether the bar holds, in Markdown."""
+    rows = ["| SDE | calls | measure | tuned | best stock | which | ratio | bar | |", "|---" * 9 + "|"]
+    problem = records[0]["problem"]
+    for sde, nfe in sorted({(r["sde"], r["nfe"]) for r in records if r["solver"] == "tuned"}):
+        asked = [(measure, nfe, BARS.get(problem, {}).get(measure, {}).get(nfe)) for measure in MEASURES]
+        if (calls := BEYOND.get(problem, {}).get(nfe)) is not None:
+            asked.append(("fd", calls, 1.0))
+        for measure, calls, bar in asked:
+            here = [r for r in records if r["sde"] == sde]
+            ours = {r["seed"]: r[measure] for r in here if (r["nfe"], r["solver"]) == (nfe, "tuned")}
+            theirs = [r for r in here if r["nfe"] == calls and r["solver"] != "tuned"]
+            best = [
+                min((r for r in theirs if r["seed"] == seed), key=lambda r: float(r[measure]))
+                for seed in ours
+            ]
+            ratio = statistics.mean(ours.values()) / statistics.mean(r[measure] for r in best)
+            name = measure if calls == nfe else f"{measure}, stock at {calls} calls"
+            verdict = ("", "") if bar is None else (f"{bar:.2f}", "holds" if ratio <= bar else "**fails**")
+            cells = [sde, str(nfe), name, _spread(list(ours.values())), _spread([r[measure] for r in best])]
+            cells += [", ".join(dict.fromkeys(r["solver"] for r in best)), f"{ratio:.3f}", *verdict]
+            rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def ablation(options: Namespace) -> str:
+    """The measures of tunings that lack a part, in Markdown."""
+    rows = [f"| SDE | calls | tuning | {' | '.join(MEASURES)} |", "|---" * (3 + len(MEASURES)) + "|"]
+    for sde in options.sde:
+        bench = Bench(options, sde)
+        for nfe in options.nfe:
+            for name, changed in ABLATIONS.items():
+                plan = bench.fit(nfe, **changed)
+                won = bool((plan.about or {}).get("tuned"))
+                records = [
+                    bench.measure(plan, seed, options.n_samples, solver=f"tuned, {name}", won=won)
+                    for seed in options.seed
+                ]
+                for record in records:
+                    _append(options.out / "ablation.jsonl", record)
+                cells = [_spread([record[measure] for record in records]) for measure in MEASURES]
+                label = name if won else f"{name} (stock: it did not win)"
+                rows.append("| " + " | ".join([sde, str(nfe), label, *cells]) + " |")
+    return "\n".join(rows)
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    mean = f"{statistics.mean(values):.3g}"
+    return f"{mean} ± {statistics.stdev(values):.1g}" if len(values) > 1 else mean
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The benchmark of tuned solvers, on the least that shows its parts work."""
+
+import json
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+import tuned
+
+from scoresde import Plan, karras
+from scoresde.solvers import DPMSolverPP
+
+FEW = shlex.split(
+    "--problem gmm2 --sde edm --nfe 3 --n-samples 60 --screen 20 --best 1 --converged 16 --quiet "
+    "--solver ddim dpmpp-2m --spacing karras --samples 32 --held-out 32 --seed 0 1"
+)
+
+
+def test_tuned_and_the_best_stock_solver_stand_in_a_table(tmp_path, capsys):
+    sde = tuned.make_problem("gmm2", "edm").denoiser.sde
+    plan = replace(Plan.make(DPMSolverPP(2), sde, 3, karras()), about=None)
+    plan.save(tmp_path / "plans" / "tuned-3.json")
+    assert tuned.main([*FEW, "--plans", str(tmp_path / "plans"), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("| edm | 3 | ") == len(tuned.MEASURES)
+    lines = (tmp_path / "out" / "tuned.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    stock = [r for r in records if r["solver"] == "dpmpp-2m on karras"]
+    ours = [r for r in records if r["solver"] == "tuned"]
+    assert [r["seed"] for r in ours] == [0, 1]
+    for a, b in zip(stock, ours, strict=False):  # the same plan has the same measures
+        assert all(a[measure] == pytest.approx(b[measure], rel=1e-4) for measure in tuned.MEASURES)
+
+
+def record(solver, seed, value, nfe=6):
+    about = {"problem": "mnist", "sde": "edm", "nfe": nfe, "seed": seed, "solver": solver}
+    return about | dict.fromkeys(tuned.MEASURES, value)
+
+
+def test_the_bars_are_those_of_the_oracle():
+    records = [record("tuned", seed, 0.5) for seed in (0, 1)]
+    records += [record("a", 0, 1.0), record("a", 1, 3.0), record("b", 0, 2.0), record("b", 1, 2.0)]
+    records += [record("a", seed, 0.6, 12) for seed in (0, 1)]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in tuned.table(records).split("\n")[2:]]
+    assert [row[2] for row in rows] == [*tuned.MEASURES, "fd, stock at 12 calls"]
+    assert all(row[4:7] == ["1.5 ± 0.7", "a, b", "0.333"] for row in rows[:3])
+    assert [row[-1] for row in rows] == ["holds", "", "holds", "holds"]
+    assert "**fails**" in tuned.table([r | {"rmse": 1.1} if r["solver"] == "tuned" else r for r in records])
+
+
+def test_an_ablation_tunes_each_part(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def fit(self, nfe, state=None, **changed):
+        asked.append(changed)
+        assert tuned.Settings(**changed)
+        return replace(Plan.make(DPMSolverPP(2), self.problem.denoiser.sde, nfe), about={"tuned": True})
+
+    monkeypatch.setattr(tuned.Bench, "fit", fit)
+    assert tuned.main([*FEW, "--ablation", "--out", str(tmp_path)]) == 0
+    assert asked == list(tuned.ABLATIONS.values())
+    printed = capsys.readouterr().out
+    assert all(f"| {name} |" in printed for name in tuned.ABLATIONS)
+    assert tuned.main([*FEW, "--nfe", "1", "--out", str(tmp_path)]) == 2
