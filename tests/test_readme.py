@@ -27,6 +27,8 @@ LESS = {
     "python benchmarks/plot.py": None,  # needs results
     "python benchmarks/certify.py": None,  # test_certify runs it
     "python benchmarks/compare.py": None,  # test_compare runs it
+    "scoresde tune": None,  # test_cli runs it
+    "python benchmarks/tuned.py": None,  # test_tuned_benchmark runs it
     "python benchmarks/overhead.py": "--solver ddim --repeats 1",
 }
 
