@@ -60,7 +60,8 @@ def draw(
     table_axis.imshow(cells, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
     for (i, j), cell in np.ndenumerate(cells):
         if cell:
-            table_axis.text(j, i, f"{cell:.2f}", ha="center", va="center", fontsize=7)
+            shade = "white" if abs(cell) > 0.6 * most else "black"
+            table_axis.text(j, i, f"{cell:.2f}", ha="center", va="center", fontsize=7, color=shade)
     ratios = [f"{np.exp(-level.lam):.3g}" for level in table.levels[:-1]]
     table_axis.set_xticks(range(table.nfe + 1), ["point", *(f"d{j}" for j in range(table.nfe))], fontsize=7)
     table_axis.set_yticks(range(table.nfe), ratios, fontsize=7)
@@ -71,7 +72,7 @@ def draw(
             curve_axis.plot(range(1, len(values) + 1), values, marker=".", label=name)
         curve_axis.legend()
     curve_axis.set(title=f"RMSE {report.rmse.value:.3g}, stock {report.stock_rmse.value:.3g}")
-    curve_axis.set(xlabel="iteration", ylabel="objective")
+    curve_axis.set(xlabel="iteration, start after start", ylabel="objective")
 
     drawn = {
         name: sample(denoiser, run, (n, *shape), cond=given, device=device).cpu()
