@@ -36,9 +36,11 @@ class Vector:
     def __add__(self, other: "Vector") -> "Vector":
         total = dict(self.weights)
         for name, weight in other.weights.items():
-            total[name] = total.get(name, 0.0) + weight
-            if not total[name]:  # cancelled: a run's vectors must not pile up in those of its end
-                del total[name]
+            both = total.get(name, 0.0) + weight
+            if isinstance(both, float) and not both:  # or a run's vectors would pile up in those of its end
+                total.pop(name, None)
+            else:  # a tensor, where each sample has weights of its own
+                total[name] = both
         return Vector(total)
 
     def __mul__(self, factor: float) -> "Vector":
