@@ -266,23 +266,31 @@ def _torchsde_steps(method: str, grid: Grid, denoise: Denoise, x: Tensor, noise:
     ito = method in ("euler", "milstein", "srk")
     end = grid.levels[-1].t
 
+    known = {level.t: (level, *rates) for level, rates in zip(grid.levels, grid.rates, strict=False)}
+
+    @cache
+    def at(t: float) -> tuple[Level[float], float, float]:
+        """The level at t, its f and g^2; rounding of t must not leave the grid's times."""
+        if t in known:
+            return known[t]
+        time = torch.tensor(min(max(t, end), grid.levels[0].t), dtype=torch.float64)
+        level = Level(*torch.stack(sde.level(time)).tolist())
+        return level, sde.drift(time).item(), sde.diffusion2(time).item()
+
     class Reverse:
         """dx = -(reverse drift) dr + g dw in r = -t; torchsde's time must rise."""
 
         noise_type, sde_type = "additive", "ito" if ito else "stratonovich"
 
         def f(self, r: Tensor, y: Tensor) -> Tensor:
-            # Rounding of r must not leave the grid's times.
-            t = torch.tensor(min(max(-r.item(), end), grid.levels[0].t), dtype=torch.float64)
-            level = Level(*torch.stack(sde.level(t)).tolist())
+            level, f, g2 = at(-r.item())
             x = y.reshape(shape)
             score = (level.alpha * denoise(x, level) - x) / level.sigma**2
-            slope: Tensor = sde.drift(t).item() * x - sde.diffusion2(t).item() * score
+            slope: Tensor = f * x - g2 * score
             return -slope.reshape(y.shape)
 
         def g_prod(self, r: Tensor, y: Tensor, v: Tensor) -> Tensor:
-            t = r.new_tensor(min(max(-r.item(), end), grid.levels[0].t))
-            return sde.diffusion2(t).sqrt().item() * v
+            return math.sqrt(at(-r.item())[2]) * v
 
         def g(self, r: Tensor, y: Tensor) -> Tensor:
             raise RuntimeError("the diffusion is only ever multiplied")

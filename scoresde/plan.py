@@ -26,7 +26,7 @@ from .spacings import Spacing, default_spacing, listed_steps
 Row = tuple[tuple[str, float], ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Vector:
     """A linear combination of named vectors: states x0, x1, ..., what is held h0, ..., network outputs
     d0, ..., noise z0, ...."""
@@ -60,7 +60,7 @@ class Vector:
     @property
     def row(self) -> Row:
         """The weights that are not zero."""
-        return tuple((name, weight) for name, weight in self.weights.items() if weight)
+        return tuple([term for term in self.weights.items() if term[1]])
 
 
 @dataclass(frozen=True)
@@ -424,7 +424,8 @@ def _with_last_uses(lines: Sequence[Line]) -> tuple[Line, ...]:
     """The lines, each told which vectors are done with, and a state among those to be read first."""
     last: dict[str, int] = {}
     for i, line in enumerate(lines):
-        last |= dict.fromkeys([*line.reads, line.name], i)
+        for name in (*line.reads, line.name):
+            last[name] = i
     last.pop(lines[-1].name)
     done: dict[int, list[str]] = {}
     for name, i in last.items():
@@ -434,7 +435,7 @@ def _with_last_uses(lines: Sequence[Line]) -> tuple[Line, ...]:
         row = line.row
         if line.level is None and line.measured is None:
             row = tuple(sorted(row, key=lambda term: not (term[0][0] in "xh" and term[0] in over)))
-        return replace(line, row=row, done=over)
+        return Line(line.name, row, line.level, line.measured, over)
 
     return tuple(told(line, tuple(done.get(i, ()))) for i, line in enumerate(lines))
 
