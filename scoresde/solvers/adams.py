@@ -137,7 +137,8 @@ class ExponentialAdams:
             the kernel at s (UniPC's B = h).
         start: ``"ramp"``, with as many outputs as there are, as published; its first step is of order 1.
             ``"iterated"``: the first steps are solved as one (Picard iteration on the polynomial through all
-            of them), which keeps the order and costs (p - 1)(p - 3) calls more at p > 3 outputs. For the ODE.
+            of them), which keeps the order and costs (p - 1)(p - 3) calls more at p > 3 outputs. For the ODE;
+            not for a few long steps in rho, whose weights are then huge.
         finish: ``"same"``, or ``"lower"``, where the last steps are predicted from 3, 2, 1 outputs, and
             corrected with one more, as in the codes of DPM-Solver and UniPC at few steps.
 
