@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from scoresde import (
     EDM,
-    SOLVERS,
     VPSDE,
     Counted,
     Denoiser,
@@ -24,11 +23,10 @@ from scoresde import (
     prepare,
     sample,
 )
-from scoresde.blackbox import BlackBox
 from scoresde.capture import captured
 from scoresde.compiled import compiled_noise, integrate_compiled
 from scoresde.networks import MLP
-from tests.problems import mixture, normal
+from tests.problems import TABLES, mixture, normal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's compiler's own
 compiles = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
@@ -97,9 +95,6 @@ def test_what_is_no_plan_is_not_compiled() -> None:
     denoiser = Denoiser(MLP(2), VPSDE(), predict.noise)
     with pytest.raises(ValueError, match="compile is for plans"):
         sample(denoiser, "dpm-adaptive-12", (4, 2), compile=True)
-
-
-TABLES = [name for name, solver in SOLVERS.items() if not isinstance(solver, BlackBox)]
 
 
 class Storages(TorchDispatchMode):
