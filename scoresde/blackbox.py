@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .grid import Grid
+from .grid import Grid, levels_of
 from .plan import Denoise, Draw
 from .sde import CLEAN, SDE, Level
 from .spacings import Spacing, default_spacing, listed_steps
@@ -273,9 +273,8 @@ def _torchsde_steps(method: str, grid: Grid, denoise: Denoise, x: Tensor, noise:
         """The level at t, its f and g^2; rounding of t must not leave the grid's times."""
         if t in known:
             return known[t]
-        time = torch.tensor(min(max(t, end), grid.levels[0].t), dtype=torch.float64)
-        level = Level(*torch.stack(sde.level(time)).tolist())
-        return level, sde.drift(time).item(), sde.diffusion2(time).item()
+        time = torch.tensor([min(max(t, end), grid.levels[0].t)], dtype=torch.float64)
+        return levels_of(sde, time)[0], sde.drift(time).item(), sde.diffusion2(time).item()
 
     class Reverse:
         """dx = -(reverse drift) dr + g dw in r = -t; torchsde's time must rise."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from .sde import CLEAN, SDE, Level
 from .spacings import Spacing
@@ -33,9 +34,7 @@ class Grid:
             raise ValueError(f"a grid needs at least {1 + to_clean} steps, got {steps}")
         times = spacing(sde, steps - to_clean)
         _check_times(sde, times.tolist())
-        columns = sde.level(times)
-        levels = tuple(Level(*row) for row in torch.stack(columns, 1).tolist())
-        return cls(sde, levels + (CLEAN,) * to_clean)
+        return cls(sde, levels_of(sde, times) + (CLEAN,) * to_clean)
 
     @cached_property
     def rates(self) -> tuple[tuple[float, float], ...]:
@@ -64,8 +63,12 @@ class Grid:
 
     def at(self, lams: Sequence[float]) -> tuple[Level[float], ...]:
         """The levels of half log-SNRs."""
-        columns = self.sde.level(self.sde.time_of(torch.tensor(lams, dtype=torch.float64)))
-        return tuple(Level(*row) for row in torch.stack(columns, 1).tolist())
+        return levels_of(self.sde, self.sde.time_of(torch.tensor(lams, dtype=torch.float64)))
+
+
+def levels_of(sde: SDE, times: Tensor) -> tuple[Level[float], ...]:
+    """The levels of times ``(n,)``, as numbers of the host."""
+    return tuple(Level(*row) for row in torch.stack(sde.level(times), 1).tolist())
 
 
 def _check_times(sde: SDE, times: list[float]) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from ..grid import levels_of
 from ..plan import Plan, Solver
 from ..sde import SDE, Level
 from ..spacings import listed_lams
@@ -100,8 +101,7 @@ class Family:
 
     @cached_property
     def _begin(self) -> Level[float]:
-        level = self.sde.level(torch.tensor(self.sde.t_max, dtype=torch.float64))
-        return Level(*(number.item() for number in level))
+        return levels_of(self.sde, torch.tensor([self.sde.t_max], dtype=torch.float64))[0]
 
     def _knots(self, free: float, gaps: Numbers) -> tuple[float, ...]:
         if not (free or gaps.any()):

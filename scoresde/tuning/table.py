@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..grid import levels_of
 from ..plan import Line, Plan, Row, Vector, iterate
 from ..sampling import Denoises
 from ..sde import SDE, Level
@@ -115,5 +116,4 @@ class Table:
 
 def level_at(sde: SDE, lam: float) -> Level[float]:
     """The level of a half log-SNR."""
-    level = sde.level(sde.time_of(torch.tensor(lam, dtype=torch.float64)))
-    return Level(*(number.item() for number in level))
+    return levels_of(sde, sde.time_of(torch.tensor([lam], dtype=torch.float64)))[0]
