@@ -5,7 +5,6 @@ writes a JSON line and a picture of samples for each and the curves of them all,
 """
 
 import argparse
-import hashlib
 import json
 import platform
 import statistics
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from plot import draw_curves, draw_samples, print_table
 from problems import FEATURES, PROBLEMS, Problem, make_problem
+from records import append, prepare_network, device_of, dtype_of, key_of
 from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, synchronise
 from torch import Tensor
 from tqdm import tqdm
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     for name in ("n_samples", "batch_size"):
         if getattr(options, name) < 2:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 2, got {getattr(options, name)}")
-    device, dtype = _device(options.device), _dtype(options.dtype)
+    device, dtype = device_of(options.device), dtype_of(options.dtype)
     state = torch.float64 if dtype == torch.float64 else torch.float32
     problem = make_problem(
         options.problem,
@@ -127,11 +127,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     asked = _asked(options, problem.denoiser, spacings)
     _check_writable(options.out)
 
-    network = getattr(problem.denoiser, "net", None)
-    if isinstance(network, torch.nn.Module):
-        network.to(device, torch.float64 if dtype == torch.float64 else None)
-        if options.compile:
-            network.compile(dynamic=False, options={"freezing": True})
+    prepare_network(problem.denoiser, device, dtype, options.compile)
     batches = -(-options.n_samples // options.batch_size)
     calls = options.converged or problem.converged
     total = batches * (
@@ -145,7 +141,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
             return _draw(problem, denoiser, options, device, state, run)
 
         bar.set_description("converged")
-        key = _key(problem, options, calls)
+        key = key_of(problem, options, calls)
         kept = options.out / f"converged-{key}.safetensors"
         if kept.exists():
             exact = read_tensors(kept)[0]["x"]
@@ -206,7 +202,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
                 },
             }
             records.append(record)
-            _append(options.out / "results.jsonl", record)
+            append(options.out / "results.jsonl", record)
             name = f"samples-{problem.name}-{options.sde}-{_plain(solver)}-{_plain(spec)}-{nfe}.png"
             draw_samples(x[:SHOWN], options.out / name, f"{solver}, {record['nfe']:g} network calls")
     return records
@@ -310,51 +306,11 @@ def _sizes(options: argparse.Namespace) -> list[int]:
     return [options.batch_size] * whole + [rest] * bool(rest)
 
 
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name!r} is not there: {str(error).splitlines()[0]}") from None
-    return device
-
-
-def _dtype(name: str) -> torch.dtype:
-    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
-    if name not in known:
-        raise ValueError(f"--dtype must be one of {', '.join(known)}, got {name!r}")
-    return known[name]
-
-
 def _check_writable(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / ".writable"
     write_atomically(probe, b"")
     probe.unlink()
-
-
-def _key(problem: Problem, options: argparse.Namespace, calls: int) -> str:
-    """Names a converged run by all that decides it."""
-    network = getattr(problem.denoiser, "net", None)
-    digest = hashlib.sha256()
-    if isinstance(network, torch.nn.Module):
-        for value in network.state_dict().values():
-            digest.update(value.cpu().double().numpy().tobytes())
-    parts = (
-        problem.name,
-        repr(problem.denoiser.sde),
-        options.n_samples,
-        options.batch_size,
-        options.seed,
-        options.dtype,
-    )
-    digest.update(repr((*parts, calls, version("scoresde"))).encode())
-    return digest.hexdigest()[:16]
-
-
-def _append(path: Path, record: dict[str, Any]) -> None:
-    with open(path, "a") as file:
-        file.write(json.dumps(record) + "\n")
 
 
 def _thousands(n: int) -> str:

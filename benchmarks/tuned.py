@@ -1,22 +1,25 @@
 """Tuned solvers beside the best stock ones: ``python benchmarks/tuned.py --problem gmm64 --nfe 5 8 10``.
 
 The best stock solver is an oracle's choice: all deterministic tables on all spacings are screened on a few
-samples, and of the best few, by each measure, the best on the evaluation itself counts. Writes JSON lines and
-prints a table. A plan comes from --plans (FOLDER/tuned-N.json or FOLDER/SDE/tuned-N.json), or is tuned here,
+samples, then on more, and of the best few, by each measure, the best on the evaluation's first seed counts.
+Writes JSON lines, by which a run that was stopped goes on, and prints a table. A plan comes from --plans (FOLDER/tuned-N.json or FOLDER/SDE/tuned-N.json), or is tuned here,
 on noises that no evaluation draws. ``--ablation`` leaves out parts of the tuning, one at a time.
 """
 
 import argparse
+import hashlib
+import json
 import statistics
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from problems import PROBLEMS, Problem, make_problem
-from run import _append, _device, _dtype, _key
+from records import append, device_of, dtype_of, key_of, prepare_network
 from torch import Tensor
 from tqdm import tqdm
 
@@ -45,6 +48,9 @@ BARS: dict[str, dict[str, dict[int, float]]] = {
 }
 # To the data: over the best stock solver's at other calls.
 BEYOND = {"mnist": {6: 12}}
+
+# Where calls are cheap: many noises, and no more than the root mean square error that the bar is of.
+EXACT: Mapping[str, Any] = {"robust": False, "bands": 0}
 
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "all": {},
@@ -77,8 +83,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--plans", type=Path, metavar="FOLDER", help="of tuned-N.json; default, they are tuned here")
     add("--seed", nargs="+", type=int, default=[0, 1, 2], help="of the evaluations' noises; default 0 1 2")
     add("--n-samples", type=int, default=10_000, metavar="N", help="default 10000")
-    add("--screen", type=int, default=250, metavar="N", help="samples that all solvers are tried on")
-    add("--best", type=int, default=4, metavar="K", help="solvers that go on, by each measure; default 4")
+    add(
+        "--screen",
+        nargs="+",
+        type=int,
+        default=[64, 500],
+        metavar="N",
+        help="samples that all solvers are tried on, and those that go on; default 64 500",
+    )
+    add("--best", type=int, default=3, metavar="K", help="the last of these, by each measure; default 3")
     add("--samples", type=int, default=256, metavar="N", help="noises of a tuning done here; default 256")
     add("--held-out", type=int, default=1024, metavar="N", help="noises of its gate; default 1024")
     add("--solver", nargs="+", default=[], metavar="NAME", help="stock solvers; default, all")
@@ -99,18 +112,15 @@ class Bench:
 
     def __init__(self, options: Namespace, sde: str) -> None:
         self.options, self.sde = options, sde
-        self.device = _device(options.device)
-        dtype = _dtype(options.dtype)
-        if dtype == torch.float64 or min(options.n_samples, options.screen, *options.nfe) < 2:
+        self.device = device_of(options.device)
+        dtype = dtype_of(options.dtype)
+        if dtype == torch.float64 or min(options.n_samples, *options.screen, *options.nfe) < 2:
             raise ValueError("--n-samples, --screen and --nfe must be at least 2, --dtype no float64")
         self.problem: Problem = make_problem(
             options.problem, sde, None, None if dtype == torch.float32 else dtype
         )
-        network = getattr(self.problem.denoiser, "net", None)
-        if isinstance(network, torch.nn.Module):
-            network.to(self.device)
-            if options.compile:
-                network.compile(dynamic=False, options={"freezing": True})
+        self.calls = options.converged or self.problem.converged
+        prepare_network(self.problem.denoiser, self.device, dtype, options.compile)
         self._exact: dict[int, Tensor] = {}
         self._moments: dict[tuple[int, int], Moments] = {}
 
@@ -130,49 +140,55 @@ class Bench:
     def exact(self, seed: int) -> Tensor:
         """Where the noises of a seed end, kept in a file."""
         if seed not in self._exact:
-            calls = self.options.converged or self.problem.converged
-            key = _key(self.problem, Namespace(**vars(self.options) | {"seed": seed}), calls)
+            key = key_of(self.problem, Namespace(**vars(self.options) | {"seed": seed}), self.calls)
             kept = self.options.out / f"converged-{key}.safetensors"
             if not kept.exists():
-                plan = prepare("dpmpp-3m", self.problem.denoiser.sde, calls, uniform_lam)
+                plan = prepare("dpmpp-3m", self.problem.denoiser.sde, self.calls, uniform_lam)
                 write_tensors(kept, {"x": self.draw(plan, self.options.n_samples, seed)})
             self._exact[seed] = read_tensors(kept)[0]["x"]
         return self._exact[seed]
 
-    def measure(self, plan: Plan, seed: int, n: int, **about: Any) -> Record:
-        """FD to the converged samples and to the data, and RMSE to the converged ends."""
+    def measure(self, plan: Plan, seed: int, n: int, solver: str) -> Record:
+        """FD to the converged samples and to the data, and RMSE to the converged ends, of the first n samples;
+        of a run that has a line already, that line."""
+        about = {
+            **{"problem": self.problem.name, "sde": self.sde, "nfe": plan.nfe, "seed": seed, "n_samples": n},
+            **{"dtype": self.options.dtype, "converged": self.calls, "solver": solver},
+            "plan": hashlib.sha256(str(plan).encode()).hexdigest()[:12],
+        }
+        file = self.options.out / ("tuned.jsonl" if n == self.options.n_samples else "screen.jsonl")
+        lines = file.read_text().splitlines() if file.exists() else []
+        for known in map(json.loads, lines):
+            if known.items() >= about.items():
+                return dict(known)
         x, exact, of = self.draw(plan, n, seed), self.exact(seed)[:n], self.problem.features.of
         if (seed, n) not in self._moments:
             self._moments[seed, n] = feature_moments(of, exact)
         moments = feature_moments(of, x)
-        return {
-            **{"problem": self.problem.name, "sde": self.sde, "nfe": plan.nfe, "seed": seed, "n_samples": n},
-            **{"dtype": self.options.dtype, **about},
+        record = {
+            **about,
             "fd_reference": frechet_distance(moments, self._moments[seed, n]),
             "fd": frechet_distance(moments, self.problem.data),
             "rmse": (x - exact).square().mean().sqrt().item(),
         }
+        append(file, record)
+        return record
 
     def stocks(self, nfe: int, bar: Any) -> dict[str, Plan]:
-        """The stock solvers that are among the best few by any measure, on a few samples."""
+        """The stock solvers that are among the best few by any measure, on more and more samples."""
         named = {name: SOLVERS[name] for name in self.options.solver or SOLVERS}
         entered = stock(self.problem.denoiser.sde, nfe, named, self.options.spacing)
-        screened = []
-        for entrant in entered:
-            bar.set_description(f"{nfe} calls, {entrant.name}")
-            plan = entrant.table.plan()
-            try:
-                few = min(self.options.screen, self.options.n_samples)
-                record = self.measure(plan, self.options.seed[0], few)
-            except FloatingPointError:  # of a solver that is not stable here
-                continue
-            screened.append((record, entrant.name, plan))
-            bar.update()
-        return {
-            name: plan
-            for measure in MEASURES
-            for _, name, plan in sorted(screened, key=lambda one: float(one[0][measure]))[: self.options.best]
-        }
+        plans = {entrant.name: entrant.table.plan() for entrant in entered}
+        for heat, few in enumerate(self.options.screen):
+            most = self.options.best * 4 ** (len(self.options.screen) - 1 - heat)
+            records = []
+            for name, plan in plans.items():
+                bar.set_description(f"{nfe} calls, {name}, {few} samples")
+                with suppress(FloatingPointError):  # of a solver that is not stable here
+                    records.append(self.measure(plan, self.options.seed[0], few, name))
+                bar.update()
+            plans = {name: plans[name] for name in _best(records, most)}
+        return plans
 
     def tuned(self, nfe: int) -> Plan:
         """The plan of a file, or one that is tuned here, once."""
@@ -183,13 +199,14 @@ class Bench:
             return tuned_plan(f"tuned:{file}", sde, nfe)
         file = self.options.out / "plans" / f"{self.problem.name}-{self.sde}" / f"tuned-{nfe}.json"
         if not file.exists():
-            self.fit(nfe, file.with_suffix(".state")).save(file)
+            self.fit(nfe, file.with_name("state")).save(file)
         return tuned_plan(f"tuned:{file}", sde, nfe)
 
     def fit(self, nfe: int, state: Path | None = None, **changed: Any) -> Plan:
         """A plan tuned here."""
         options, labels = self.options, self.problem.labels
-        settings = Settings(**{"samples": options.samples, "held_out": options.held_out} | changed)
+        own = {} if self.problem.name == "mnist" else EXACT
+        settings = Settings(**{"samples": options.samples, "held_out": options.held_out} | own | changed)
         return tune(
             self.problem.denoiser,
             nfe,
@@ -203,6 +220,15 @@ class Bench:
         )[0]
 
 
+def _best(records: Sequence[Record], most: int = 1) -> dict[str, None]:
+    """The solvers that are among the best few by any measure."""
+    return {
+        str(record["solver"]): None
+        for measure in MEASURES
+        for record in sorted(records, key=lambda one: float(one[measure]))[:most]
+    }
+
+
 def run(options: Namespace) -> list[Record]:
     """Records of tuned and stock solvers, each written as soon as it is there."""
     records = []
@@ -212,13 +238,18 @@ def run(options: Namespace) -> list[Record]:
             beyond = BEYOND.get(bench.problem.name, {})
             tuned = {nfe: bench.tuned(nfe) for nfe in options.nfe}
             for nfe in sorted({*options.nfe, *(beyond[n] for n in options.nfe if n in beyond)}):
-                runs = bench.stocks(nfe, bar) | ({"tuned": tuned[nfe]} if nfe in tuned else {})
+                stocks = bench.stocks(nfe, bar)
                 for seed in options.seed:
+                    runs = stocks | ({"tuned": tuned[nfe]} if nfe in tuned else {})
+                    made = []
                     for name, plan in runs.items():
                         bar.set_description(f"{nfe} calls, seed {seed}, {name}")
-                        records.append(bench.measure(plan, seed, options.n_samples, solver=name))
-                        _append(options.out / "tuned.jsonl", records[-1])
+                        made.append(bench.measure(plan, seed, options.n_samples, name))
                         bar.update()
+                    records += made
+                    if seed == options.seed[0]:  # the oracle's choice
+                        theirs = [record for record in made if record["solver"] != "tuned"]
+                        stocks = {name: stocks[name] for name in _best(theirs)}
     return records
 
 
@@ -257,11 +288,8 @@ def ablation(options: Namespace) -> str:
                 plan = bench.fit(nfe, **changed)
                 won = bool((plan.about or {}).get("tuned"))
                 records = [
-                    bench.measure(plan, seed, options.n_samples, solver=f"tuned, {name}", won=won)
-                    for seed in options.seed
+                    bench.measure(plan, seed, options.n_samples, f"tuned, {name}") for seed in options.seed
                 ]
-                for record in records:
-                    _append(options.out / "ablation.jsonl", record)
                 cells = [_spread([record[measure] for record in records]) for measure in MEASURES]
                 label = name if won else f"{name} (stock: it did not win)"
                 rows.append("| " + " | ".join([sde, str(nfe), label, *cells]) + " |")

@@ -1,8 +1,10 @@
 """The ``scoresde`` command: train a network, draw samples from it, and tune solvers to it."""
 
 import argparse
+import copy
 import json
 import math
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,7 +102,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--held-out", type=int, default=1024, metavar="N", help="noises that decide; default 1024")
     add("--seed", type=int, default=0, help="of the noises; default 0")
     add("--batch-size", type=int, default=128, metavar="N", help="samples at a time; default 128")
-    add("--dtype", default="float32", choices=("float32", "bfloat16", "float16"), help="the network's")
+    precisions = ("float32", "bfloat16", "float16")
+    add("--dtype", default="float32", choices=precisions, help="the network's, that is tuned for")
+    add("--draft-dtype", choices=precisions, help="the network's during the fit; default, that of --dtype")
     add("--compile", action="store_true", help="compile the network first (torch.compile)")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     add("--quiet", action="store_true", help="no progress bar")
@@ -210,7 +214,11 @@ def _tune(options: argparse.Namespace) -> None:
     classes = getattr(denoiser.net, "classes", 0)
     cond = _labels(options.label, classes, torch.arange(len(options.label or range(classes))))
     if options.compile and isinstance(denoiser.net, torch.nn.Module):
-        denoiser.net.compile()
+        denoiser.net.compile(dynamic=False, options={"freezing": True})
+    draft = None
+    if options.draft_dtype not in (None, options.dtype):
+        draft = _at_precision(denoiser, getattr(torch, options.draft_dtype))
+    state = options.out / "state"
     made_for = fingerprint(denoiser) | {"seed": options.seed}
     for nfe in options.nfe:
         file, kept = options.out / f"tuned-{nfe}.json", options.out / f"report-{nfe}.json"
@@ -220,7 +228,6 @@ def _tune(options: argparse.Namespace) -> None:
                 raise ValueError(f"{file} is of another tuning; remove it and {kept}, or name another --out")
             print(f"{file} is there already\n{Report.load(kept)}\n")
             continue
-        state = options.out / f"state-{nfe}.safetensors"
         plan, report = tune(
             denoiser,
             nfe,
@@ -230,6 +237,7 @@ def _tune(options: argparse.Namespace) -> None:
             settings=Settings(samples=options.samples, held_out=options.held_out),
             batch_size=options.batch_size,
             device=device,
+            draft=draft,
             state=state,
             progress=not options.quiet,
         )
@@ -239,8 +247,8 @@ def _tune(options: argparse.Namespace) -> None:
         except ImportError:
             print("scoresde: no picture, for matplotlib is not installed", file=sys.stderr)
         report.save(kept)
-        state.unlink()
         print(f"{file}\n{report}\n")
+    shutil.rmtree(state, ignore_errors=True)
 
 
 def _load(
@@ -253,6 +261,14 @@ def _load(
     own.dtype = dtype
     denoiser = Transported(own, make("SDE", sde, SDES, {})) if sde else own
     return denoiser, trained.shape
+
+
+def _at_precision(denoiser: Denoiser | Transported, dtype: torch.dtype) -> Denoiser | Transported:
+    """The same network, by reference, at another precision."""
+    trained = denoiser.denoiser if isinstance(denoiser, Transported) else denoiser
+    twin = copy.copy(trained)
+    twin.dtype = dtype
+    return Transported(twin, denoiser.sde) if isinstance(denoiser, Transported) else twin
 
 
 def _labels(given: list[int] | None, classes: int, ids: Tensor) -> Tensor | None:

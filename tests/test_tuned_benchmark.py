@@ -33,6 +33,10 @@ def test_tuned_and_the_best_stock_solver_stand_in_a_table(tmp_path, capsys):
     stock = [r for r in records if r["solver"] == "dpmpp-2m on karras"]
     ours = [r for r in records if r["solver"] == "tuned"]
     assert [r["seed"] for r in ours] == [0, 1]
+    before = (tmp_path / "out" / "tuned.jsonl").read_bytes()
+    assert tuned.main([*FEW, "--plans", str(tmp_path / "plans"), "--out", str(tmp_path / "out")]) == 0
+    assert printed == capsys.readouterr().out  # again from the lines, and no run is made
+    assert (tmp_path / "out" / "tuned.jsonl").read_bytes() == before
     for a, b in zip(stock, ours, strict=False):  # the same plan has the same measures
         assert all(a[measure] == pytest.approx(b[measure], rel=1e-4) for measure in tuned.MEASURES)
 

@@ -207,7 +207,7 @@ def test_a_fit_lowers_the_objective_and_goes_on_to_the_same_bits():
     whole = fit.descend(np.zeros(of.size), train, valid, places, iterations=4)
     assert whole.least < 0.5 * first.least
     state = first
-    for _ in range(whole.iteration):
+    for _ in whole.history[1:]:
         state = fit.improve(state, train, valid, places)
     assert state == whole
 
@@ -257,9 +257,9 @@ def test_what_does_not_win_is_not_returned(monkeypatch):
     for spoilt in (lambda table: table, lambda table: replace(table, keep=2 * table.keep)):
         best = []
 
-        def judged(self, start, table, stocks, parts, state, spoilt=spoilt, best=best):
+        def judged(self, start, table, descent, stocks, parts, state, spoilt=spoilt, best=best):
             best.append(stocks[0])
-            return JUDGED(self, start, spoilt(stocks[0].table), stocks, parts, state)
+            return JUDGED(self, start, spoilt(stocks[0].table), descent, stocks, parts, state)
 
         monkeypatch.setattr(tune_module._Tuning, "_judged", judged)
         plan, report = tuned(iterations=0)
@@ -272,7 +272,7 @@ def test_what_does_not_win_is_not_returned(monkeypatch):
 
 def test_an_interrupted_tuning_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch):
     """Interrupted before the race, when the teacher is known, and again in the fit."""
-    path = tmp_path / "state.safetensors"
+    path = tmp_path / "state"
     places = {(tune_module, "freed"): 1, (Fit, "improve"): 3}
     for (owner, name), after in places.items():
         function, done = getattr(owner, name), []
@@ -294,8 +294,14 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bits(whole, tmp_path, monkeyp
     assert plan == whole[0]
     assert plan.about == whole[0].about
     assert replace(again, seconds=0, calls=0) == replace(whole[1], seconds=0, calls=0)
+    with monkeypatch.context() as patch:  # another budget has the same teacher, if it is good enough
+        patch.setattr(tune_module, "certify", None)
+        _, other = tuned(nfe=2, state=path)
+    assert other.teacher.calls == again.teacher.calls
     with pytest.raises(ValueError, match="another tuning"):
-        tuned(nfe=4, state=path)
+        tuned(state=path, iterations=1)
+    with pytest.raises(ValueError, match="another tuning"):
+        tuned(nfe=4, state=path, samples=65)
 
 
 def test_a_report_is_loaded_as_it_was_saved(whole, tmp_path):

@@ -1,7 +1,8 @@
 """Levenberg-Marquardt on a table's parameters, by forward differences that begin where a change does."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -182,7 +183,7 @@ class Fit:
     def begin(self, theta: Numbers, train: Pairs, valid: Pairs) -> "Descent":
         """The state of a descent that starts at theta."""
         now, least = self.value(theta, train), self.value(theta, valid)
-        return Descent(tuple(theta.tolist()), now, tuple(theta.tolist()), least)
+        return Descent(tuple(theta.tolist()), now, tuple(theta.tolist()), least, history=((now, least),))
 
     def improve(self, state: "Descent", train: Pairs, valid: Pairs, active: list[int]) -> "Descent":
         """One iteration: (A + damping diag A) step = -gradient, the best of a few dampings.
@@ -214,8 +215,8 @@ class Fit:
             value if better else state.least,
             damping,
             waited,
-            state.iteration + 1,
             waited > PATIENCE or state.now - now < 1e-4 * abs(state.now),
+            (*state.history, (now, value)),
         )
 
     def descend(
@@ -223,14 +224,15 @@ class Fit:
     ) -> "Descent":
         """Improve until nothing does, or validation no longer, for at most so many iterations."""
         state = self.begin(theta, train, valid)
-        while not state.done and state.iteration < iterations:
+        while not state.done and len(state.history) <= iterations:
             state = self.improve(state, train, valid, active)
         return state
 
 
 @dataclass(frozen=True)
 class Descent:
-    """Where a descent is: parameters and objective on the training pairs, and the best on the others."""
+    """Where a descent is: parameters and objective on the training pairs, and the best on the others; and
+    both objectives at the start and after each iteration."""
 
     theta: tuple[float, ...]
     now: float
@@ -238,5 +240,15 @@ class Descent:
     least: float
     damping: float = 1e-2
     waited: int = 0
-    iteration: int = 0
     done: bool = False
+    history: tuple[tuple[float, float], ...] = ()
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> "Descent":
+        """What was kept of one as JSON, to the same bits."""
+        listed = {
+            "theta": tuple(kept["theta"]),
+            "best": tuple(kept["best"]),
+            "history": tuple((now, value) for now, value in kept["history"]),
+        }
+        return cls(**{**kept, **listed})

@@ -1,6 +1,7 @@
 """A picture of a tuning: its table, its training, and samples beside the stock solver's and the teacher's."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from torch import Tensor
 from ..files import write_atomically
 from ..images import tile
 from ..metrics import to_uint8
-from ..plan import Plan
+from ..noise import Noise
+from ..plan import Plan, integrate
 from ..sampling import Denoises, prepare, sample
 from ..solvers import DPMSolverPP
 from ..spacings import spacing_of
@@ -21,6 +23,7 @@ from .table import Table
 SHOWN = 8  # images of each; of vectors, 25 times as many
 
 
+@torch.no_grad()
 def draw(
     path: Path,
     denoiser: Denoises,
@@ -33,7 +36,8 @@ def draw(
     """Write a PNG; needs matplotlib (ImportError).
 
     The weights that a new point is made of, those of outputs over its alpha; the objective, on training and
-    validation noises, after each iteration; samples from the same noises, tuned, stock and teacher.
+    validation noises, before and after each iteration; how far the points of the runs, and their ends, are
+    from the exact path at their levels; samples from the same noises, tuned, stock and teacher.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -49,9 +53,9 @@ def draw(
     images = len(shape) == 3 and shape[0] in (1, 3)
     n = SHOWN if images else 25 * SHOWN
     given = None if cond is None else cond[torch.arange(n) % len(cond)]
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(12, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    table_axis, curve_axis, sample_axis = figure.subplots(1, 3)
+    (table_axis, curve_axis), (path_axis, sample_axis) = figure.subplots(2, 2)
 
     table = Table.read(plan)
     alphas = np.array([level.alpha for level in table.levels[1:]])
@@ -69,10 +73,18 @@ def draw(
 
     if report.training:
         for values, name in zip(zip(*report.training, strict=True), ("training", "validation"), strict=True):
-            curve_axis.plot(range(1, len(values) + 1), values, marker=".", label=name)
+            curve_axis.plot(values, marker=".", label=name)
         curve_axis.legend()
     curve_axis.set(title=f"RMSE {report.rmse.value:.3g}, stock {report.stock_rmse.value:.3g}")
-    curve_axis.set(xlabel="iteration, start after start", ylabel="objective")
+    curve_axis.set(xlabel="iteration, on more and more noises", ylabel="objective")
+
+    x = runs[report.stock].start.sigma * Noise(0, torch.arange(n, device=device), tuple(shape))(0)
+    moved = None if given is None else given.to(device)
+    for run, name in zip(list(runs.values())[:2], list(runs)[:2], strict=True):
+        path_axis.loglog(*_away(Table.read(run), denoiser, x, moved, report.teacher.calls), "o-", label=name)
+    path_axis.invert_xaxis()
+    path_axis.legend(fontsize=7)
+    path_axis.set(xlabel="sigma / alpha", ylabel="RMSE to the exact path, over alpha")
 
     drawn = {
         name: sample(denoiser, run, (n, *shape), cond=given, device=device).cpu()
@@ -91,3 +103,19 @@ def draw(
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=130)
     write_atomically(path, file.getvalue())
+
+
+def _away(
+    table: Table, denoiser: Denoises, x: Tensor, cond: Tensor | None, calls: int
+) -> tuple[list[float], list[float]]:
+    """sigma / alpha of a table's points, and their distance from the exact path there, over alpha."""
+    begin = table.start.lam
+    points, _ = table.roll(denoiser, [table.first * x], [], cond)
+    ratios, errors = [], []
+    for point, level in zip(points, table.levels, strict=True):
+        if level.lam > begin:
+            plan = Plan.make(DPMSolverPP(3), denoiser.sde.clip(begin, level.lam), calls)
+            exact = integrate(plan, lambda at, there: denoiser(at, there, cond), x)
+            errors.append((point - exact).square().mean().sqrt().item() / level.alpha)
+            ratios.append(math.exp(-level.lam))
+    return ratios, errors

@@ -73,7 +73,7 @@ class Report:
             "band energies, %": f"{percents(self.bands)}; stock {percents(self.stock_bands)}",
             "W2 to the teacher": "at most {:.4g}; {:.4g} with 95 % confidence".format(*self.coupling),
             "stock calls as good": str(self.equivalent or f"more than {self.searched}"),
-            "teacher": f"{self.teacher.calls} calls, {self.teacher.difference:.3g} from half as many "
+            "teacher": f"{self.teacher.calls} calls, {self.teacher.difference:.3g} from twice as many "
             f"({self.teacher.share:.2%} of the stock solver's error)",
             "noises": "{} training, {} validation, {} held out".format(*self.samples),
             "parameters": str(self.parameters),

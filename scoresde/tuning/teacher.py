@@ -17,8 +17,8 @@ SHARE = 0.05  # of the best stock solver's error, that the teacher's own may be
 
 @dataclass(frozen=True)
 class Certificate:
-    """A teacher of ``calls`` calls, whose ends differ by ``difference``, in root mean square, from those with
-    half as many; ``share`` of the best stock solver's error."""
+    """A teacher of ``calls`` calls, whose ends differ by ``difference``, in root mean square, from those of
+    twice as many; ``share`` of the best stock solver's error."""
 
     calls: int
     difference: float
@@ -45,23 +45,24 @@ def certify(
 ) -> tuple[Pairs, Certificate]:
     """Double a teacher's calls until its ends stand still, beside the error of the best stock solver.
 
-    Halving the steps takes away most of an error: the difference bounds what is left of it (Richardson).
+    Halving the steps takes away most of an error, so that the difference is nearly all of the teacher's
+    (Richardson).
 
     Args:
-        calls: of the first teacher, which is doubled at once.
+        calls: of the first teacher.
         error: of the best stock solver to given pairs, root mean square.
 
     Raises:
-        ValueError: no teacher of up to 1024 calls is good enough.
+        ValueError: no teacher of up to 512 calls is good enough.
     """
     coarse = taught(denoiser, x, cond, calls, batch_size)
     while True:
-        calls *= 2
-        fine = taught(denoiser, x, cond, calls, batch_size)
+        fine = taught(denoiser, x, cond, 2 * calls, batch_size)
         difference = float((fine.target - coarse.target).double().square().mean().sqrt())
         share = difference / max(error(fine), 1e-300)
         if share < SHARE:
-            return fine, Certificate(calls, difference, share)
+            return coarse, Certificate(calls, difference, share)
+        calls *= 2
         if not 2 * calls <= MOST_CALLS:
             raise ValueError(
                 f"the teacher does not converge: {calls} calls and half as many differ by {difference:.3g}, "

@@ -1,10 +1,12 @@
 """From a network and a budget of calls to a tuned plan, and what is known of it."""
 
 import hashlib
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..blackbox import BlackBox
-from ..files import read_tensors, write_tensors
+from ..files import read_tensors, write_atomically, write_tensors
 from ..fingerprint import fingerprint
 from ..noise import Noise
 from ..plan import Plan, Solver
@@ -30,13 +32,17 @@ from .objective import Bands, Objective
 from .race import FREE, SPACINGS, Entrant, errors, freed, race, stock
 from .report import Report
 from .table import Numbers, Table
-from .teacher import MOST_CALLS, Certificate, certify, taught
+from .teacher import MOST_CALLS, SHARE, Certificate, certify, taught
+
+Families = Callable[[list[Entrant]], list[Entrant]]
 
 SEED = 0x7475_6E65_0000_0000  # noises of tuning are none that sample() draws from a seed below 2^32
 STOCKS = 6  # solvers that starts are made of
-STARTS = 3  # of the fit
-TRIED = 3  # iterations from each of them, before the best goes on alone
-FIRST_TEACHER = 16  # calls, doubled until they are enough
+STARTS = 4  # of the fit
+HEATS = (0.25, 0.5)  # shares of the training noises that starts are fitted to; the better half goes on
+TRIED = 4  # iterations of a heat
+FEW = 64  # noises, at least, of a heat, and of a teacher's certificate
+FIRST_TEACHER = 32  # calls, doubled until they are enough
 
 
 @dataclass(frozen=True)
@@ -44,13 +50,14 @@ class Settings:
     """How a table is tuned.
 
     Args:
-        samples: noises of the fit; half as many more validate it, and ``held_out`` decide.
+        samples: noises of the fit; half as many more validate it, and ``held_out`` decide. Where calls are
+            cheap, thousands are better: those that change mode decide the root mean square error, and are few.
         groups: the parameters that may move: ``weights``, ``scales``, ``knots``, ``free``; without the last,
             there is no free first step.
         window: of past outputs; 0, all.
         bands, gamma: number and weight of the bands of energies; 0 for none.
         robust: whether samples that cannot be followed count less.
-        iterations: of the fit, at most.
+        iterations: of the last heat of the fit, at most.
         solvers, spacings: names of those that race; no solvers, all that make deterministic plans.
     """
 
@@ -61,7 +68,7 @@ class Settings:
     bands: int = 8
     gamma: float = 0.2
     robust: bool = True
-    iterations: int = 12
+    iterations: int = 16
     solvers: tuple[str, ...] = ()
     spacings: tuple[str, ...] = SPACINGS
 
@@ -77,6 +84,7 @@ def tune(
     settings: Settings | None = None,
     batch_size: int = 128,
     device: torch.device | str = "cpu",
+    draft: Denoises | None = None,
     state: str | Path | None = None,
     progress: bool = False,
 ) -> tuple[Plan, Report]:
@@ -99,7 +107,10 @@ def tune(
         settings: default, :class:`Settings`.
         batch_size: samples at a time.
         device: of the state.
-        state: a file that the tuning goes on from if it is there, and is written to after every iteration.
+        draft: the same network at a lower cost (in low precision, say), for the race and the fit; the teacher
+            and the figures of the report are the denoiser's own.
+        state: a folder that the tuning goes on from, and is written to after every iteration; a teacher that
+            is there serves other budgets too.
         progress: show a progress bar, of network evaluations.
 
     Raises:
@@ -114,7 +125,8 @@ def tune(
         raise ValueError(f"nfe must be an integer of at least 2, got {nfe!r}; of one call there is no choice")
     with tqdm(unit="evaluation", disable=not progress, smoothing=0.1) as bar:
         watched = _Watched(denoiser, bar)
-        tuning = _Tuning(watched, nfe, shape, cond, seed, settings, batch_size, torch.device(device))
+        cheap = watched if draft is None else _Watched(draft, bar)
+        tuning = _Tuning(watched, cheap, nfe, shape, cond, seed, settings, batch_size, torch.device(device))
         return tuning.run(None if state is None else Path(state))
 
 
@@ -138,32 +150,53 @@ class _Watched:
         self.bar.set_description(what)
 
 
-@dataclass
-class State:
-    """What a tuning has found out so far; all that going on needs."""
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """Where all noises end, by ``calls`` calls; twice as many end ``difference`` away, on a few of them."""
 
     target: Tensor
+    calls: int
+    difference: float
+
+    def save(self, path: Path, key: str) -> None:
+        """Replace the file as a whole."""
+        write_tensors(path, {"target": self.target}, key=key, calls=self.calls, difference=self.difference)
+
+    @classmethod
+    def load(cls, path: Path, key: str) -> "Teacher":
+        """What :meth:`save` wrote; ValueError if it is of another tuning."""
+        tensors, header = read_tensors(path)
+        return cls(tensors["target"], **_of_key(header, key, path))
+
+
+@dataclass
+class State:
+    """What a tuning has found out so far, beside its teacher; all that going on needs."""
+
     certificate: dict[str, Any]
-    variance: float
     stock: list[str]
     starts: list[str]
-    descents: list[dict[str, Any]]
-    history: list[tuple[float, float]]
+    heats: list[dict[str, dict[str, Any]]]
     calls: int = 0
     seconds: float = 0.0
 
     def save(self, path: Path, key: str) -> None:
         """Replace the file as a whole."""
-        header = {field.name: getattr(self, field.name) for field in fields(self)[1:]}
-        write_tensors(path, {"target": self.target}, key=key, **header)
+        write_atomically(path, json.dumps({"key": key} | vars(self)).encode())
 
     @classmethod
     def load(cls, path: Path, key: str) -> "State":
-        """What :meth:`save` wrote; ValueError if it is of another tuning, or no such file."""
-        tensors, header = read_tensors(path)
-        if header.pop("key", None) != key:
-            raise ValueError(f"{path} is the state of another tuning; remove it, or name another file")
-        return cls(tensors["target"], **header)
+        """What :meth:`save` wrote; ValueError if it is of another tuning."""
+        try:
+            return cls(**_of_key(json.loads(path.read_text()), key, path))
+        except (TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is no state of a tuning: {error}") from None
+
+
+def _of_key(header: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    if header.pop("key", None) != key:
+        raise ValueError(f"{path} is of another tuning; remove it, or name another folder")
+    return header
 
 
 @dataclass(eq=False)
@@ -171,6 +204,7 @@ class _Tuning:
     """One run of :func:`tune`."""
 
     denoiser: _Watched
+    draft: _Watched
     nfe: int
     shape: tuple[int, ...]
     cond: Tensor | None
@@ -179,30 +213,34 @@ class _Tuning:
     batch_size: int
     device: torch.device
 
-    def run(self, path: Path | None) -> tuple[Plan, Report]:
+    def run(self, folder: Path | None) -> tuple[Plan, Report]:
         begun = time.perf_counter()
         self._check_budget()
         pairs = self._noises()
         self._check(pairs)
         entered = stock(self.denoiser.sde, self.nfe, self._solvers, self.settings.spacings)
-        known = State.load(path, self._key) if path is not None and path.exists() else None
-        state = known or self._taught(entered, pairs)
+        path = None if folder is None else folder / f"state-{self.nfe}.json"
+        state = State.load(path, self._key) if path is not None and path.exists() else None
+        teacher, state = self._taught(entered, pairs, folder, state)
         calls, seconds = state.calls, state.seconds
 
         def save() -> None:
-            state.calls = calls + self.denoiser.count
+            made = {id(one): one.count for one in (self.denoiser, self.draft)}
+            state.calls = calls + sum(made.values())
             state.seconds = seconds + time.perf_counter() - begun
             if path is not None:
                 state.save(path, self._key)
 
         save()
-        parts = self._parts(replace(pairs, target=state.target.to(self.device)))
+        parts = self._parts(replace(pairs, target=teacher.target.to(self.device)))
+        families = partial(self._families, variance=_variance(parts[0].target))
         if not state.starts:
-            self._race(entered, parts[0], state)
+            self._race(entered, parts[0], state, families)
             save()
         stocks = _by_name(state.stock, entered)
-        start, theta = self._fitted(stocks, parts, state, save)
-        plan, report = self._judged(start, _family(start).table(theta), stocks, parts, state)
+        start, best = self._fitted(_by_name(state.starts, families(stocks)), parts, state, save)
+        table = _family(start).table(np.array(best.best))
+        plan, report = self._judged(start, table, best, stocks, parts, state)
         save()
         return plan, replace(report, calls=state.calls, seconds=state.seconds)
 
@@ -216,10 +254,13 @@ class _Tuning:
         return self.settings.samples, -(-self.settings.samples // 2), self.settings.held_out
 
     @property
-    def _key(self) -> str:
+    def _teacher_key(self) -> str:
         cond = None if self.cond is None else self.cond.tolist()
-        about = (fingerprint(self.denoiser.denoiser), self.nfe, self.shape, cond, self.seed, self.settings)
-        return hashlib.sha256(repr(about).encode()).hexdigest()[:16]
+        return _hash(fingerprint(self.denoiser.denoiser), self.shape, cond, self.seed, self._sizes)
+
+    @property
+    def _key(self) -> str:
+        return _hash(self._teacher_key, fingerprint(self.draft.denoiser), self.nfe, self.settings)
 
     def _noises(self) -> Pairs:
         """The noises of all parts; the targets are not there yet."""
@@ -260,37 +301,48 @@ class _Tuning:
                 "two calls of the network with the same input differ: is there dropout or noise in it?"
             )
 
-    def _taught(self, entered: list[Entrant], pairs: Pairs) -> State:
-        """The teacher's ends, and the stock solvers that may be the best."""
+    def _taught(
+        self, entered: list[Entrant], pairs: Pairs, folder: Path | None, state: State | None
+    ) -> tuple[Teacher, State]:
+        """The teacher, one that is there if it is good enough, and the stock solvers that may be the best."""
         size = self.batch_size
+        path = None if folder is None else folder / "teacher.safetensors"
+        known = Teacher.load(path, self._teacher_key) if path is not None and path.exists() else None
+        if known is not None and state is not None and known.calls >= state.certificate["calls"]:
+            return known, state
         self.denoiser.says("teacher")
         ranked: list[tuple[Entrant, float]] = []
 
         def least(pairs: Pairs) -> float:
-            ranked[:] = race([entrant for entrant, _ in ranked] or entered, self.denoiser, pairs, size, 24)
+            ranked[:] = race([entrant for entrant, _ in ranked] or entered, self.draft, pairs, size, 24)
             return ranked[0][1]
 
-        few = pairs[: min(64, len(pairs))]
-        calls = FIRST_TEACHER
+        few, calls = pairs[: min(FEW, len(pairs))], FIRST_TEACHER
         while calls < self.nfe:
             calls *= 2
-        known, certificate = certify(self.denoiser, few.x, few.cond, calls, least, size)
-        rest = taught(
-            self.denoiser, pairs.x[len(few) :], _from(pairs.cond, len(few)), certificate.calls, size
-        )
-        target = torch.cat([known.target, rest.target])
-        names = [entrant.name for entrant, _ in ranked]
-        variance = float((target[: self._sizes[0]] - target[: self._sizes[0]].mean(0)).square().mean())
-        return State(target, asdict(certificate), variance, names, [], [], [])
+        share = math.inf
+        if known is not None:
+            share = known.difference / least(replace(few, target=known.target[: len(few)].to(self.device)))
+            calls = max(calls, known.calls)
+        if known is not None and share < SHARE:
+            certificate = Certificate(known.calls, known.difference, share)
+        else:
+            taken, certificate = certify(self.denoiser, few.x, few.cond, calls, least, size)
+            rest = taught(
+                self.denoiser, pairs.x[len(few) :], _from(pairs.cond, len(few)), certificate.calls, size
+            )
+            target = torch.cat([taken.target, rest.target]).cpu()
+            known = Teacher(target, certificate.calls, certificate.difference)
+            if path is not None:
+                known.save(path, self._teacher_key)
+        return known, State(asdict(certificate), [entrant.name for entrant, _ in ranked], [], [])
 
-    def _race(self, entered: list[Entrant], train: Pairs, state: State) -> None:
+    def _race(self, entered: list[Entrant], train: Pairs, state: State, families: Families) -> None:
         """The best stock solvers, and what to start from."""
         self.denoiser.says("race")
-        best = race(_by_name(state.stock, entered), self.denoiser, train, self.batch_size, keep=STOCKS)
+        best = race(_by_name(state.stock, entered), self.draft, train, self.batch_size, keep=STOCKS)
         stocks = [entrant for entrant, _ in best]
-        starts = race(
-            self._families(stocks, state.variance), self.denoiser, train, self.batch_size, keep=STARTS
-        )
+        starts = race(families(stocks), self.draft, train, self.batch_size, keep=STARTS)
         state.stock = [entrant.name for entrant in stocks]
         state.starts = [entrant.name for entrant, _ in starts]
 
@@ -303,41 +355,63 @@ class _Tuning:
         ]
 
     def _fitted(
-        self, stocks: list[Entrant], parts: tuple[Pairs, Pairs, Pairs], state: State, save: Callable[[], None]
-    ) -> tuple[Entrant, Numbers]:
-        """The start that the fit came furthest from, and its parameters: a few iterations from each, and then
-        the best goes on."""
+        self,
+        starts: list[Entrant],
+        parts: tuple[Pairs, Pairs, Pairs],
+        state: State,
+        save: Callable[[], None],
+    ) -> tuple[Entrant, Descent]:
+        """The start that the fit came furthest from, and its descent.
+
+        All starts take a few steps on a few noises, the better half of them a few on more, and so on; the
+        last one goes on alone, on all.
+        """
         train, valid, _ = parts
-        families = self._families(stocks, state.variance)
-        starts = _by_name(state.starts, families)
         bands = Bands.of(train.target, self.settings.bands) if self.settings.bands else None
-        scale = min(float(errors(one.table, self.denoiser, train, self.batch_size).mean()) for one in starts)
+        scale = min(float(errors(one.table, self.draft, train, self.batch_size).mean()) for one in starts)
         objective = Objective(scale, bands, self.settings.gamma, robust=self.settings.robust)
-        step = COARSE_STEP if _low(self.denoiser.denoiser) else STEP
+        step = COARSE_STEP if _low(self.draft.denoiser) else STEP
+        heats = [(share, min(TRIED, self.settings.iterations)) for share in HEATS]
+        heats.append((1.0, self.settings.iterations))
+        reached: dict[str, Descent] = {}
 
-        def go_on(i: int, iterations: int) -> None:
-            family = _family(starts[i])
+        def go_on(start: Entrant, heat: int, part: Pairs, iterations: int) -> Descent:
+            family, before = _family(start), reached.get(start.name)
             active = family.places(self.settings.groups)
-            fit = Fit(family, self.denoiser, objective, self.batch_size, step)
-            if len(state.descents) == i:
-                state.descents.append(asdict(fit.begin(np.zeros(family.size), train, valid)))
-            while not (now := Descent(**state.descents[i])).done and now.iteration < iterations:
-                self.denoiser.says(f"start {i + 1}, iteration {now.iteration + 1}, best {now.least:.4f}")
-                now = fit.improve(now, train, valid, active)
-                state.descents[i] = asdict(now)
-                state.history.append((now.now, now.least))
+            fit = Fit(family, self.draft, objective, self.batch_size, step)
+            kept = state.heats[heat]
+            if start.name in kept:
+                now = Descent.of(kept[start.name])
+            else:
+                now = fit.begin(np.array(before.best) if before else np.zeros(family.size), part, valid)
+                now = replace(now, history=(*before.history, *now.history) if before else now.history)
+            first = len(before.history) if before else 0
+            while not now.done and len(now.history) - first <= iterations:
+                self.denoiser.says(
+                    f"heat {heat + 1}, {start.name}, {len(now.history) - first}: {now.least:.4f}"
+                )
+                now = fit.improve(now, part, valid, active)
+                kept[start.name] = asdict(now)
                 save()
+            kept[start.name] = asdict(now)
+            return now
 
-        for i in range(len(starts)):
-            go_on(i, min(TRIED, self.settings.iterations))
-        best = min(range(len(starts)), key=lambda i: state.descents[i]["least"])
-        go_on(best, self.settings.iterations)
-        return starts[best], np.array(state.descents[best]["best"])
+        for heat, (share, iterations) in enumerate(heats):
+            if len(state.heats) == heat:
+                state.heats.append({})
+            part = train[: min(len(train), max(FEW, round(share * len(train))))]
+            if heat == len(heats) - 1:
+                starts = starts[:1]
+            for start in starts:
+                reached[start.name] = go_on(start, heat, part, iterations)
+            starts = sorted(starts, key=lambda one: reached[one.name].least)[: -(-len(starts) // 2)]
+        return starts[0], reached[starts[0].name]
 
     def _judged(
         self,
         start: Entrant,
         tuned: Table,
+        descent: Descent,
         stocks: list[Entrant],
         parts: tuple[Pairs, Pairs, Pairs],
         state: State,
@@ -377,7 +451,7 @@ class _Tuning:
             teacher=Certificate(**state.certificate),
             samples=self._sizes,
             parameters=len(_family(start).places(self.settings.groups)),
-            training=tuple((now, least) for now, least in state.history),
+            training=descent.history,
             calls=0,
             seconds=0.0,
             network=fingerprint(self.denoiser.denoiser),
@@ -393,7 +467,7 @@ class _Tuning:
         for nfe in range(self.nfe, most + 1):
             for name, spacing in {(one.solver, one.spacing): None for one in stocks[:3]}:
                 for entrant in stock(self.denoiser.sde, nfe, {name: SOLVERS[name]}, [spacing]):
-                    if float(errors(entrant.table, self.denoiser, pairs, self.batch_size).mean()) <= rmse**2:
+                    if float(errors(entrant.table, self.draft, pairs, self.batch_size).mean()) <= rmse**2:
                         return nfe, most
         return None, most
 
@@ -427,6 +501,14 @@ def _family(entrant: Entrant) -> Family:
 
 def _tuple(values: Numbers) -> tuple[float, ...]:
     return tuple(values.tolist())
+
+
+def _hash(*parts: Any) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _variance(target: Tensor) -> float:
+    return float((target - target.mean(0)).square().mean())
 
 
 def _from(cond: Tensor | None, first: int) -> Tensor | None:

@@ -1,0 +1,65 @@
+"""What the benchmarks have in common: where they run, and how their records are kept."""
+
+import argparse
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from problems import Problem
+
+from scoresde.sampling import Denoises
+
+
+def device_of(name: str) -> torch.device:
+    """A device by name; ValueError if it is not there."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name!r} is not there: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """A type by name; ValueError if it is none of three."""
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+    if name not in known:
+        raise ValueError(f"--dtype must be one of {', '.join(known)}, got {name!r}")
+    return known[name]
+
+
+def prepare_network(denoiser: Denoises, device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
+    """The network, if there is one, on the device, and compiled if asked for."""
+    network = getattr(denoiser, "net", None)
+    if isinstance(network, torch.nn.Module):
+        network.to(device, torch.float64 if dtype == torch.float64 else None)
+        if compiled:
+            network.compile(dynamic=False, options={"freezing": True})
+
+
+def key_of(problem: Problem, options: argparse.Namespace, calls: int) -> str:
+    """Names a converged run by all that decides it."""
+    network = getattr(problem.denoiser, "net", None)
+    digest = hashlib.sha256()
+    if isinstance(network, torch.nn.Module):
+        for value in network.state_dict().values():
+            digest.update(value.cpu().double().numpy().tobytes())
+    parts = (
+        problem.name,
+        repr(problem.denoiser.sde),
+        options.n_samples,
+        options.batch_size,
+        options.seed,
+        options.dtype,
+    )
+    digest.update(repr((*parts, calls, version("scoresde"))).encode())
+    return digest.hexdigest()[:16]
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    """Add a JSON line."""
+    with open(path, "a") as file:
+        file.write(json.dumps(record) + "\n")
