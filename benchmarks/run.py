@@ -5,7 +5,6 @@ writes a JSON line and a picture of samples for each and the curves of them all,
 """
 
 import argparse
-import json
 import platform
 import statistics
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from plot import draw_curves, draw_samples, print_table
 from problems import FEATURES, PROBLEMS, Problem, make_problem
-from records import append, prepare_network, device_of, dtype_of, key_of
+from records import append, device_of, dtype_of, key_of, prepare_network
 from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, synchronise
 from torch import Tensor
 from tqdm import tqdm

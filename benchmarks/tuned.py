@@ -2,8 +2,9 @@
 
 The best stock solver is an oracle's choice: all deterministic tables on all spacings are screened on a few
 samples, then on more, and of the best few, by each measure, the best on the evaluation's first seed counts.
-Writes JSON lines, by which a run that was stopped goes on, and prints a table. A plan comes from --plans (FOLDER/tuned-N.json or FOLDER/SDE/tuned-N.json), or is tuned here,
-on noises that no evaluation draws. ``--ablation`` leaves out parts of the tuning, one at a time.
+Writes JSON lines, by which a run that was stopped goes on, and prints a table. A plan comes from --plans
+(FOLDER/tuned-N.json or FOLDER/SDE/tuned-N.json), or is tuned here, on noises that no evaluation draws.
+``--ablation`` leaves out parts of the tuning, one at a time.
 """
 
 import argparse
@@ -149,8 +150,10 @@ class Bench:
         return self._exact[seed]
 
     def measure(self, plan: Plan, seed: int, n: int, solver: str) -> Record:
-        """FD to the converged samples and to the data, and RMSE to the converged ends, of the first n samples;
-        of a run that has a line already, that line."""
+        """FD to the converged samples and to the data, and RMSE to the converged ends, of n samples.
+
+        Of a run that has a line already, that line.
+        """
         about = {
             **{"problem": self.problem.name, "sde": self.sde, "nfe": plan.nfe, "seed": seed, "n_samples": n},
             **{"dtype": self.options.dtype, "converged": self.calls, "solver": solver},
@@ -205,7 +208,7 @@ class Bench:
     def fit(self, nfe: int, state: Path | None = None, **changed: Any) -> Plan:
         """A plan tuned here."""
         options, labels = self.options, self.problem.labels
-        own = {} if self.problem.name == "mnist" else EXACT
+        own = {} if self.problem.name == "mnist" else dict(EXACT)
         settings = Settings(**{"samples": options.samples, "held_out": options.held_out} | own | changed)
         return tune(
             self.problem.denoiser,

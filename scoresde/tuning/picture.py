@@ -14,9 +14,9 @@ from ..images import tile
 from ..metrics import to_uint8
 from ..noise import Noise
 from ..plan import Plan, integrate
-from ..sampling import Denoises, prepare, sample
-from ..solvers import DPMSolverPP
-from ..spacings import spacing_of
+from ..sampling import Denoises, sample
+from ..solvers import SOLVERS, DPMSolverPP
+from .race import stock
 from .report import Report
 from .table import Table
 
@@ -43,9 +43,10 @@ def draw(
     from matplotlib.figure import Figure
 
     solver, _, spacing = report.stock.partition(" on ")
+    (best,) = stock(denoiser.sde, report.nfe, {solver: SOLVERS[solver]}, [spacing])
     runs = {
         "tuned" if report.tuned else "returned: stock": plan,
-        report.stock: prepare(solver, denoiser.sde, report.nfe, spacing_of(spacing)),
+        report.stock: best.table.plan(),
         f"teacher, {report.teacher.calls} calls": Plan.make(
             DPMSolverPP(3), denoiser.sde, report.teacher.calls
         ),

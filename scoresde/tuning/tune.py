@@ -51,7 +51,7 @@ class Settings:
 
     Args:
         samples: noises of the fit; half as many more validate it, and ``held_out`` decide. Where calls are
-            cheap, thousands are better: those that change mode decide the root mean square error, and are few.
+            cheap, thousands are better: the few that change mode make most of the mean square error.
         groups: the parameters that may move: ``weights``, ``scales``, ``knots``, ``free``; without the last,
             there is no free first step.
         window: of past outputs; 0, all.
