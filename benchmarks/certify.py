@@ -117,7 +117,7 @@ ROUNDING = 1e-5  # of a whole run in float32
 FEW = 20  # steps, with fewer of which the weights may be so large, and a run so wrong, that it may be more
 PER_TOLERANCE = 100  # the error of a run, in tolerances of a step: it has tens of steps
 FALLS = 32  # times, at least, that the error is less at the last of these: by the root of the tolerance
-SAMPLES = 4000  # where steps are chosen by what is drawn, and the law has to be sampled
+SAMPLES = 2000  # where steps are chosen by what is drawn, and the law has to be sampled
 STANDARD_ERRORS = 4  # of a mean or deviation of so many, that chance may make
 # Of two forms of one denoiser: 1 / alpha = 150 or sigma = 80 times a rounding, some hundred times.
 SAME = 1e-9

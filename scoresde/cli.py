@@ -32,6 +32,7 @@ from .training.trainer import check_labels, module, to_float
 from .tuned import is_tuned
 from .tuning import Report, Settings, tune
 from .tuning.picture import draw
+from .tuning.tune import check_budget
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -203,11 +204,14 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    if min(options.nfe) < 2 or min(options.batch_size, options.samples) < 1 or options.held_out < 2:
+    if options.batch_size < 1 or options.held_out < 2:
         raise ValueError(
-            f"--nfe and --held-out must be at least 2, --samples and --batch-size at least 1, got "
-            f"{options.nfe}, {options.held_out}, {options.samples} and {options.batch_size}"
+            f"--held-out must be at least 2, --batch-size at least 1, got {options.held_out} and "
+            f"{options.batch_size}"
         )
+    settings = Settings(samples=options.samples, held_out=options.held_out)
+    for nfe in options.nfe:
+        check_budget(nfe, settings)
     device = _device(options.device)
     denoiser, shape = _load(options.checkpoint, options.sde, getattr(torch, options.dtype))
     denoiser.to(device)
@@ -234,7 +238,7 @@ def _tune(options: argparse.Namespace) -> None:
             shape,
             cond=cond,
             seed=options.seed,
-            settings=Settings(samples=options.samples, held_out=options.held_out),
+            settings=settings,
             batch_size=options.batch_size,
             device=device,
             draft=draft,

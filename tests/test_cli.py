@@ -102,11 +102,11 @@ def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path, capsys):
     assert not out.exists()
 
 
-def tuned(monkeypatch, folder, *arguments):
+def tuned(monkeypatch, folder, *arguments, network=lambda x, t: torch.tanh(x)):
     """The command with few solvers in the race, on a network of two numbers."""
     few = partial(cli.Settings, iterations=2, bands=2, solvers=("ddim", "dpmpp-2m"), spacings=("karras",))
     monkeypatch.setattr(cli, "Settings", few)
-    small = Denoiser(lambda x, t: torch.tanh(x), EDM(t_min=0.02, t_max=20.0), edm()).eval()
+    small = Denoiser(network, EDM(t_min=0.02, t_max=20.0), edm()).eval()
     monkeypatch.setattr(cli, "_load", lambda *_: (small, (2,)))
     options = ["--samples", "32", "--held-out", "64", "--quiet", "--out", str(folder)]
     return main(["tune", *options, *arguments])
@@ -126,15 +126,32 @@ def test_tune_writes_plans_reports_and_pictures_and_skips_what_is_there(tmp_path
     assert "another tuning" in capsys.readouterr().err
 
 
+LOW: list[bool] = []  # of every call, was it in low precision? A global variable is no setting of a network.
+
+
+def test_a_draft_in_low_precision_fits_and_the_network_itself_decides(tmp_path, monkeypatch):
+    def network(x, t):
+        LOW.append(torch.is_autocast_enabled("cpu"))
+        return torch.tanh(x)
+
+    assert tuned(monkeypatch, tmp_path, "--nfe", "3", "--draft-dtype", "bfloat16", network=network) == 0
+    first, last = LOW.index(True), len(LOW) - 1 - LOW[::-1].index(True)
+    assert first >= 32 + 64  # the teacher and its certificate
+    assert len(LOW) - 1 - last >= 2 * 3  # the picture, at least
+    assert 0.5 < sum(LOW[first:last]) / (last - first)
+    assert Plan.load(tmp_path / "tuned-3.json").about["dtype"] == "torch.float32"
+    assert not (tmp_path / "state").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "pattern"),
     [
         (["--nfe", "1"], "at least 2"),
-        (["--nfe", "300"], "at most 256"),
+        (["--nfe", "2", "300"], "at most 256"),
         (["--nfe", "8", "--samples", "20"], "20 samples"),
         (["--batch-size", "0"], "--batch-size"),
-        (["--label", "1"], "no classes"),
-        (["--device", "gpuu"], "gpuu"),
+        (["--nfe", "3", "--label", "1"], "no classes"),
+        (["--nfe", "3", "--device", "gpuu"], "gpuu"),
     ],
 )
 def test_bad_input_of_tune_is_one_line_and_writes_nothing(arguments, pattern, tmp_path, monkeypatch, capsys):

@@ -104,6 +104,7 @@ VARIABLES: dict[str, Callable[[SDE, Numbers], Numbers]] = {
 
 # Gauss-Legendre: for steps of up to 30 in lam its error is below rounding, whatever the form.
 POINTS, SHARES = np.polynomial.legendre.leggauss(32)
+OWN = np.eye(16, dtype=bool)
 
 
 class Node(NamedTuple):
@@ -255,10 +256,11 @@ class ExponentialAdams:
         else:
             lam = t.lam + h * (1 + POINTS) / 2
             known = np.array([level.lam for level in levels])
-            y, ys = np.split(VARIABLES[self.variable](sde, np.append(lam, known)), [len(lam)])
+            both = VARIABLES[self.variable](sde, np.concatenate((lam, known)))
+            y, ys = both[: len(lam)], both[len(lam) :]
             kernel = form.kernel(s, tau, lam) * SHARES * h / 2
-            own = np.eye(len(ys), dtype=bool)
             # Lagrange's polynomials: over b, the product of (y - b) / (a - b), and no factor for b = a.
+            own = OWN[: len(ys), : len(ys)]
             factors = (y - ys[:, None]) / np.where(own, 1.0, ys[:, None] - ys)[..., None]
             factors[own] = 1.0
             weights = (factors.prod(1) @ kernel).tolist()

@@ -73,6 +73,21 @@ class Settings:
     spacings: tuple[str, ...] = SPACINGS
 
 
+def check_budget(nfe: int, settings: Settings) -> None:
+    """ValueError if a table of ``nfe`` calls cannot be tuned so."""
+    if not isinstance(nfe, int) or isinstance(nfe, bool) or nfe < 2:
+        raise ValueError(f"nfe must be an integer of at least 2, got {nfe!r}; of one call there is no choice")
+    if not 4 * nfe <= MOST_CALLS:
+        raise ValueError(f"nfe must be at most {MOST_CALLS // 4}, a part of the teacher's calls, got {nfe}")
+    window = settings.window or nfe
+    parameters = sum(min(window, i + 1) for i in range(nfe)) + 2 * nfe + 2
+    if not settings.samples > parameters:
+        raise ValueError(
+            f"{settings.samples} samples cannot decide up to {parameters} parameters; ask for more samples, "
+            f"best ten times as many as parameters"
+        )
+
+
 @torch.no_grad()
 def tune(
     denoiser: Denoises,
@@ -121,8 +136,7 @@ def tune(
     """
     settings = settings or Settings()
     shape = tuple(shape)
-    if not isinstance(nfe, int) or isinstance(nfe, bool) or nfe < 2:
-        raise ValueError(f"nfe must be an integer of at least 2, got {nfe!r}; of one call there is no choice")
+    check_budget(nfe, settings)
     with tqdm(unit="evaluation", disable=not progress, smoothing=0.1) as bar:
         watched = _Watched(denoiser, bar)
         cheap = watched if draft is None else _Watched(draft, bar)
@@ -215,7 +229,6 @@ class _Tuning:
 
     def run(self, folder: Path | None) -> tuple[Plan, Report]:
         begun = time.perf_counter()
-        self._check_budget()
         pairs = self._noises()
         self._check(pairs)
         entered = stock(self.denoiser.sde, self.nfe, self._solvers, self.settings.spacings)
@@ -274,17 +287,6 @@ class _Tuning:
     def _parts(self, pairs: Pairs) -> tuple[Pairs, Pairs, Pairs]:
         a, b, c = accumulate(self._sizes)
         return pairs[:a], pairs[a:b], pairs[b:c]
-
-    def _check_budget(self) -> None:
-        n, window = self.nfe, self.settings.window or self.nfe
-        if not 4 * n <= MOST_CALLS:
-            raise ValueError(f"nfe must be at most {MOST_CALLS // 4}, a part of the teacher's calls, got {n}")
-        parameters = sum(min(window, i + 1) for i in range(n)) + 2 * n + 2
-        if not self.settings.samples > parameters:
-            raise ValueError(
-                f"{self.settings.samples} samples cannot decide up to {parameters} parameters; ask for more "
-                f"samples, best ten times as many as parameters"
-            )
 
     def _check(self, pairs: Pairs) -> None:
         inner = self.denoiser.denoiser
