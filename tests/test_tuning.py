@@ -21,14 +21,16 @@ from scoresde import (
     RectifiedFlow,
     integrate,
     karras,
+    listed_lams,
     sample,
     tune,
 )
 from scoresde.denoiser import Denoiser, edm
 from scoresde.plan import iterate
-from scoresde.solvers import DPMSolverPP, ExponentialAdams
+from scoresde.solvers import DPMSolverPP, ExponentialAdams, FreeStart
+from scoresde.solvers.wrappers import free_step
 from scoresde.tuning import Report, Settings
-from scoresde.tuning.family import GROUPS, Family, free_step
+from scoresde.tuning.family import GROUPS, Family
 from scoresde.tuning.fit import Fit, Pairs, derivatives, entries
 from scoresde.tuning.gate import bootstrap, log_ratio
 from scoresde.tuning.objective import Bands, Objective
@@ -113,6 +115,23 @@ def test_the_free_step_is_exact_on_normal_data(sde):
     states = [x, *iterate(plan, ExactDenoiser(normal, sde), x)]
     level = plan.levels[160]
     torch.testing.assert_close(free_step(plan.start, level, variance) * x, states[160], rtol=1e-4, atol=1e-5)
+
+
+def test_a_free_start_is_the_step_and_then_the_solver():
+    sde, inner = VPSDE(), DPMSolverPP(2)
+    plan = Plan.make(FreeStart(inner, 0.3), sde, 6, karras())
+    whole = Plan.make(inner, sde, 6, karras())
+    rest = Plan.make(inner, sde, 5, listed_lams([level.lam for level in (*whole.levels[1:], whole.end)]))
+    assert plan.nfe == rest.nfe == 5
+    assert [level.lam for level in plan.levels] == pytest.approx([level.lam for level in rest.levels])
+    x = torch.randn(4, 3, dtype=torch.float64)
+    exact = ExactDenoiser(MIXTURE, sde)
+    expected = integrate(rest, exact, free_step(whole.start, whole.levels[1], 0.3) * x)
+    torch.testing.assert_close(integrate(plan, exact, x), expected, rtol=1e-9, atol=1e-12)
+    assert Plan.make(FreeStart(inner), sde, 1) == Plan.make(inner, sde, 1)
+    for variance in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="variance must be finite and at least 0"):
+            FreeStart(inner, variance)
 
 
 def test_a_first_knot_that_moves_brings_its_free_step():

@@ -23,7 +23,7 @@ from .pndm import IPNDM, PNDM
 from .runge_kutta import ExponentialRK4, Heun, Midpoint, RungeKutta4
 from .seeds import SEEDS
 from .stochastic import SRA, DPMSolverPPSDE, SDEDPMSolver
-from .wrappers import Churn, Restart
+from .wrappers import Churn, FreeStart, Restart
 
 __all__ = [
     "DDIM",
@@ -45,6 +45,7 @@ __all__ = [
     "EulerMaruyama",
     "ExponentialAdams",
     "ExponentialRK4",
+    "FreeStart",
     "Heun",
     "Midpoint",
     "Parallel",

@@ -1,4 +1,4 @@
-"""Solvers that raise the noise again, around any other."""
+"""Solvers around any other: they begin without the network, or raise the noise again."""
 
 from dataclasses import dataclass, field
 from itertools import chain
@@ -9,7 +9,47 @@ from ..plan import Solver, Tape, Vector
 from ..sde import Level
 from ..spacings import lam_at
 from .common import check_table
+from .dpmpp import DPMSolverPP
 from .runge_kutta import Heun
+
+
+def free_step(start: Level[float], level: Level[float], variance: float) -> float:
+    """What x at ``start`` is multiplied by to be x at ``level``, by the probability flow of normal data.
+
+    sqrt((alpha^2 C + sigma^2) / (alpha_T^2 C + sigma_T^2)), for data of mean 0 and ``variance`` C.
+    """
+    here, there = ((at.alpha**2 * variance + at.sigma**2) for at in (start, level))
+    return sqrt(there / here)
+
+
+@dataclass(frozen=True)
+class FreeStart:
+    """A solver whose first step is free: it takes the data for normal, and calls no network.
+
+    x is multiplied by :func:`free_step` from the first level to the second, and ``solver`` goes on from
+    there; a run of one step is the solver's own. ``variance`` is the data's, for each number, its mean being
+    0. For few steps, whose second level has a sigma / alpha of 10 times the data's deviation or more; with
+    more of them it is of order 1. It has no name of its own, as it must be told the variance. The first-order
+    form, x + (s - t) x / t, is the analytical first step of Dockhorn et al. 2022 (arXiv 2210.05475).
+    """
+
+    solver: Solver = field(default_factory=lambda: DPMSolverPP(2))
+    variance: float = 0.25
+
+    def __post_init__(self) -> None:
+        check_table(self.solver)
+        if not 0 <= self.variance < inf:
+            raise ValueError(f"variance must be finite and at least 0, got {self.variance!r}")
+
+    @property
+    def order(self) -> int:
+        return min(1, self.solver.order)
+
+    def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
+        if len(grid.levels) < 3:
+            return self.solver.solve(tape, x, grid)
+        x = tape.keep(free_step(grid.levels[0], grid.levels[1], self.variance) * x)
+        return self.solver.solve(tape, x, Grid(grid.sde, grid.levels[1:]))
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,13 @@ import torch
 from ..grid import levels_of
 from ..plan import Plan, Solver
 from ..sde import SDE, Level
+from ..solvers.wrappers import free_step
 from ..spacings import listed_lams
 from .table import Numbers, Table
 
 GROUPS = ("weights", "scales", "knots", "free")
 MOST = 3.0  # of the logarithm of a gap, in either direction
 LEAST_GAP = 0.1  # of two knots, of what it is at the start
-
-
-def free_step(start: Level[float], level: Level[float], variance: float) -> float:
-    """What x at ``start`` is multiplied by to be x at ``level``, by the probability flow of normal data.
-
-    sqrt((alpha^2 C + sigma^2) / (alpha_T^2 C + sigma_T^2)), for data of mean 0 and ``variance`` C.
-    """
-    here, there = ((at.alpha**2 * variance + at.sigma**2) for at in (start, level))
-    return math.sqrt(there / here)
 
 
 @dataclass(frozen=True, eq=False)
