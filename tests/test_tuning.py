@@ -185,14 +185,21 @@ def level_near(sde, lam):
     return level_at(sde, lam)
 
 
+def first_two(x):
+    """A map that knows nothing of the third coordinate."""
+    return torch.stack([x[:, 0] + 0.1 * x[:, 0] ** 2, torch.sin(x[:, 1])], 1)
+
+
 @pytest.mark.parametrize("robust", [True, False])
-def test_the_gradient_is_that_of_the_objective(robust):
+@pytest.mark.parametrize("perceive", [None, first_two], ids=["samples", "perceived"])
+def test_the_gradient_is_that_of_the_objective(robust, perceive):
     of, denoiser = family(), ExactDenoiser(MIXTURE, EDM_CLIPPED)
     theta, places = moved(of, by=0.05)
     x = noises(EDM_CLIPPED, 12)
     pairs = Pairs(x, integrate(Plan.make(DPMSolverPP(3), EDM_CLIPPED, 64), denoiser, x))
     bands = Bands.of(pairs.target, 3)
-    fit = Fit(of, denoiser, Objective(0.01, bands, 0.5, 1e-3, robust), batch_size=5, step=1e-6)
+    objective = Objective(0.01, bands, 0.5, 1e-3, robust)
+    fit = Fit(of, denoiser, objective, batch_size=5, step=1e-6, perceive=perceive)
     gradient, matrix = fit.quadratic(theta, pairs, places)
     for k, place in enumerate(places):
         ends = []
@@ -245,9 +252,9 @@ FEW = {"solvers": ("ddim", "dpmpp-2m"), "spacings": ("karras",)}
 EXACT = ExactDenoiser(MIXTURE, EDM_CLIPPED)
 
 
-def tuned(nfe=3, state=None, **settings):
-    settings = {"samples": 64, "held_out": 128, "iterations": 2, "bands": 3, **FEW} | settings
-    return tune(EXACT, nfe, (3,), settings=Settings(**settings), batch_size=256, state=state)
+def tuned(nfe=3, state=None, perceive=None, **settings):
+    settings = Settings(**{"samples": 64, "held_out": 128, "iterations": 2, "bands": 3, **FEW} | settings)
+    return tune(EXACT, nfe, (3,), settings=settings, batch_size=256, state=state, perceive=perceive)
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +275,25 @@ def test_tuning_beats_the_best_stock_solver_and_says_by_how_much(whole):
     assert report.coupling[0] == pytest.approx(math.sqrt(3) * report.rmse.value, rel=1e-6)
     assert report.teacher.share < 0.05
     assert "returned" in str(report)
+
+
+def only_the_first(x):
+    return x[:, :1]
+
+
+def test_what_is_perceived_is_what_is_fitted_and_decides(whole):
+    """Two calls cannot serve three coordinates: who asks for one gets a better one."""
+    settings = {"samples": 256, "bands": 0, "robust": False, "iterations": 6}
+    x = noises(EDM_CLIPPED, 1000, 10_000, torch.float32)
+    target = integrate(Plan.make(DPMSolverPP(3), EDM_CLIPPED, 100), EXACT, x)
+    missed = {}
+    for perceive in (None, only_the_first):
+        plan, report = tuned(2, perceive=perceive, **settings)
+        assert report.tuned
+        missed[perceive] = (integrate(plan, EXACT, x) - target)[:, 0].square().mean().item()
+    assert missed[only_the_first] < 0.9 * missed[None]
+    assert report.gain.value != pytest.approx(math.log(report.rmse.value / report.stock_rmse.value), rel=1e-2)
+    assert whole[1].gain.value == pytest.approx(math.log(whole[1].rmse.value / whole[1].stock_rmse.value))
 
 
 def test_what_does_not_win_is_not_returned(monkeypatch):

@@ -1,6 +1,6 @@
 """Levenberg-Marquardt on a table's parameters, by forward differences that begin where a change does."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +18,8 @@ COARSE_STEP = 0.05  # of a network in less than float32
 FACTORS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)  # of the damping, tried in turn
 LONGEST = 0.5  # step of a parameter
 PATIENCE = 2  # iterations without a better validation
+
+Map = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +40,16 @@ class Pairs:
         """In order, ``size`` at a time."""
         for first in range(0, len(self), size):
             yield self[first : first + size]
+
+
+def perceived(perceive: Map | None, x: Tensor) -> Tensor:
+    """What an error is taken of: x itself, or a map of it."""
+    return x if perceive is None else perceive(x)
+
+
+def squares(ends: Tensor, target: Tensor, perceive: Map | None = None) -> Tensor:
+    """The mean square difference of every sample, ``(B,)``."""
+    return (perceived(perceive, ends) - perceived(perceive, target)).square().flatten(1).mean(1)
 
 
 def entries(table: Table, mask: Numbers) -> list[tuple[str, int, int]]:
@@ -100,13 +112,17 @@ def _rms(x: Tensor) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A family on pairs, and the objective that its parameters are to lower."""
+    """A family on pairs, and the objective that its parameters are to lower.
+
+    ``perceive`` maps samples to what their errors are taken of, ``(B, ...)``; default, the samples.
+    """
 
     family: Family
     denoiser: Denoises
     objective: Objective
     batch_size: int = 256
     step: float = STEP
+    perceive: Map | None = None
 
     def ends(self, theta: Numbers, pairs: Pairs) -> Tensor:
         """Where the table of theta takes the noises."""
@@ -114,6 +130,10 @@ class Fit:
         return torch.cat(
             [table.run(self.denoiser, part.x, part.cond) for part in pairs.batches(self.batch_size)]
         )
+
+    def error(self, theta: Numbers, pairs: Pairs) -> float:
+        """The mean square error on pairs."""
+        return float(squares(self.ends(theta, pairs), pairs.target, self.perceive).double().mean())
 
     def value(self, theta: Numbers, pairs: Pairs) -> float:
         """The objective on pairs, with the ridge."""
@@ -126,7 +146,7 @@ class Fit:
     def _value(self, ends: Tensor, pairs: Pairs) -> float:
         if not torch.isfinite(ends).all():
             return float("inf")
-        errors = (ends - pairs.target).square().flatten(1).mean(1)
+        errors = squares(ends, pairs.target, self.perceive)
         bands = self.objective.bands
         energies = None if bands is None else bands.sums(bands.turned(ends)) / len(ends)
         return self.objective.value(errors, energies)
@@ -144,10 +164,11 @@ class Fit:
         slopes: Tensor | None = None
         for part in pairs.batches(self.batch_size):
             ends, made = derivatives(table, self.denoiser, part, chosen, self.step)
-            away = (ends - part.target).flatten(1)
+            seen = perceived(self.perceive, ends)
+            away = (seen - perceived(self.perceive, part.target)).flatten(1)
             errors = away.square().mean(1)
             share = (objective.shares(errors) / (objective.scale * len(pairs) * away.shape[1])).to(away)
-            columns = made.flatten(2)
+            columns = (made if self.perceive is None else self._perceived(ends, seen, made)).flatten(2)
             weighted = (columns * share[:, None]).flatten(1)
             matrix += 2 * (weighted @ columns.flatten(1).T).double().cpu().numpy()
             gradient += 2 * (weighted @ away.flatten()).double().cpu().numpy()
@@ -165,6 +186,12 @@ class Fit:
         chain = self._chain(theta, active, chosen)
         gradient = chain.T @ gradient + 2 * objective.ridge * theta[active]
         return gradient, chain.T @ matrix @ chain + 2 * objective.ridge * np.eye(len(active))
+
+    def _perceived(self, ends: Tensor, seen: Tensor, made: Tensor) -> Tensor:
+        """What is perceived of derivatives of the ends, by forward differences."""
+        steps = [self.step * _rms(ends) / max(_rms(one), 1e-30) for one in made]
+        moved = [perceived(self.perceive, ends + by * one) for by, one in zip(steps, made, strict=True)]
+        return torch.stack([(there - seen) / by for by, there in zip(steps, moved, strict=True)])
 
     def _chain(
         self, theta: Numbers, active: list[int], chosen: Sequence[tuple[str, int, int]], by: float = 1e-5

@@ -22,7 +22,7 @@ class Report:
         start: the solver that the tuning began with.
         stock: the best stock solver.
         rmse, stock_rmse: to the teacher's ends, of both.
-        gain: log(rmse / stock_rmse), paired.
+        gain: log(rmse / stock_rmse), paired; of what is perceived, if the tuning was given a map.
         bands: energies in bands over the teacher's, of the tuned table; ``stock_bands`` of the stock solver.
         band_gain: root mean square of the logs of these, less the stock solver's, paired.
         coupling: a bound on the Wasserstein distance of the laws of tuned and teacher: W2 <= sqrt(E |y_N -

@@ -26,7 +26,7 @@ from ..sampling import Denoises
 from ..sde import SDE, Level
 from ..solvers import DDIM, SOLVERS
 from .family import Family
-from .fit import COARSE_STEP, STEP, Descent, Fit, Pairs
+from .fit import COARSE_STEP, STEP, Descent, Fit, Map, Pairs, squares
 from .gate import bootstrap, difference_of_bands, log_ratio, root
 from .objective import Bands, Objective
 from .race import FREE, SPACINGS, Entrant, errors, freed, race, stock
@@ -100,6 +100,7 @@ def tune(
     batch_size: int = 128,
     device: torch.device | str = "cpu",
     draft: Denoises | None = None,
+    perceive: Map | None = None,
     state: str | Path | None = None,
     progress: bool = False,
 ) -> tuple[Plan, Report]:
@@ -124,6 +125,8 @@ def tune(
         device: of the state.
         draft: the same network at a lower cost (in low precision, say), for the race and the fit; the teacher
             and the figures of the report are the denoiser's own.
+        perceive: a map from samples ``(B, ...)`` to features ``(B, ...)`` that the errors of the fit, and of
+            the decision, are taken of; default, the samples. Not one that the results are then measured in.
         state: a folder that the tuning goes on from, and is written to after every iteration; a teacher that
             is there serves other budgets too.
         progress: show a progress bar, of network evaluations.
@@ -140,7 +143,9 @@ def tune(
     with tqdm(unit="evaluation", disable=not progress, smoothing=0.1) as bar:
         watched = _Watched(denoiser, bar)
         cheap = watched if draft is None else _Watched(draft, bar)
-        tuning = _Tuning(watched, cheap, nfe, shape, cond, seed, settings, batch_size, torch.device(device))
+        tuning = _Tuning(
+            watched, cheap, perceive, nfe, shape, cond, seed, settings, batch_size, torch.device(device)
+        )
         return tuning.run(None if state is None else Path(state))
 
 
@@ -219,6 +224,7 @@ class _Tuning:
 
     denoiser: _Watched
     draft: _Watched
+    perceive: Map | None
     nfe: int
     shape: tuple[int, ...]
     cond: Tensor | None
@@ -273,7 +279,8 @@ class _Tuning:
 
     @property
     def _key(self) -> str:
-        return _hash(self._teacher_key, fingerprint(self.draft.denoiser), self.nfe, self.settings)
+        maps = None if self.perceive is None else fingerprint(self.perceive)
+        return _hash(self._teacher_key, fingerprint(self.draft.denoiser), maps, self.nfe, self.settings)
 
     def _noises(self) -> Pairs:
         """The noises of all parts; the targets are not there yet."""
@@ -370,9 +377,13 @@ class _Tuning:
         """
         train, valid, _ = parts
         bands = Bands.of(train.target, self.settings.bands) if self.settings.bands else None
-        scale = min(float(errors(one.table, self.draft, train, self.batch_size).mean()) for one in starts)
-        objective = Objective(scale, bands, self.settings.gamma, robust=self.settings.robust)
         step = COARSE_STEP if _low(self.draft.denoiser) else STEP
+
+        def fit_of(start: Entrant, scale: float) -> Fit:
+            objective = Objective(scale, bands, self.settings.gamma, robust=self.settings.robust)
+            return Fit(_family(start), self.draft, objective, self.batch_size, step, self.perceive)
+
+        scale = min(fit_of(one, 1.0).error(np.zeros(_family(one).size), train) for one in starts)
         heats = [(share, min(TRIED, self.settings.iterations)) for share in HEATS]
         heats.append((1.0, self.settings.iterations))
         reached: dict[str, Descent] = {}
@@ -380,7 +391,7 @@ class _Tuning:
         def go_on(start: Entrant, heat: int, part: Pairs, iterations: int) -> Descent:
             family, before = _family(start), reached.get(start.name)
             active = family.places(self.settings.groups)
-            fit = Fit(family, self.draft, objective, self.batch_size, step)
+            fit = fit_of(start, scale)
             kept = state.heats[heat]
             if start.name in kept:
                 now = Descent.of(kept[start.name])
@@ -423,10 +434,10 @@ class _Tuning:
         _, _, test = parts
         bands = Bands.of(test.target, self.settings.bands or 8)
         ours, theirs, target = (
-            _measured(None if table is None else table, self.denoiser, test, bands, self.batch_size)
+            _measured(table, self.denoiser, test, bands, self.perceive, self.batch_size)
             for table in (tuned, stocks[0].table, None)
         )
-        gain = bootstrap(log_ratio, ours.squares, theirs.squares)
+        gain = bootstrap(log_ratio, ours.seen, theirs.seen)
         band_gain = bootstrap(difference_of_bands, ours.energies, theirs.energies, target.energies)
         won = gain.high < 0 and not band_gain.low > 0
         chosen = ours if won else theirs
@@ -477,19 +488,26 @@ class _Tuning:
 @dataclass(frozen=True, eq=False)
 class _Measured:
     squares: Numbers  # (M, 1): mean square error of every sample
+    seen: Numbers  # the same, of what is perceived of it
     energies: Numbers  # (M, bands)
 
 
 def _measured(
-    table: Table | None, denoiser: Denoises, pairs: Pairs, bands: Bands, batch_size: int
+    table: Table | None,
+    denoiser: Denoises,
+    pairs: Pairs,
+    bands: Bands,
+    perceive: Map | None,
+    batch_size: int,
 ) -> _Measured:
     """Errors and energies of every sample; of the targets themselves, without a table."""
-    squares, energies = [], []
+    missed, seen, energies = [], [], []
     for part in pairs.batches(batch_size):
         ends = part.target if table is None else table.run(denoiser, part.x, part.cond)
-        squares.append((ends - part.target).double().square().flatten(1).mean(1, keepdim=True).cpu())
+        missed.append(squares(ends.double(), part.target.double())[:, None].cpu())
+        seen.append(squares(ends, part.target, perceive)[:, None].double().cpu() if perceive else missed[-1])
         energies.append(bands.each(bands.turned(ends)).cpu())
-    return _Measured(torch.cat(squares).numpy(), torch.cat(energies).numpy())
+    return _Measured(torch.cat(missed).numpy(), torch.cat(seen).numpy(), torch.cat(energies).numpy())
 
 
 def _by_name(names: Sequence[str], entrants: Sequence[Entrant]) -> list[Entrant]:
