@@ -51,6 +51,11 @@ class Family:
         """The table of no corrections."""
         return self.table(np.zeros(self.size))
 
+    @property
+    def free(self) -> bool:
+        """Does it begin with a free step?"""
+        return self.lams[0] > self._begin.lam
+
     @cached_property
     def nfe(self) -> int:
         """The number of network calls."""

@@ -17,7 +17,7 @@ STEP = 0.01  # of a difference, of the state's own size; in half log-SNR, of a l
 COARSE_STEP = 0.05  # of a network in less than float32
 FACTORS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)  # of the damping, tried in turn
 LONGEST = 0.5  # step of a parameter
-PATIENCE = 2  # iterations without a better validation
+PATIENCE = 3  # iterations without a better validation
 
 Map = Callable[[Tensor], Tensor]
 

@@ -27,7 +27,7 @@ SPACINGS = (
     "quadratic-t",
     "beta",
 )
-FREE = (20.0, 10.0, 5.0, 2.5)  # sigma / alpha that a free first step reaches, over the data's deviation
+FREE = (40.0, 20.0, 10.0, 5.0, 2.5)  # sigma / alpha that a free first step reaches, over the data's deviation
 ROUNDS = (16, 64, 256)  # noises that each heat is run on
 KEPT = 4  # one entrant in so many goes on to the next
 

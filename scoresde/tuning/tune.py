@@ -38,7 +38,7 @@ Families = Callable[[list[Entrant]], list[Entrant]]
 
 SEED = 0x7475_6E65_0000_0000  # noises of tuning are none that sample() draws from a seed below 2^32
 STOCKS = 6  # solvers that starts are made of
-STARTS = 4  # of the fit
+STARTS = 4  # of the fit; half of them with a free step, which are behind at first, and ahead in the end
 HEATS = (0.25, 0.5)  # shares of the training noises that starts are fitted to; the better half goes on
 TRIED = 4  # iterations of a heat
 FEW = 64  # noises, at least, of a heat, and of a teacher's certificate
@@ -351,7 +351,10 @@ class _Tuning:
         self.denoiser.says("race")
         best = race(_by_name(state.stock, entered), self.draft, train, self.batch_size, keep=STOCKS)
         stocks = [entrant for entrant, _ in best]
-        starts = race(families(stocks), self.draft, train, self.batch_size, keep=STARTS)
+        starts: list[tuple[Entrant, float]] = []
+        for free in (False, True):
+            entered = [one for one in families(stocks) if _family(one).free == free]
+            starts += race(entered, self.draft, train, self.batch_size, keep=STARTS // 2)
         state.stock = [entrant.name for entrant in stocks]
         state.starts = [entrant.name for entrant, _ in starts]
 
