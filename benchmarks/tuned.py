@@ -177,8 +177,8 @@ class Bench:
         append(file, record)
         return record
 
-    def stocks(self, nfe: int, bar: Any) -> dict[str, Plan]:
-        """The stock solvers that are among the best few by any measure, on more and more samples."""
+    def stocks(self, nfe: int, measures: Sequence[str], bar: Any) -> dict[str, Plan]:
+        """The stock solvers that are among the best few by any of the measures, on more and more samples."""
         named = {name: SOLVERS[name] for name in self.options.solver or SOLVERS}
         entered = stock(self.problem.denoiser.sde, nfe, named, self.options.spacing)
         plans = {entrant.name: entrant.table.plan() for entrant in entered}
@@ -190,7 +190,7 @@ class Bench:
                 with suppress(FloatingPointError):  # of a solver that is not stable here
                     records.append(self.measure(plan, self.options.seed[0], few, name))
                 bar.update()
-            plans = {name: plans[name] for name in _best(records, most)}
+            plans = {name: plans[name] for name in _best(records, measures, most)}
         return plans
 
     def tuned(self, nfe: int) -> Plan:
@@ -223,11 +223,11 @@ class Bench:
         )[0]
 
 
-def _best(records: Sequence[Record], most: int = 1) -> dict[str, None]:
-    """The solvers that are among the best few by any measure."""
+def _best(records: Sequence[Record], measures: Sequence[str], most: int = 1) -> dict[str, None]:
+    """The solvers that are among the best few by any of the measures."""
     return {
         str(record["solver"]): None
-        for measure in MEASURES
+        for measure in measures
         for record in sorted(records, key=lambda one: float(one[measure]))[:most]
     }
 
@@ -241,7 +241,8 @@ def run(options: Namespace) -> list[Record]:
             beyond = BEYOND.get(bench.problem.name, {})
             tuned = {nfe: bench.tuned(nfe) for nfe in options.nfe}
             for nfe in sorted({*options.nfe, *(beyond[n] for n in options.nfe if n in beyond)}):
-                stocks = bench.stocks(nfe, bar)
+                measures = MEASURES if nfe in tuned else ("fd",)
+                stocks = bench.stocks(nfe, measures, bar)
                 for seed in options.seed:
                     runs = stocks | ({"tuned": tuned[nfe]} if nfe in tuned else {})
                     made = []
@@ -252,7 +253,7 @@ def run(options: Namespace) -> list[Record]:
                     records += made
                     if seed == options.seed[0]:  # the oracle's choice
                         theirs = [record for record in made if record["solver"] != "tuned"]
-                        stocks = {name: stocks[name] for name in _best(theirs)}
+                        stocks = {name: stocks[name] for name in _best(theirs, measures)}
     return records
 
 
