@@ -1,5 +1,6 @@
 """Tuned solvers: a stock plan in another form, moved by exact derivatives, and kept only if it wins."""
 
+import json
 import math
 import sys
 from dataclasses import replace
@@ -29,7 +30,7 @@ from scoresde.denoiser import Denoiser, edm
 from scoresde.plan import iterate
 from scoresde.solvers import DPMSolverPP, ExponentialAdams, FreeStart
 from scoresde.solvers.wrappers import free_step
-from scoresde.tuning import Report, Settings
+from scoresde.tuning import Report, Settings, picture
 from scoresde.tuning.family import GROUPS, Family
 from scoresde.tuning.fit import Fit, Pairs, derivatives, entries
 from scoresde.tuning.gate import bootstrap, log_ratio
@@ -347,6 +348,23 @@ def test_an_interrupted_tuning_goes_on_to_the_same_bits(whole, tmp_path, monkeyp
         tuned(state=path, iterations=1)
     with pytest.raises(ValueError, match="another tuning"):
         tuned(nfe=4, state=path, samples=65)
+
+
+def test_the_points_of_a_fine_run_are_on_the_exact_path():
+    fine, coarse = (Table.read(Plan.make(DPMSolverPP(2), EDM_CLIPPED, n)) for n in (40, 4))
+    x = noises(EDM_CLIPPED, 50)
+    ratios, errors = picture._away(fine, EXACT, x, None, 80)
+    assert len(ratios) == len(errors) == 40  # all points but the start, and the end
+    assert ratios == sorted(ratios, reverse=True)
+    assert ratios[-1] == pytest.approx(math.exp(-fine.levels[-1].lam))
+    assert max(errors) < 0.1 * max(picture._away(coarse, EXACT, x, None, 80)[1])
+
+
+def test_half_of_the_starts_begin_with_a_free_step(tmp_path):
+    tuned(state=tmp_path, iterations=1)
+    (state,) = tmp_path.glob("state-3.json")
+    starts = json.loads(state.read_text())["starts"]
+    assert [", free to" in start for start in starts] == [False, False, True, True]
 
 
 def test_a_report_is_loaded_as_it_was_saved(whole, tmp_path):
