@@ -51,15 +51,17 @@ BARS: dict[str, dict[str, dict[int, float]]] = {
 BEYOND = {"mnist": {6: 12}}
 
 # Where calls are cheap: many noises, and no more than the root mean square error that the bar is of.
-EXACT: Mapping[str, Any] = {"robust": False, "bands": 0}
+EXACT: dict[str, Any] = {"robust": False, "bands": 0}
 
+WHOLE: dict[str, Any] = {"robust": True, "bands": 8}
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
-    "all": {},
-    "levels only": {"groups": ("knots", "free")},
-    "weights only": {"groups": ("weights", "scales")},
-    "levels and weights, no free step": {"groups": ("weights", "scales", "knots")},
-    "not robust": {"robust": False},
-    "no bands": {"bands": 0},
+    "all": WHOLE,
+    "levels only": WHOLE | {"groups": ("knots", "free")},
+    "weights only": WHOLE | {"groups": ("weights", "scales")},
+    "levels and weights, no free step": WHOLE | {"groups": ("weights", "scales", "knots")},
+    "not robust": WHOLE | {"robust": False},
+    "no bands": WHOLE | {"bands": 0},
+    "neither robust nor bands": EXACT,
 }
 
 
@@ -208,7 +210,7 @@ class Bench:
     def fit(self, nfe: int, state: Path | None = None, **changed: Any) -> Plan:
         """A plan tuned here."""
         options, labels = self.options, self.problem.labels
-        own = {} if self.problem.name == "mnist" else dict(EXACT)
+        own = {} if self.problem.name == "mnist" else EXACT
         settings = Settings(**{"samples": options.samples, "held_out": options.held_out} | own | changed)
         return tune(
             self.problem.denoiser,
