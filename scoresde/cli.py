@@ -224,7 +224,7 @@ def _tune(options: argparse.Namespace) -> None:
         draft = _at_precision(denoiser, getattr(torch, options.draft_dtype))
     state = options.out / "state"
     made_for = fingerprint(denoiser) | {"seed": options.seed}
-    for nfe in options.nfe:
+    for nfe in sorted(set(options.nfe), reverse=True):  # the teacher of the largest serves all
         file, kept = options.out / f"tuned-{nfe}.json", options.out / f"report-{nfe}.json"
         if kept.exists():  # written last
             about = Plan.load(file).about or {}
