@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..blackbox import BlackBox
+from ..grid import levels_of
 from ..plan import Plan, Solver
 from ..sampling import Denoises
 from ..sde import SDE
@@ -26,6 +27,7 @@ SPACINGS = (
     "uniform-t",
     "quadratic-t",
     "beta",
+    "align-your-steps",
 )
 FREE = (40.0, 20.0, 10.0, 5.0, 2.5)  # sigma / alpha that a free first step reaches, over the data's deviation
 ROUNDS = (16, 64, 256)  # noises that each heat is run on
@@ -56,11 +58,17 @@ def stock(
             continue
         for spacing in spacings:
             try:
-                table = Table.read(Plan.within(nfe, solver, sde, spacing_of(spacing)))
+                table = _from_start(Table.read(Plan.within(nfe, solver, sde, spacing_of(spacing))), sde)
             except ValueError:
                 continue
             found.setdefault(table.digits, Entrant(f"{name} on {spacing}", name, spacing, table))
     return list(found.values())
+
+
+def _from_start(table: Table, sde: SDE) -> Table:
+    """A table that begins later than the SDE does, told to begin with the SDE's noise."""
+    (begin,) = levels_of(sde, torch.tensor([sde.t_max], dtype=torch.float64))
+    return replace(table, start=begin, first=table.first * table.start.sigma / begin.sigma)
 
 
 def freed(
@@ -77,8 +85,8 @@ def freed(
         spacing = spacing_of(entrant.spacing)
         spacing = clipped(spacing, lam) if lam > begin else spacing
         try:
-            times = spacing(sde, nfe)
-            family = Family(sde, solver, tuple(sde.lam(times).tolist()), variance, window)
+            *lams, _ = sde.lam(spacing(sde, nfe)).tolist()  # and the end is the SDE's, not that of a list
+            family = Family(sde, solver, (*lams, lam_at(sde, sde.t_min)), variance, window)
             table = family.start
         except ValueError:
             continue

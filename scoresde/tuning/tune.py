@@ -38,7 +38,9 @@ Families = Callable[[list[Entrant]], list[Entrant]]
 
 SEED = 0x7475_6E65_0000_0000  # noises of tuning are none that sample() draws from a seed below 2^32
 STOCKS = 6  # solvers that starts are made of
-STARTS = 4  # of the fit; half of them with a free step, which are behind at first, and ahead in the end
+STARTS = (
+    4  # of the fit: three with a free step, to levels of their own, that are behind at first and end ahead
+)
 HEATS = (0.25, 0.5)  # shares of the training noises that starts are fitted to; the better half goes on
 TRIED = 4  # iterations of a heat
 FEW = 64  # noises, at least, of a heat, and of a teacher's certificate
@@ -351,12 +353,15 @@ class _Tuning:
         self.denoiser.says("race")
         best = race(_by_name(state.stock, entered), self.draft, train, self.batch_size, keep=STOCKS)
         stocks = [entrant for entrant, _ in best]
-        starts: list[tuple[Entrant, float]] = []
-        for free in (False, True):
-            entered = [one for one in families(stocks) if _family(one).free == free]
-            starts += race(entered, self.draft, train, self.batch_size, keep=STARTS // 2)
+        by_first: dict[float, list[Entrant]] = {}
+        for one in families(stocks):
+            by_first.setdefault(round(_family(one).lams[0], 6), []).append(one)
+        heats = [race(some, self.draft, train, self.batch_size, keep=STARTS) for some in by_first.values()]
+        free = sorted((ranked[0] for ranked in heats if _family(ranked[0][0]).free), key=lambda one: one[1])
+        plain = [ranked for ranked in heats if not _family(ranked[0][0]).free]
+        starts = [*(plain[0][: STARTS - min(len(free), STARTS - 1)] if plain else []), *free]
         state.stock = [entrant.name for entrant in stocks]
-        state.starts = [entrant.name for entrant, _ in starts]
+        state.starts = [entrant.name for entrant, _ in starts[:STARTS]]
 
     def _families(self, stocks: list[Entrant], variance: float) -> list[Entrant]:
         ratios = FREE if "free" in self.settings.groups else ()
