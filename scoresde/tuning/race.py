@@ -1,7 +1,7 @@
 """The stock solvers and spacings, raced against each other on one's own network."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -122,3 +122,20 @@ def race(
         if len(part) == len(pairs):
             break
     return ranked[:keep]
+
+
+def race_each(
+    entered: Sequence[Entrant],
+    key: Callable[[Entrant], Hashable],
+    denoiser: Denoises,
+    pairs: Pairs,
+    batch_size: int,
+    keep: int = 1,
+) -> list[tuple[Entrant, float]]:
+    """A race among those of each key, and the best few of all, best first: what is best now is often so in
+    one way, and a fit takes what is most different the furthest."""
+    groups: dict[Hashable, list[Entrant]] = {}
+    for entrant in entered:
+        groups.setdefault(key(entrant), []).append(entrant)
+    best = [one for group in groups.values() for one in race(group, denoiser, pairs, batch_size, keep)]
+    return sorted(best, key=lambda one: one[1])

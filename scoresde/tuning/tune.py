@@ -29,7 +29,7 @@ from .family import Family
 from .fit import COARSE_STEP, STEP, Descent, Fit, Map, Pairs, squares
 from .gate import bootstrap, difference_of_bands, log_ratio, root
 from .objective import Bands, Objective
-from .race import FREE, SPACINGS, Entrant, errors, freed, race, stock
+from .race import FREE, SPACINGS, Entrant, errors, freed, race_each, stock
 from .report import Report
 from .table import Numbers, Table
 from .teacher import MOST_CALLS, SHARE, Certificate, certify, taught
@@ -37,10 +37,9 @@ from .teacher import MOST_CALLS, SHARE, Certificate, certify, taught
 Families = Callable[[list[Entrant]], list[Entrant]]
 
 SEED = 0x7475_6E65_0000_0000  # noises of tuning are none that sample() draws from a seed below 2^32
-STOCKS = 6  # solvers that starts are made of
-STARTS = (
-    4  # of the fit: three with a free step, to levels of their own, that are behind at first and end ahead
-)
+SURVIVORS = 3  # stock solvers of each spacing, that are raced on more noises
+STOCKS = 6  # spacings, with the best solver of each, that starts are made of
+STARTS = 4  # of the fit; a free step is behind at first, and ahead in the end
 HEATS = (0.25, 0.5)  # shares of the training noises that starts are fitted to; the better half goes on
 TRIED = 4  # iterations of a heat
 FEW = 64  # noises, at least, of a heat, and of a teacher's certificate
@@ -325,7 +324,8 @@ class _Tuning:
         ranked: list[tuple[Entrant, float]] = []
 
         def least(pairs: Pairs) -> float:
-            ranked[:] = race([entrant for entrant, _ in ranked] or entered, self.draft, pairs, size, 24)
+            left = [entrant for entrant, _ in ranked] or entered
+            ranked[:] = race_each(left, _spacing, self.draft, pairs, size, keep=SURVIVORS)
             return ranked[0][1]
 
         few, calls = pairs[: min(FEW, len(pairs))], FIRST_TEACHER
@@ -351,17 +351,13 @@ class _Tuning:
     def _race(self, entered: list[Entrant], train: Pairs, state: State, families: Families) -> None:
         """The best stock solvers, and what to start from."""
         self.denoiser.says("race")
-        best = race(_by_name(state.stock, entered), self.draft, train, self.batch_size, keep=STOCKS)
-        stocks = [entrant for entrant, _ in best]
-        by_first: dict[float, list[Entrant]] = {}
-        for one in families(stocks):
-            by_first.setdefault(round(_family(one).lams[0], 6), []).append(one)
-        heats = [race(some, self.draft, train, self.batch_size, keep=STARTS) for some in by_first.values()]
-        free = sorted((ranked[0] for ranked in heats if _family(ranked[0][0]).free), key=lambda one: one[1])
-        plain = [ranked for ranked in heats if not _family(ranked[0][0]).free]
-        starts = [*(plain[0][: STARTS - min(len(free), STARTS - 1)] if plain else []), *free]
+        best = race_each(_by_name(state.stock, entered), _spacing, self.draft, train, self.batch_size)
+        stocks = [entrant for entrant, _ in best[:STOCKS]]
+        starts = race_each(families(stocks), _first_level, self.draft, train, self.batch_size)
+        plain = [entrant for entrant, _ in starts if not _family(entrant).free][:1]
+        free = [entrant for entrant, _ in starts if _family(entrant).free]
         state.stock = [entrant.name for entrant in stocks]
-        state.starts = [entrant.name for entrant, _ in starts[:STARTS]]
+        state.starts = [entrant.name for entrant in (*plain, *free)][:STARTS]
 
     def _families(self, stocks: list[Entrant], variance: float) -> list[Entrant]:
         ratios = FREE if "free" in self.settings.groups else ()
@@ -520,6 +516,14 @@ def _measured(
 
 def _by_name(names: Sequence[str], entrants: Sequence[Entrant]) -> list[Entrant]:
     return [entrant for name in names for entrant in entrants if entrant.name == name]
+
+
+def _spacing(entrant: Entrant) -> str:
+    return entrant.spacing
+
+
+def _first_level(entrant: Entrant) -> float:
+    return round(_family(entrant).lams[0], 6)
 
 
 def _family(entrant: Entrant) -> Family:
