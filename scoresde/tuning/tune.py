@@ -37,8 +37,7 @@ from .teacher import MOST_CALLS, SHARE, Certificate, certify, taught
 Families = Callable[[list[Entrant]], list[Entrant]]
 
 SEED = 0x7475_6E65_0000_0000  # noises of tuning are none that sample() draws from a seed below 2^32
-SURVIVORS = 3  # stock solvers of each spacing, that are raced on more noises
-STOCKS = 6  # spacings, with the best solver of each, that starts are made of
+SURVIVORS = 3  # stock solvers of each spacing, that are raced on more noises, and that starts are made of
 STARTS = 4  # of the fit; a free step is behind at first, and ahead in the end
 HEATS = (0.25, 0.5)  # shares of the training noises that starts are fitted to; the better half goes on
 TRIED = 4  # iterations of a heat
@@ -351,8 +350,9 @@ class _Tuning:
     def _race(self, entered: list[Entrant], train: Pairs, state: State, families: Families) -> None:
         """The best stock solvers, and what to start from."""
         self.denoiser.says("race")
-        best = race_each(_by_name(state.stock, entered), _spacing, self.draft, train, self.batch_size)
-        stocks = [entrant for entrant, _ in best[:STOCKS]]
+        left = _by_name(state.stock, entered)
+        best = race_each(left, _spacing, self.draft, train, self.batch_size, keep=SURVIVORS)
+        stocks = [entrant for entrant, _ in best]
         starts = race_each(families(stocks), _first_level, self.draft, train, self.batch_size)
         plain = [entrant for entrant, _ in starts if not _family(entrant).free][:1]
         free = [entrant for entrant, _ in starts if _family(entrant).free]
