@@ -132,8 +132,7 @@ def race_each(
     batch_size: int,
     keep: int = 1,
 ) -> list[tuple[Entrant, float]]:
-    """A race among those of each key, and the best few of all, best first: what is best now is often so in
-    one way, and a fit takes what is most different the furthest."""
+    """The best few of each key, best first, for a fit may take further what is not the best before it."""
     groups: dict[Hashable, list[Entrant]] = {}
     for entrant in entered:
         groups.setdefault(key(entrant), []).append(entrant)
