@@ -29,6 +29,7 @@ from scoresde import (
     tune,
 )
 from scoresde.denoiser import Denoiser, edm
+from scoresde.fingerprint import check_levels
 from scoresde.plan import iterate
 from scoresde.solvers import DPMSolverPP, ExponentialAdams, FreeStart
 from scoresde.solvers.wrappers import free_step
@@ -380,6 +381,10 @@ def test_a_stock_solver_that_begins_late_begins_with_the_same_noise():
     torch.testing.assert_close(
         entrant.table.run(exact, sde.t_max * x), integrate(plan, exact, plan.start.sigma * x)
     )
+    own = replace(entrant.table.plan(), about={"sde": repr(sde)})
+    check_levels(own, sde, "the stock solver that won")
+    with pytest.raises(ValueError, match="another SDE"):
+        check_levels(replace(own, about=None), sde, "a plan that ends early")
     for family in freed(entrant, sde, 5, 0.5, 3):
         assert family.table.levels[-1].lam == pytest.approx(-math.log(sde.t_min))
 
