@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import torch
 
-from ..grid import levels_of
 from ..plan import Plan, Solver
 from ..sde import SDE, Level
 from ..solvers.wrappers import free_step
 from ..spacings import listed_lams
-from .table import Numbers, Table
+from .table import Numbers, Table, noisiest
 
 GROUPS = ("weights", "scales", "knots", "free")
 MOST = 3.0  # of the logarithm of a gap, in either direction
@@ -98,7 +96,7 @@ class Family:
 
     @cached_property
     def _begin(self) -> Level[float]:
-        return levels_of(self.sde, torch.tensor([self.sde.t_max], dtype=torch.float64))[0]
+        return noisiest(self.sde)
 
     def _knots(self, free: float, gaps: Numbers) -> tuple[float, ...]:
         if not (free or gaps.any()):

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..blackbox import BlackBox
-from ..grid import levels_of
 from ..plan import Plan, Solver
 from ..sampling import Denoises
 from ..sde import SDE
@@ -16,7 +15,7 @@ from ..solvers import SOLVERS
 from ..spacings import clipped, lam_at, spacing_of
 from .family import Family
 from .fit import Pairs
-from .table import Table
+from .table import Table, noisiest
 
 SPACINGS = (
     "uniform-lambda",
@@ -67,7 +66,7 @@ def stock(
 
 def _from_start(table: Table, sde: SDE) -> Table:
     """A table that begins later than the SDE does, told to begin with the SDE's noise."""
-    (begin,) = levels_of(sde, torch.tensor([sde.t_max], dtype=torch.float64))
+    begin = noisiest(sde)
     return replace(table, start=begin, first=table.first * table.start.sigma / begin.sigma)
 
 

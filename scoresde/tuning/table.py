@@ -114,6 +114,11 @@ class Table:
         return self.roll(denoiser, [self.first * x], [], cond)[0][-1]
 
 
+def noisiest(sde: SDE) -> Level[float]:
+    """The level that a run begins at."""
+    return levels_of(sde, torch.tensor([sde.t_max], dtype=torch.float64))[0]
+
+
 def level_at(sde: SDE, lam: float) -> Level[float]:
     """The level of a half log-SNR."""
     return levels_of(sde, sde.time_of(torch.tensor([lam], dtype=torch.float64)))[0]
