@@ -159,7 +159,7 @@ class Bench:
         about = {
             **{"problem": self.problem.name, "sde": self.sde, "nfe": plan.nfe, "seed": seed, "n_samples": n},
             **{"dtype": self.options.dtype, "converged": self.calls, "solver": solver},
-            "plan": hashlib.sha256(str(plan).encode()).hexdigest()[:12],
+            "plan": hashlib.sha256(repr((plan.lines, plan.start, plan.end)).encode()).hexdigest()[:12],
         }
         file = self.options.out / ("tuned.jsonl" if n == self.options.n_samples else "screen.jsonl")
         lines = file.read_text().splitlines() if file.exists() else []

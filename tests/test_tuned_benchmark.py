@@ -37,6 +37,12 @@ def test_tuned_and_the_best_stock_solver_stand_in_a_table(tmp_path, capsys):
     assert tuned.main([*FEW, "--plans", str(tmp_path / "plans"), "--out", str(tmp_path / "out")]) == 0
     assert printed == capsys.readouterr().out  # again from the lines, and no run is made
     assert (tmp_path / "out" / "tuned.jsonl").read_bytes() == before
+    last = plan.lines[-1]
+    near = replace(last, row=((last.row[0][0], last.row[0][1] * (1 + 1e-9)), *last.row[1:]))
+    replace(plan, lines=(*plan.lines[:-1], near)).save(tmp_path / "plans" / "tuned-3.json")
+    assert tuned.main([*FEW, "--plans", str(tmp_path / "plans"), "--out", str(tmp_path / "out")]) == 0
+    after = (tmp_path / "out" / "tuned.jsonl").read_text().splitlines()
+    assert len(after) == len(lines) + 2  # another plan, however near, has lines of its own
     for a, b in zip(stock, ours, strict=False):  # the same plan has the same measures
         assert all(a[measure] == pytest.approx(b[measure], rel=1e-4) for measure in tuned.MEASURES)
 
