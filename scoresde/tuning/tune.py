@@ -397,12 +397,11 @@ class _Tuning:
             active = family.places(self.settings.groups)
             fit = fit_of(start, scale)
             kept = state.heats[heat]
-            if start.name in kept:
-                now = Descent.of(kept[start.name])
-            else:
+            history = before.history if before else ()
+            if start.name not in kept:
                 now = fit.begin(np.array(before.best) if before else np.zeros(family.size), part, valid)
-                now = replace(now, history=(*before.history, *now.history) if before else now.history)
-            first = len(before.history) if before else 0
+                kept[start.name] = asdict(replace(now, history=(*history, *now.history)))
+            now, first = Descent.of(kept[start.name]), len(history)
             while not now.done and len(now.history) - first <= iterations:
                 self.denoiser.says(
                     f"heat {heat + 1}, {start.name}, {len(now.history) - first}: {now.least:.4f}"
@@ -410,7 +409,6 @@ class _Tuning:
                 now = fit.improve(now, part, valid, active)
                 kept[start.name] = asdict(now)
                 save()
-            kept[start.name] = asdict(now)
             return now
 
         for heat, (share, iterations) in enumerate(heats):
