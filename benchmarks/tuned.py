@@ -10,6 +10,7 @@ Writes JSON lines, by which a run that was stopped goes on, and prints a table. 
 import argparse
 import hashlib
 import json
+import shutil
 import statistics
 import sys
 from argparse import Namespace
@@ -97,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--best", type=int, default=3, metavar="K", help="the last of these, by each measure; default 3")
     add("--samples", type=int, default=256, metavar="N", help="noises of a tuning done here; default 256")
     add("--held-out", type=int, default=1024, metavar="N", help="noises of its gate; default 1024")
+    add("--starts", type=int, default=4, metavar="N", help="of its fit; default 4")
     add("--solver", nargs="+", default=[], metavar="NAME", help="stock solvers; default, all")
     add("--spacing", nargs="+", default=list(SPACINGS), metavar="NAME", help="of the stock solvers")
     add("--converged", type=int, metavar="N", help="calls of the converged run; default, the problem's own")
@@ -202,27 +204,35 @@ class Bench:
             files = [self.options.plans / part / f"tuned-{nfe}.json" for part in (self.sde, "")]
             file = next((file for file in files if file.exists()), files[-1])
             return tuned_plan(f"tuned:{file}", sde, nfe)
-        file = self.options.out / "plans" / f"{self.problem.name}-{self.sde}" / f"tuned-{nfe}.json"
-        if not file.exists():
-            self.fit(nfe, file.with_name("state")).save(file)
-        return tuned_plan(f"tuned:{file}", sde, nfe)
+        return tuned_plan(f"tuned:{self.fit(nfe)}", sde, nfe)
 
-    def fit(self, nfe: int, state: Path | None = None, **changed: Any) -> Plan:
-        """A plan tuned here."""
+    def fit(self, nfe: int, part: str = "whole", **changed: Any) -> Path:
+        """The file of a plan that is tuned here, unless it was; all parts of an ablation have one teacher."""
         options, labels = self.options, self.problem.labels
+        folder = options.out / "plans" / f"{self.problem.name}-{self.sde}-{options.samples}"
+        file: Path = folder / part.replace(" ", "-") / f"tuned-{nfe}.json"
+        if file.exists():
+            return file
         own = {} if self.problem.name == "mnist" else EXACT
-        settings = Settings(**{"samples": options.samples, "held_out": options.held_out} | own | changed)
-        return tune(
+        settings = {"samples": options.samples, "held_out": options.held_out, "starts": options.starts}
+        teacher, state = folder / "teacher.safetensors", file.parent / "state"
+        state.mkdir(parents=True, exist_ok=True)
+        if teacher.exists():
+            shutil.copy(teacher, state)
+        plan, _ = tune(
             self.problem.denoiser,
             nfe,
             self.problem.shape,
             cond=None if labels is None else labels(torch.arange(10_000)),
-            settings=settings,
+            settings=Settings(**settings | own | changed),
             batch_size=options.batch_size,
             device=self.device,
             state=state,
             progress=not options.quiet,
-        )[0]
+        )
+        shutil.copy(state / teacher.name, folder)
+        plan.save(file)
+        return file
 
 
 def _best(records: Sequence[Record], measures: Sequence[str], most: int = 1) -> dict[str, None]:
@@ -291,7 +301,7 @@ def ablation(options: Namespace) -> str:
         bench = Bench(options, sde)
         for nfe in options.nfe:
             for name, changed in ABLATIONS.items():
-                plan = bench.fit(nfe, **changed)
+                plan = Plan.load(bench.fit(nfe, name, **changed))
                 won = bool((plan.about or {}).get("tuned"))
                 records = [
                     bench.measure(plan, seed, options.n_samples, f"tuned, {name}") for seed in options.seed

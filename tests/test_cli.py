@@ -1,6 +1,7 @@
 """The ``scoresde sample`` and ``tune`` commands; ``train`` is tested with training."""
 
 import re
+import sys
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,9 @@ from scoresde import EDM, Denoiser, Plan, cli
 from scoresde.cli import main
 from scoresde.denoiser import edm
 from scoresde.images import save_grid, tile
+
+TUNING = sys.modules["scoresde.tuning.tune"]._Tuning  # not of the function of its name
+FITTED = TUNING._fitted
 
 
 def drawn(folder, *arguments):
@@ -126,19 +130,26 @@ def test_tune_writes_plans_reports_and_pictures_and_skips_what_is_there(tmp_path
     assert "another tuning" in capsys.readouterr().err
 
 
-LOW: list[bool] = []  # of every call, was it in low precision? A global variable is no setting of a network.
+CALLS: list[tuple[str, bool]] = []  # of every call, when it was, and whether in low precision
+PHASE = ["before"]  # global variables are no settings of a network, of which a tuning keeps a fingerprint
 
 
-def test_a_draft_in_low_precision_fits_and_the_network_itself_decides(tmp_path, monkeypatch):
+def test_a_draft_in_low_precision_races_and_the_network_itself_is_fitted_to(tmp_path, monkeypatch):
     def network(x, t):
-        LOW.append(torch.is_autocast_enabled("cpu"))
+        CALLS.append((PHASE[0], torch.is_autocast_enabled("cpu")))
         return torch.tanh(x)
 
+    def fitted(*arguments):
+        PHASE[0] = "fit"
+        found = FITTED(*arguments)
+        PHASE[0] = "after"
+        return found
+
+    monkeypatch.setattr(TUNING, "_fitted", fitted)
     assert tuned(monkeypatch, tmp_path, "--nfe", "3", "--draft-dtype", "bfloat16", network=network) == 0
-    first, last = LOW.index(True), len(LOW) - 1 - LOW[::-1].index(True)
-    assert first >= 32 + 64  # the teacher and its certificate
-    assert len(LOW) - 1 - last >= 2 * 3  # the picture, at least
-    assert 0.5 < sum(LOW[first:last]) / (last - first)
+    assert not any(low for phase, low in CALLS if phase == "fit")
+    assert sum(low for phase, low in CALLS if phase == "before") >= 60  # the race
+    assert not all(low for phase, low in CALLS if phase == "before")  # the teacher
     assert Plan.load(tmp_path / "tuned-3.json").about["dtype"] == "torch.float32"
     assert not (tmp_path / "state").exists()
 

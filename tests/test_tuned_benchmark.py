@@ -66,14 +66,20 @@ def test_the_bars_are_those_of_the_oracle():
 def test_an_ablation_tunes_each_part(tmp_path, monkeypatch, capsys):
     asked = []
 
-    def fit(self, nfe, state=None, **changed):
-        asked.append(changed)
-        assert tuned.Settings(**changed)
-        return replace(Plan.make(DPMSolverPP(2), self.problem.denoiser.sde, nfe), about={"tuned": True})
+    def tune(denoiser, nfe, shape, *, settings, state, **rest):
+        teacher = state / "teacher.safetensors"
+        assert teacher.exists() == bool(asked)  # one teacher for all
+        teacher.write_text("converged")
+        asked.append(settings)
+        return replace(Plan.make(DPMSolverPP(2), denoiser.sde, nfe), about={"tuned": True}), None
 
-    monkeypatch.setattr(tuned.Bench, "fit", fit)
+    monkeypatch.setattr(tuned, "tune", tune)
     assert tuned.main([*FEW, "--ablation", "--out", str(tmp_path)]) == 0
-    assert asked == list(tuned.ABLATIONS.values())
+    few = tuned.Settings(samples=32, held_out=32)
+    assert asked == [replace(few, **(tuned.EXACT | changed)) for changed in tuned.ABLATIONS.values()]
     printed = capsys.readouterr().out
+    assert tuned.main([*FEW, "--ablation", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == printed
+    assert len(asked) == len(tuned.ABLATIONS)  # again from the files
     assert all(f"| {name} |" in printed for name in tuned.ABLATIONS)
     assert tuned.main([*FEW, "--nfe", "1", "--out", str(tmp_path)]) == 2

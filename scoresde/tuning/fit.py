@@ -1,5 +1,6 @@
 """Levenberg-Marquardt on a table's parameters, by forward differences that begin where a change does."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,11 +14,13 @@ from .family import Family
 from .objective import Objective
 from .table import Numbers, Table, level_at
 
-STEP = 0.01  # of a difference, of the state's own size; in half log-SNR, of a level
-COARSE_STEP = 0.05  # of a network in less than float32
+STEP = 3e-4  # of a difference, of the state's own size; in half log-SNR, of a level
+COARSE_STEP = 0.01  # of a network in less than float32, whose rounding would be larger than the difference
 FACTORS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)  # of the damping, tried in turn
 LONGEST = 0.5  # step of a parameter
-PATIENCE = 3  # iterations without a better validation
+CALM = 10.0  # times the median of what samples change by; those of more are near where basins part
+LEAST = 1e-3  # share of the objective that an iteration must lower it by, for another
+PATIENCE = 3  # iterations in which the objective on all pairs, the others among them, does not fall
 
 Map = Callable[[Tensor], Tensor]
 
@@ -151,8 +154,14 @@ class Fit:
         energies = None if bands is None else bands.sums(bands.turned(ends)) / len(ends)
         return self.objective.value(errors, energies)
 
-    def quadratic(self, theta: Numbers, pairs: Pairs, active: list[int]) -> tuple[Numbers, Numbers]:
-        """Gradient ``(p,)`` and Gauss-Newton matrix ``(p, p)`` of the objective in the active parameters."""
+    def quadratic(
+        self, theta: Numbers, pairs: Pairs, active: list[int], calm: float = math.inf
+    ) -> tuple[Numbers, Numbers]:
+        """Gradient ``(p,)`` and Gauss-Newton matrix ``(p, p)`` of the objective in the active parameters.
+
+        With a finite ``calm``, samples that change by more than so many times the median of their batch, in
+        the mean square, count less: they may soon end elsewhere, of which derivatives say nothing.
+        """
         family, objective = self.family, self.objective
         table = family.table(theta)
         mask = (table.weights != 0) | (family.table(theta + 1e-3).weights != 0)
@@ -169,6 +178,8 @@ class Fit:
             errors = away.square().mean(1)
             share = (objective.shares(errors) / (objective.scale * len(pairs) * away.shape[1])).to(away)
             columns = (made if self.perceive is None else self._perceived(ends, seen, made)).flatten(2)
+            changes = columns.square().sum((0, 2))
+            share /= 1 + changes / (calm * changes.median().clamp(min=1e-30))
             weighted = (columns * share[:, None]).flatten(1)
             matrix += 2 * (weighted @ columns.flatten(1).T).double().cpu().numpy()
             gradient += 2 * (weighted @ away.flatten()).double().cpu().numpy()
@@ -209,16 +220,43 @@ class Fit:
 
     def begin(self, theta: Numbers, train: Pairs, valid: Pairs) -> "Descent":
         """The state of a descent that starts at theta."""
-        now, least = self.value(theta, train), self.value(theta, valid)
-        return Descent(tuple(theta.tolist()), now, tuple(theta.tolist()), least, history=((now, least),))
+        now, value = self.value(theta, train), self.value(theta, valid)
+        least = _pooled(now, value, train, valid)
+        return Descent(tuple(theta.tolist()), now, tuple(theta.tolist()), least, history=((now, value),))
 
     def improve(self, state: "Descent", train: Pairs, valid: Pairs, active: list[int]) -> "Descent":
-        """One iteration: (A + damping diag A) step = -gradient, the best of a few dampings.
+        """One iteration: (A + damping diag A) step = -gradient, the best of a few dampings; with all samples
+        in A and the gradient alike only where the calm ones do not help.
 
         A pure function: a descent that is kept on disk after every iteration goes on to the same bits.
         """
+        for calm in (CALM, math.inf):
+            now, damping, theta = min(self._steps(state, train, active, calm), key=lambda one: one[0])
+            if now < (1 - LEAST) * state.now:
+                break
+        if not now < state.now:
+            return replace(state, done=True)
+        value = self.value(theta, valid)
+        least = _pooled(now, value, train, valid)
+        better = least < state.least
+        waited = 0 if better else state.waited + 1
+        return Descent(
+            tuple(theta.tolist()),
+            now,
+            tuple(theta.tolist()) if better else state.best,
+            min(least, state.least),
+            damping,
+            waited,
+            waited > PATIENCE or not now < (1 - LEAST) * state.now,
+            (*state.history, (now, value)),
+        )
+
+    def _steps(
+        self, state: "Descent", train: Pairs, active: list[int], calm: float
+    ) -> list[tuple[float, float, Numbers]]:
+        """Objectives, dampings and parameters of the steps tried, until they get worse."""
         theta = np.array(state.theta)
-        gradient, matrix = self.quadratic(theta, train, active)
+        gradient, matrix = self.quadratic(theta, train, active, calm)
         scale = np.diag(np.diag(matrix) + 1e-12 * np.diag(matrix).max())
         tried: list[tuple[float, float, Numbers]] = []
         for factor in FACTORS:
@@ -229,37 +267,28 @@ class Fit:
             tried.append((self.value(moved, train), damping, moved))
             if len(tried) > 2 and tried[-2][0] < min(state.now, tried[-1][0]):
                 break
-        now, damping, theta = min(tried, key=lambda one: one[0])
-        if not now < state.now:
-            return replace(state, done=True)
-        value = self.value(theta, valid)
-        better = value < state.least
-        waited = 0 if better else state.waited + 1
-        return Descent(
-            tuple(theta.tolist()),
-            now,
-            tuple(theta.tolist()) if better else state.best,
-            value if better else state.least,
-            damping,
-            waited,
-            waited > PATIENCE or state.now - now < 1e-4 * abs(state.now),
-            (*state.history, (now, value)),
-        )
+        return tried
 
     def descend(
         self, theta: Numbers, train: Pairs, valid: Pairs, active: list[int], iterations: int = 12
     ) -> "Descent":
-        """Improve until nothing does, or validation no longer, for at most so many iterations."""
+        """Improve until nothing does, or what is not fitted gets worse, for at most so many iterations."""
         state = self.begin(theta, train, valid)
         while not state.done and len(state.history) <= iterations:
             state = self.improve(state, train, valid, active)
         return state
 
 
+def _pooled(now: float, value: float, train: Pairs, valid: Pairs) -> float:
+    """The objective of both parts. Parameters are few, and what is fitted too closely shows in the second."""
+    return (len(train) * now + len(valid) * value) / (len(train) + len(valid))
+
+
 @dataclass(frozen=True)
 class Descent:
-    """Where a descent is: parameters and objective on the training pairs, and the best on the others; and
-    both objectives at the start and after each iteration."""
+    """Where a descent is: parameters and objective on the training pairs; the parameters that were best on
+    these and the others together, and their objective on both; and the objective of each at the start and
+    after each iteration."""
 
     theta: tuple[float, ...]
     now: float

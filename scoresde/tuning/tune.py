@@ -38,7 +38,6 @@ Families = Callable[[list[Entrant]], list[Entrant]]
 
 SEED = 0x7475_6E65_0000_0000  # noises of tuning are none that sample() draws from a seed below 2^32
 SURVIVORS = 3  # stock solvers of each spacing, that are raced on more noises, and that starts are made of
-STARTS = 4  # of the fit; a free step is behind at first, and ahead in the end
 HEATS = (0.25, 0.5)  # shares of the training noises that starts are fitted to; the better half goes on
 TRIED = 4  # iterations of a heat
 FEW = 64  # noises, at least, of a heat, and of a teacher's certificate
@@ -57,6 +56,7 @@ class Settings:
         window: of past outputs; 0, all.
         bands, gamma: number and weight of the bands of energies; 0 for none.
         robust: whether samples that cannot be followed count less.
+        starts: of the fit, at most; after a few iterations the better half of them goes on, twice.
         iterations: of the last heat of the fit, at most.
         solvers, spacings: names of those that race; no solvers, all that make deterministic plans.
     """
@@ -68,6 +68,7 @@ class Settings:
     bands: int = 8
     gamma: float = 0.2
     robust: bool = True
+    starts: int = 4
     iterations: int = 16
     solvers: tuple[str, ...] = ()
     spacings: tuple[str, ...] = SPACINGS
@@ -123,8 +124,8 @@ def tune(
         settings: default, :class:`Settings`.
         batch_size: samples at a time.
         device: of the state.
-        draft: the same network at a lower cost (in low precision, say), for the race and the fit; the teacher
-            and the figures of the report are the denoiser's own.
+        draft: the same network at a lower cost (in low precision, say), for the race. Teacher, fit and
+            report are the denoiser's own: rounding hides the small differences that a fit is made of.
         perceive: a map from samples ``(B, ...)`` to features ``(B, ...)`` that the errors of the fit, and of
             the decision, are taken of; default, the samples. Not one that the results are then measured in.
         state: a folder that the tuning goes on from, and is written to after every iteration; a teacher that
@@ -353,11 +354,14 @@ class _Tuning:
         left = _by_name(state.stock, entered)
         best = race_each(left, _spacing, self.draft, train, self.batch_size, keep=SURVIVORS)
         stocks = [entrant for entrant, _ in best]
-        starts = race_each(families(stocks), _first_level, self.draft, train, self.batch_size)
-        plain = [entrant for entrant, _ in starts if not _family(entrant).free][:1]
+        each = -(
+            -self.settings.starts // (1 + len(FREE))
+        )  # of a first level: a free step is ahead in the end
+        starts = race_each(families(stocks), _first_level, self.draft, train, self.batch_size, keep=each)
+        plain = [entrant for entrant, _ in starts if not _family(entrant).free][:each]
         free = [entrant for entrant, _ in starts if _family(entrant).free]
         state.stock = [entrant.name for entrant in stocks]
-        state.starts = [entrant.name for entrant in (*plain, *free)][:STARTS]
+        state.starts = [entrant.name for entrant in (*plain, *free)][: self.settings.starts]
 
     def _families(self, stocks: list[Entrant], variance: float) -> list[Entrant]:
         ratios = FREE if "free" in self.settings.groups else ()
@@ -381,11 +385,11 @@ class _Tuning:
         """
         train, valid, _ = parts
         bands = Bands.of(train.target, self.settings.bands) if self.settings.bands else None
-        step = COARSE_STEP if _low(self.draft.denoiser) else STEP
+        step = COARSE_STEP if _low(self.denoiser.denoiser) else STEP
 
         def fit_of(start: Entrant, scale: float) -> Fit:
             objective = Objective(scale, bands, self.settings.gamma, robust=self.settings.robust)
-            return Fit(_family(start), self.draft, objective, self.batch_size, step, self.perceive)
+            return Fit(_family(start), self.denoiser, objective, self.batch_size, step, self.perceive)
 
         scale = min(fit_of(one, 1.0).error(np.zeros(_family(one).size), train) for one in starts)
         heats = [(share, min(TRIED, self.settings.iterations)) for share in HEATS]
