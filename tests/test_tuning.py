@@ -36,7 +36,7 @@ from scoresde.solvers import DPMSolverPP, ExponentialAdams, FreeStart
 from scoresde.solvers.wrappers import free_step
 from scoresde.tuning import Report, Settings, picture
 from scoresde.tuning.family import GROUPS, Family
-from scoresde.tuning.fit import Fit, Pairs, derivatives, entries
+from scoresde.tuning.fit import CALM, Fit, Pairs, derivatives, entries
 from scoresde.tuning.gate import bootstrap, log_ratio
 from scoresde.tuning.objective import Bands, Objective
 from scoresde.tuning.race import freed, stock
@@ -215,6 +215,27 @@ def test_the_gradient_is_that_of_the_objective(robust, perceive):
             ends.append(fit.value(other, pairs))
         assert gradient[k] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=2e-3, abs=2e-3)
     assert np.linalg.eigvalsh(matrix).min() > 0
+
+
+def test_a_sample_that_may_soon_end_elsewhere_counts_little_in_the_model():
+    """One sample of twelve answers a hundred times as strongly, and would decide every step alone."""
+
+    def network(x, level, gain):
+        return gain[:, None] * x
+
+    network.sde = EDM_CLIPPED
+    x = noises(EDM_CLIPPED, 12)
+    pairs = Pairs(x, x, torch.tensor([10.0] + [0.1] * 11, dtype=torch.float64))
+    of = family(nfe=2)
+    fit, places = Fit(of, network, Objective(1e3, None, robust=False)), of.places(("weights", "scales"))
+
+    def size(part, calm):
+        return np.trace(fit.quadratic(np.zeros(of.size), part, places, calm)[1]) * len(part)
+
+    others = Pairs(pairs.x[1:], pairs.target[1:], pairs.cond[1:])
+    assert size(pairs, np.inf) > 100 * size(others, np.inf)
+    assert size(pairs, CALM) < 10 * size(others, np.inf)
+    assert size(others, CALM) == pytest.approx(size(others, np.inf), rel=0.2)  # the rest as before
 
 
 def test_the_step_of_the_differences_is_right_for_a_network():
@@ -463,6 +484,26 @@ def test_bad_input_is_refused_before_anything_is_spent():
         tune(Denoiser(Small(), sde, edm()), 4, (3,))
     with pytest.raises(ValueError, match="dropout"):
         tune(Denoiser(Noisy().eval(), sde, edm()), 4, (3,))
+
+
+@pytest.mark.parametrize(
+    ("settings", "pattern"),
+    [
+        ({"samples": 1}, "samples must be an integer of at least 2, got 1"),
+        ({"held_out": 10.5}, r"held_out .*10\.5"),
+        ({"window": -1}, "window"),
+        ({"bands": -1}, "bands"),
+        ({"starts": 0}, "starts"),
+        ({"iterations": 0}, "iterations"),
+        ({"gamma": float("nan")}, "gamma"),
+        ({"gamma": -0.1}, "gamma"),
+        ({"groups": ("weights", "level")}, "weights, scales, knots, free, got level"),
+        ({"groups": ()}, "got none"),
+    ],
+)
+def test_bad_settings_are_refused_when_made(settings, pattern):
+    with pytest.raises(ValueError, match=pattern):
+        Settings(**settings)
 
 
 def test_a_teacher_that_does_not_converge_is_an_error():

@@ -25,7 +25,7 @@ from ..registry import lookup
 from ..sampling import Denoises
 from ..sde import SDE, Level
 from ..solvers import DDIM, SOLVERS
-from .family import Family
+from .family import GROUPS, Family
 from .fit import COARSE_STEP, STEP, Descent, Fit, Map, Pairs, squares
 from .gate import bootstrap, difference_of_bands, log_ratio, root
 from .objective import Bands, Objective
@@ -59,6 +59,9 @@ class Settings:
         starts: of the fit, at most; after a few iterations the better half of them goes on, twice.
         iterations: of the last heat of the fit, at most.
         solvers, spacings: names of those that race; no solvers, all that make deterministic plans.
+
+    Raises:
+        ValueError: a number below what it can be, or an unknown group.
     """
 
     samples: int = 256
@@ -72,6 +75,18 @@ class Settings:
     iterations: int = 16
     solvers: tuple[str, ...] = ()
     spacings: tuple[str, ...] = SPACINGS
+
+    def __post_init__(self) -> None:
+        least = {"samples": 2, "held_out": 2, "window": 0, "bands": 0, "starts": 1, "iterations": 1}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < bound:
+                raise ValueError(f"{name} must be an integer of at least {bound}, got {value!r}")
+        if not 0 <= self.gamma < math.inf:
+            raise ValueError(f"gamma must be finite and not negative, got {self.gamma!r}")
+        if not self.groups or (unknown := set(self.groups) - set(GROUPS)):
+            what = ", ".join(sorted(unknown)) if self.groups else "none"
+            raise ValueError(f"groups must be some of {', '.join(GROUPS)}, got {what}")
 
 
 def check_budget(nfe: int, settings: Settings) -> None:
