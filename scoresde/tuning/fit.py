@@ -19,7 +19,7 @@ COARSE_STEP = 0.01  # of a network in less than float32, whose rounding would be
 FACTORS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)  # of the damping, tried in turn
 LONGEST = 0.5  # step of a parameter
 CALM = 10.0  # times the median of what samples change by; those of more are near where basins part
-LEAST = 1e-3  # share of the objective that an iteration must lower it by, for another
+LEAST = 5e-3  # share of the objective that an iteration must lower it by, for another
 PATIENCE = 3  # iterations in which the objective on all pairs, the others among them, does not fall
 
 Map = Callable[[Tensor], Tensor]
