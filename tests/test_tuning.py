@@ -494,7 +494,7 @@ def test_bad_input_is_refused_before_anything_is_spent():
         ({"window": -1}, "window"),
         ({"bands": -1}, "bands"),
         ({"starts": 0}, "starts"),
-        ({"iterations": 0}, "iterations"),
+        ({"iterations": -1}, "iterations"),
         ({"gamma": float("nan")}, "gamma"),
         ({"gamma": -0.1}, "gamma"),
         ({"groups": ("weights", "level")}, "weights, scales, knots, free, got level"),
