@@ -72,7 +72,7 @@ class Settings:
     gamma: float = 0.2
     robust: bool = True
     starts: int = 4
-    iterations: int = 16
+    iterations: int = 12
     solvers: tuple[str, ...] = ()
     spacings: tuple[str, ...] = SPACINGS
 
