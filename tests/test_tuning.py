@@ -206,7 +206,7 @@ def test_the_gradient_is_that_of_the_objective(robust, perceive):
     bands = Bands.of(pairs.target, 3)
     objective = Objective(0.01, bands, 0.5, 1e-3, robust)
     fit = Fit(of, denoiser, objective, batch_size=5, step=1e-6, perceive=perceive)
-    gradient, matrix = fit.quadratic(theta, pairs, places)
+    ((gradient, matrix),) = fit.quadratics(theta, pairs, places)
     for k, place in enumerate(places):
         ends = []
         for sign in (1, -1):
@@ -229,13 +229,15 @@ def test_a_sample_that_may_soon_end_elsewhere_counts_little_in_the_model():
     of = family(nfe=2)
     fit, places = Fit(of, network, Objective(1e3, None, robust=False)), of.places(("weights", "scales"))
 
-    def size(part, calm):
-        return np.trace(fit.quadratic(np.zeros(of.size), part, places, calm)[1]) * len(part)
+    def sizes(part):
+        models = fit.quadratics(np.zeros(of.size), part, places, (np.inf, CALM))
+        return [np.trace(matrix) * len(part) for _, matrix in models]
 
     others = Pairs(pairs.x[1:], pairs.target[1:], pairs.cond[1:])
-    assert size(pairs, np.inf) > 100 * size(others, np.inf)
-    assert size(pairs, CALM) < 10 * size(others, np.inf)
-    assert size(others, CALM) == pytest.approx(size(others, np.inf), rel=0.2)  # the rest as before
+    (whole, calmed), (rest, calmed_rest) = sizes(pairs), sizes(others)
+    assert whole > 100 * rest
+    assert calmed < 10 * rest
+    assert calmed_rest == pytest.approx(rest, rel=0.2)  # as before
 
 
 def test_the_step_of_the_differences_is_right_for_a_network():
@@ -249,7 +251,7 @@ def test_the_step_of_the_differences_is_right_for_a_network():
     with torch.no_grad():
         pairs = Pairs(x, integrate(Plan.make(DPMSolverPP(2), sde, 8), network, x, cond), cond)
         fit = Fit(of, network, Objective(0.05, Bands.of(pairs.target, 4), 0.2))
-        gradient, _ = fit.quadratic(theta, pairs, places)
+        ((gradient, _),) = fit.quadratics(theta, pairs, places)
         slopes = []
         for place in places:
             by = np.eye(of.size)[place] * 1e-3

@@ -154,20 +154,20 @@ class Fit:
         energies = None if bands is None else bands.sums(bands.turned(ends)) / len(ends)
         return self.objective.value(errors, energies)
 
-    def quadratic(
-        self, theta: Numbers, pairs: Pairs, active: list[int], calm: float = math.inf
-    ) -> tuple[Numbers, Numbers]:
+    def quadratics(
+        self, theta: Numbers, pairs: Pairs, active: list[int], calms: Sequence[float] = (math.inf,)
+    ) -> list[tuple[Numbers, Numbers]]:
         """Gradient ``(p,)`` and Gauss-Newton matrix ``(p, p)`` of the objective in the active parameters.
 
-        With a finite ``calm``, samples that change by more than so many times the median of their batch, in
-        the mean square, count less: they may soon end elsewhere, of which derivatives say nothing.
+        For each of ``calms``: samples that change by more than so many times the median of their batch, in
+        the mean square, count less. They may soon end elsewhere, of which derivatives say nothing.
         """
         family, objective = self.family, self.objective
         table = family.table(theta)
         mask = (table.weights != 0) | (family.table(theta + 1e-3).weights != 0)
         chosen = entries(table, mask.astype(np.float64))
         k = len(chosen)
-        matrix, gradient = np.zeros((k, k)), np.zeros(k)
+        sums = [(np.zeros(k), np.zeros((k, k))) for _ in calms]
         bands = objective.bands
         energy: Tensor | None = None
         slopes: Tensor | None = None
@@ -179,10 +179,11 @@ class Fit:
             share = (objective.shares(errors) / (objective.scale * len(pairs) * away.shape[1])).to(away)
             columns = (made if self.perceive is None else self._perceived(ends, seen, made)).flatten(2)
             changes = columns.square().sum((0, 2))
-            share /= 1 + changes / (calm * changes.median().clamp(min=1e-30))
-            weighted = (columns * share[:, None]).flatten(1)
-            matrix += 2 * (weighted @ columns.flatten(1).T).double().cpu().numpy()
-            gradient += 2 * (weighted @ away.flatten()).double().cpu().numpy()
+            typical = changes.median().clamp(min=1e-30)
+            for calm, (gradient, matrix) in zip(calms, sums, strict=True):
+                weighted = (columns * (share / (1 + changes / (calm * typical)))[:, None]).flatten(1)
+                matrix += 2 * (weighted @ columns.flatten(1).T).double().cpu().numpy()
+                gradient += 2 * (weighted @ away.flatten()).double().cpu().numpy()
             if bands is not None:
                 turned = bands.turned(ends)
                 add = bands.sums(turned) / len(pairs)
@@ -192,11 +193,12 @@ class Fit:
         if bands is not None and energy is not None and slopes is not None:
             logs = (energy / bands.energy).log().cpu().numpy()
             rows = (slopes / energy).cpu().numpy()
-            gradient += objective.gamma**2 * rows @ logs
-            matrix += objective.gamma**2 * rows @ rows.T
+            for gradient, matrix in sums:
+                gradient += objective.gamma**2 * rows @ logs
+                matrix += objective.gamma**2 * rows @ rows.T
         chain = self._chain(theta, active, chosen)
-        gradient = chain.T @ gradient + 2 * objective.ridge * theta[active]
-        return gradient, chain.T @ matrix @ chain + 2 * objective.ridge * np.eye(len(active))
+        pull, ridge = 2 * objective.ridge * theta[active], 2 * objective.ridge * np.eye(len(active))
+        return [(chain.T @ gradient + pull, chain.T @ matrix @ chain + ridge) for gradient, matrix in sums]
 
     def _perceived(self, ends: Tensor, seen: Tensor, made: Tensor) -> Tensor:
         """What is perceived of derivatives of the ends, by forward differences."""
@@ -230,8 +232,10 @@ class Fit:
 
         A pure function: a descent that is kept on disk after every iteration goes on to the same bits.
         """
-        for calm in (CALM, math.inf):
-            now, damping, theta = min(self._steps(state, train, active, calm), key=lambda one: one[0])
+        tried: list[tuple[float, float, Numbers]] = []
+        for gradient, matrix in self.quadratics(np.array(state.theta), train, active, (CALM, math.inf)):
+            tried += self._steps(state, train, active, gradient, matrix)
+            now, damping, theta = min(tried, key=lambda one: one[0])
             if now < (1 - LEAST) * state.now:
                 break
         if not now < state.now:
@@ -252,17 +256,15 @@ class Fit:
         )
 
     def _steps(
-        self, state: "Descent", train: Pairs, active: list[int], calm: float
+        self, state: "Descent", train: Pairs, active: list[int], gradient: Numbers, matrix: Numbers
     ) -> list[tuple[float, float, Numbers]]:
         """Objectives, dampings and parameters of the steps tried, until they get worse."""
-        theta = np.array(state.theta)
-        gradient, matrix = self.quadratic(theta, train, active, calm)
         scale = np.diag(np.diag(matrix) + 1e-12 * np.diag(matrix).max())
         tried: list[tuple[float, float, Numbers]] = []
         for factor in FACTORS:
             damping = min(max(state.damping * factor, 1e-7), 1e4)
             step = np.linalg.solve(matrix + damping * scale, -gradient)
-            moved = theta.copy()
+            moved = np.array(state.theta)
             moved[active] += step * min(1.0, LONGEST / np.abs(step).max())
             tried.append((self.value(moved, train), damping, moved))
             if len(tried) > 2 and tried[-2][0] < min(state.now, tried[-1][0]):
