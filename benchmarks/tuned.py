@@ -209,7 +209,8 @@ class Bench:
     def fit(self, nfe: int, part: str = "whole", **changed: Any) -> Path:
         """The file of a plan that is tuned here, unless it was; all parts of an ablation have one teacher."""
         options, labels = self.options, self.problem.labels
-        folder = options.out / "plans" / f"{self.problem.name}-{self.sde}-{options.samples}"
+        about = (options.dtype, options.samples, options.held_out, options.starts)
+        folder = options.out / "plans" / "-".join(map(str, (self.problem.name, self.sde, *about)))
         file: Path = folder / part.replace(" ", "-") / f"tuned-{nfe}.json"
         if file.exists():
             return file

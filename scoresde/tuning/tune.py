@@ -369,9 +369,8 @@ class _Tuning:
         left = _by_name(state.stock, entered)
         best = race_each(left, _spacing, self.draft, train, self.batch_size, keep=SURVIVORS)
         stocks = [entrant for entrant, _ in best]
-        each = -(
-            -self.settings.starts // (1 + len(FREE))
-        )  # of a first level: a free step is ahead in the end
+        # As many of every first level, for a free step is behind at first, and ahead in the end.
+        each = math.ceil(self.settings.starts / (1 + len(FREE)))
         starts = race_each(families(stocks), _first_level, self.draft, train, self.batch_size, keep=each)
         plain = [entrant for entrant, _ in starts if not _family(entrant).free][:each]
         free = [entrant for entrant, _ in starts if _family(entrant).free]
