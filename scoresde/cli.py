@@ -105,11 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--batch-size", type=int, default=128, metavar="N", help="samples at a time; default 128")
     precisions = ("float32", "bfloat16", "float16")
     add("--dtype", default="float32", choices=precisions, help="the network's, that is tuned for")
-    add(
-        "--draft-dtype",
-        choices=precisions,
-        help="the network's in the race; default, that of --dtype",
-    )
+    add("--draft-dtype", choices=precisions, help="the network's in the race; default, that of --dtype")
     add("--compile", action="store_true", help="compile the network first (torch.compile)")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     add("--quiet", action="store_true", help="no progress bar")

@@ -147,6 +147,9 @@ def test_a_draft_in_low_precision_races_and_the_network_itself_is_fitted_to(tmp_
 
     monkeypatch.setattr(TUNING, "_fitted", fitted)
     assert tuned(monkeypatch, tmp_path, "--nfe", "3", "--draft-dtype", "bfloat16", network=network) == 0
+    low = [low for _, low in CALLS]
+    assert low.index(True) >= 32 + 64  # the teacher and its certificate
+    assert low[::-1].index(True) >= 2 * 3  # the picture, at least
     assert not any(low for phase, low in CALLS if phase == "fit")
     assert sum(low for phase, low in CALLS if phase == "before") >= 60  # the race
     assert not all(low for phase, low in CALLS if phase == "before")  # the teacher

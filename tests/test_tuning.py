@@ -233,8 +233,7 @@ def test_a_sample_that_may_soon_end_elsewhere_counts_little_in_the_model():
         models = fit.quadratics(np.zeros(of.size), part, places, (np.inf, CALM))
         return [np.trace(matrix) * len(part) for _, matrix in models]
 
-    others = Pairs(pairs.x[1:], pairs.target[1:], pairs.cond[1:])
-    (whole, calmed), (rest, calmed_rest) = sizes(pairs), sizes(others)
+    (whole, calmed), (rest, calmed_rest) = sizes(pairs), sizes(pairs[1:])
     assert whole > 100 * rest
     assert calmed < 10 * rest
     assert calmed_rest == pytest.approx(rest, rel=0.2)  # as before
@@ -281,9 +280,8 @@ def test_a_fit_lowers_the_objective_and_goes_on_to_the_same_bits():
     first = fit.begin(np.zeros(of.size), train, valid)
     whole = fit.descend(np.zeros(of.size), train, valid, places, iterations=4)
     assert whole.least < 0.5 * first.least
-    assert whole.least == pytest.approx(
-        min((now + value) / 2 for now, value in whole.history)
-    )  # on both parts
+    on_both = [(now + value) / 2 for now, value in whole.history]
+    assert whole.least == pytest.approx(min(on_both))
     state = first
     for _ in whole.history[1:]:
         state = fit.improve(state, train, valid, places)
