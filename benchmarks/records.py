@@ -13,16 +13,6 @@ from problems import Problem
 from scoresde.sampling import Denoises
 
 
-def device_of(name: str) -> torch.device:
-    """A device by name; ValueError if it is not there."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name!r} is not there: {str(error).splitlines()[0]}") from None
-    return device
-
-
 def dtype_of(name: str) -> torch.dtype:
     """A type by name; ValueError if it is none of three."""
     known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}

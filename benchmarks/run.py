@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from plot import draw_curves, draw_samples, print_table
 from problems import FEATURES, PROBLEMS, Problem, make_problem
-from records import append, device_of, dtype_of, key_of, prepare_network
+from records import append, dtype_of, key_of, prepare_network
 from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, synchronise
 from torch import Tensor
 from tqdm import tqdm
 
 from scoresde.adaptive import PerSample
 from scoresde.blackbox import Run, SciPy
-from scoresde.configuration import SDES
+from scoresde.configuration import SDES, device_of
 from scoresde.files import read_tensors, write_atomically, write_tensors
 from scoresde.fingerprint import check_made_for
 from scoresde.metrics import feature_moments, frechet_distance

@@ -1,10 +1,10 @@
-"""Tuned solvers beside the best stock ones: ``python benchmarks/tuned.py --problem gmm64 --nfe 5 8 10``.
+"""Tuned solvers beside the best stock ones: ``python benchmarks/tuned.py``, or ``--problem gmm64 --nfe 5``.
 
 The best stock solver is an oracle's choice: all deterministic tables on all spacings are screened on a few
 samples, then on more, and of the best few, by each measure, the best on the evaluation's first seed counts.
-Writes JSON lines, by which a run that was stopped goes on, and prints a table. A plan comes from --plans
-(FOLDER/tuned-N.json or FOLDER/SDE/tuned-N.json), or is tuned here, on noises that no evaluation draws.
-``--ablation`` leaves out parts of the tuning, one at a time.
+Writes JSON lines, by which a run that was stopped goes on, and prints a table of each problem. A plan is the
+one that ships, or comes from --plans (FOLDER/tuned-N.json or FOLDER/SDE/tuned-N.json), or is tuned here, on
+noises that no evaluation draws. ``--ablation`` leaves out parts of the tuning, one at a time.
 """
 
 import argparse
@@ -21,14 +21,16 @@ from typing import Any
 
 import torch
 from problems import PROBLEMS, Problem, make_problem
-from records import append, device_of, dtype_of, key_of, prepare_network
+from records import append, dtype_of, key_of, prepare_network
 from torch import Tensor
 from tqdm import tqdm
 
-from scoresde.configuration import SDES
+from scoresde.configuration import SDES, device_of
 from scoresde.files import read_tensors, write_tensors
 from scoresde.metrics import Moments, feature_moments, frechet_distance
 from scoresde.plan import Plan
+from scoresde.pretrained import FOLDERS
+from scoresde.registry import lookup
 from scoresde.sampling import prepare, sample
 from scoresde.solvers import SOLVERS
 from scoresde.spacings import uniform_lam
@@ -51,8 +53,19 @@ BARS: dict[str, dict[str, dict[int, float]]] = {
 # To the data: over the best stock solver's at other calls.
 BEYOND = {"mnist": {6: 12}}
 
-# Where calls are cheap: many noises, and no more than the root mean square error that the bar is of.
-EXACT: dict[str, Any] = {"robust": False, "bands": 0}
+# What problems are tuned and measured with: where calls are cheap, many noises, and no bands.
+DEFAULTS: dict[str, Any] = {
+    **{"sde": ["edm"], "nfe": [4, 5, 6, 8, 10], "screen": [64, 500], "best": 3, "batch_size": 250},
+    **{"samples": 256, "held_out": 1024, "bands": 8, "dtype": "float32", "compile": False},
+    **{"converged": None, "plans": None},
+}
+OWN: dict[str, dict[str, Any]] = {
+    "mnist": {"plans": FOLDERS["mnist"], "converged": 40, "best": 2, "dtype": "bfloat16", "compile": True},
+    "gmm64": {
+        **{"sde": ["edm", "vp", "rectified-flow"], "nfe": [5, 8, 10], "screen": [500, 4000]},
+        **{"samples": 16384, "held_out": 4096, "bands": 0, "batch_size": 256},
+    },
+}
 
 WHOLE: dict[str, Any] = {"robust": True, "bands": 8}
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
@@ -62,7 +75,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "levels and weights, no free step": WHOLE | {"groups": ("weights", "scales", "knots")},
     "not robust": WHOLE | {"robust": False},
     "no bands": WHOLE | {"bands": 0},
-    "neither robust nor bands": EXACT,
+    "neither robust nor bands": {"robust": False, "bands": 0},
 }
 
 
@@ -70,41 +83,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; bad input is one line on stderr and 2."""
     options = _parser().parse_args(arguments)
     try:
-        print(ablation(options) if options.ablation else table(run(options)))
+        for problem in options.problem:
+            own = settled(options, problem)
+            print(f"{problem}:\n\n{ablation(own) if own.ablation else table(run(own))}\n")
     except (ValueError, TypeError, OSError, FloatingPointError) as error:
         print(f"tuned.py: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(f"\nJSON lines: {options.out}/")
+    print(f"JSON lines: {options.out}/")
     return 0
 
 
+def settled(options: Namespace, problem: str) -> Namespace:
+    """The options for one problem: its own, where the command line does not say."""
+    lookup("problem", problem, PROBLEMS)
+    own = DEFAULTS | OWN.get(problem, {})
+    if options.tune or options.ablation:
+        own["plans"] = None
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    return Namespace(**own | given | {"problem": problem})
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("tuned.py", description=(__doc__ or "").split(":")[0])
+    parser = argparse.ArgumentParser(
+        "tuned.py",
+        description=f"{(__doc__ or '').split(':')[0]}. What is not given is as a problem's bars ask.",
+    )
     add = parser.add_argument
-    add("--problem", default="gmm64", metavar="NAME", help=", ".join(PROBLEMS))
-    add("--sde", nargs="+", default=["edm"], metavar="NAME", help=", ".join(SDES))
-    add("--nfe", nargs="+", type=int, default=[4, 5, 6, 8, 10], metavar="N")
-    add("--plans", type=Path, metavar="FOLDER", help="of tuned-N.json; default, they are tuned here")
+    add("--problem", nargs="+", default=list(OWN), metavar="NAME", help=", ".join(PROBLEMS))
+    add("--sde", nargs="+", metavar="NAME", help=", ".join(SDES))
+    add("--nfe", nargs="+", type=int, metavar="N")
+    add("--plans", type=Path, metavar="FOLDER", help="of tuned-N.json; default, those that ship, or --tune")
+    add("--tune", action="store_true", help="tune here, though tables ship")
     add("--seed", nargs="+", type=int, default=[0, 1, 2], help="of the evaluations' noises; default 0 1 2")
     add("--n-samples", type=int, default=10_000, metavar="N", help="default 10000")
-    add(
-        "--screen",
-        nargs="+",
-        type=int,
-        default=[64, 500],
-        metavar="N",
-        help="samples that all solvers are tried on, and those that go on; default 64 500",
-    )
-    add("--best", type=int, default=3, metavar="K", help="the last of these, by each measure; default 3")
-    add("--samples", type=int, default=256, metavar="N", help="noises of a tuning done here; default 256")
-    add("--held-out", type=int, default=1024, metavar="N", help="noises of its gate; default 1024")
+    add("--screen", nargs="+", type=int, metavar="N", help="samples of all solvers, of those that go on, ...")
+    add("--best", type=int, metavar="K", help="the last of these, by each measure")
+    add("--samples", type=int, metavar="N", help="noises of a tuning done here")
+    add("--held-out", type=int, metavar="N", help="noises of its gate")
+    add("--bands", type=int, metavar="N", help="of energies in its objective")
     add("--starts", type=int, default=4, metavar="N", help="of its fit; default 4")
     add("--solver", nargs="+", default=[], metavar="NAME", help="stock solvers; default, all")
     add("--spacing", nargs="+", default=list(SPACINGS), metavar="NAME", help="of the stock solvers")
-    add("--converged", type=int, metavar="N", help="calls of the converged run; default, the problem's own")
-    add("--batch-size", type=int, default=250, metavar="N", help="default 250")
-    add("--dtype", default="float32", metavar="TYPE", help="the network's: float32 or bfloat16")
-    add("--compile", action="store_true", help="compile the network first (torch.compile)")
+    add("--converged", type=int, metavar="N", help="calls of the converged run")
+    add("--batch-size", type=int, metavar="N")
+    add("--dtype", metavar="TYPE", help="the network's: float32 or bfloat16; a fit is in float32")
+    add("--compile", action=argparse.BooleanOptionalAction, help="compile the network (torch.compile)")
     add("--device", default="cpu", help="cpu, cuda, ...")
     add("--ablation", action="store_true", help="what each part of the tuning is worth")
     add("--out", type=Path, default=Path("results"), metavar="FOLDER", help="default results/")
@@ -118,16 +141,19 @@ class Bench:
     def __init__(self, options: Namespace, sde: str) -> None:
         self.options, self.sde = options, sde
         self.device = device_of(options.device)
-        dtype = dtype_of(options.dtype)
-        if dtype == torch.float64 or min(options.n_samples, *options.screen, *options.nfe) < 2:
+        self.dtype = dtype_of(options.dtype)
+        if self.dtype == torch.float64 or min(options.n_samples, *options.screen, *options.nfe) < 2:
             raise ValueError("--n-samples, --screen and --nfe must be at least 2, --dtype no float64")
-        self.problem: Problem = make_problem(
-            options.problem, sde, None, None if dtype == torch.float32 else dtype
-        )
+        self.problem: Problem = self._problem(self.dtype)
         self.calls = options.converged or self.problem.converged
-        prepare_network(self.problem.denoiser, self.device, dtype, options.compile)
         self._exact: dict[int, Tensor] = {}
         self._moments: dict[tuple[int, int], Moments] = {}
+
+    def _problem(self, dtype: torch.dtype) -> Problem:
+        options = self.options
+        problem = make_problem(options.problem, self.sde, None, None if dtype == torch.float32 else dtype)
+        prepare_network(problem.denoiser, self.device, dtype, options.compile)
+        return problem
 
     def draw(self, plan: Any, n: int, seed: int) -> Tensor:
         """The first n samples of a seed, on the host."""
@@ -209,25 +235,27 @@ class Bench:
     def fit(self, nfe: int, part: str = "whole", **changed: Any) -> Path:
         """The file of a plan that is tuned here, unless it was; all parts of an ablation have one teacher."""
         options, labels = self.options, self.problem.labels
-        about = (options.dtype, options.samples, options.held_out, options.starts)
+        about = (options.dtype, options.samples, options.held_out, options.starts, options.bands)
         folder = options.out / "plans" / "-".join(map(str, (self.problem.name, self.sde, *about)))
         file: Path = folder / part.replace(" ", "-") / f"tuned-{nfe}.json"
         if file.exists():
             return file
-        own = {} if self.problem.name == "mnist" else EXACT
-        settings = {"samples": options.samples, "held_out": options.held_out, "starts": options.starts}
+        names = ("samples", "held_out", "starts", "bands")
+        settings = Settings(**{name: getattr(options, name) for name in names} | changed)
         teacher, state = folder / "teacher.safetensors", file.parent / "state"
         state.mkdir(parents=True, exist_ok=True)
         if teacher.exists():
             shutil.copy(teacher, state)
+        low = self.dtype != torch.float32
         plan, _ = tune(
-            self.problem.denoiser,
+            (self._problem(torch.float32) if low else self.problem).denoiser,
             nfe,
             self.problem.shape,
             cond=None if labels is None else labels(torch.arange(10_000)),
-            settings=Settings(**settings | own | changed),
+            settings=settings,
             batch_size=options.batch_size,
             device=self.device,
+            draft=self.problem.denoiser if low else None,
             state=state,
             progress=not options.quiet,
         )

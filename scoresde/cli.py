@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .checkpoint import TRAINING, load_denoiser, load_training, save_training
-from .configuration import SDES, read_configuration
+from .configuration import SDES, device_of, read_configuration
 from .data import load_data
 from .denoiser import Denoiser, Transported
 from .files import write_atomically
@@ -127,7 +127,7 @@ def _train(options: argparse.Namespace) -> None:
         raise ValueError(f"--save-every must be at least 1, got {options.save_every}")
     if (folder / TRAINING).exists() and not options.resume:
         raise ValueError(f"{folder} holds a training run; go on with --resume, or name another --out")
-    device = _device(options.device)
+    device = device_of(options.device)
     denoiser = configuration.make_denoiser()
     times, weighting = configuration.make_times(), configuration.make_weighting()
     data = load_data(**configuration.data.model_dump())
@@ -175,7 +175,7 @@ def _sample(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--n must be at least 1 and --first not negative, got {options.n} and {options.first}"
         )
-    device = _device(options.device)
+    device = device_of(options.device)
     denoiser, shape = _load(options.checkpoint, options.sde)
     own = is_tuned(options.solver)
     spacing = options.spacing or (None if own else "karras")
@@ -212,7 +212,7 @@ def _tune(options: argparse.Namespace) -> None:
     settings = Settings(samples=options.samples, held_out=options.held_out)
     for nfe in options.nfe:
         check_budget(nfe, settings)
-    device = _device(options.device)
+    device = device_of(options.device)
     denoiser, shape = _load(options.checkpoint, options.sde, getattr(torch, options.dtype))
     denoiser.to(device)
     classes = getattr(denoiser.net, "classes", 0)
@@ -283,17 +283,6 @@ def _labels(given: list[int] | None, classes: int, ids: Tensor) -> Tensor | None
         return None
     labels = torch.tensor(given if given is not None else range(classes))
     return labels[ids % len(labels)]
-
-
-def _device(name: str) -> torch.device:
-    """A device by name, after making sure that it is there."""
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        reason = str(error).partition(". ")[0]
-        raise ValueError(f"--device must be one that is here, such as cpu, got {name!r}: {reason}") from None
-    return device
 
 
 @torch.no_grad()

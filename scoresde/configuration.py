@@ -154,3 +154,14 @@ def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
             _merge(into[key], value)
         else:
             into[key] = value
+
+
+def device_of(name: str) -> torch.device:
+    """A device by name, after making sure that it is there."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).partition(". ")[0]
+        raise ValueError(f"--device must be one that is here, such as cpu, got {name!r}: {reason}") from None
+    return device

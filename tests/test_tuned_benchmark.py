@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -76,10 +77,39 @@ def test_an_ablation_tunes_each_part(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tuned, "tune", tune)
     assert tuned.main([*FEW, "--ablation", "--out", str(tmp_path)]) == 0
     few = tuned.Settings(samples=32, held_out=32)
-    assert asked == [replace(few, **(tuned.EXACT | changed)) for changed in tuned.ABLATIONS.values()]
+    assert asked == [replace(few, **changed) for changed in tuned.ABLATIONS.values()]
     printed = capsys.readouterr().out
     assert tuned.main([*FEW, "--ablation", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out == printed
     assert len(asked) == len(tuned.ABLATIONS)  # again from the files
     assert all(f"| {name} |" in printed for name in tuned.ABLATIONS)
     assert tuned.main([*FEW, "--nfe", "1", "--out", str(tmp_path)]) == 2
+
+
+def test_what_is_not_given_is_as_the_bars_ask():
+    options = tuned._parser().parse_args([])
+    assert options.problem == ["mnist", "gmm64"]
+    for problem in options.problem:
+        own = tuned.settled(options, problem)
+        assert set(own.nfe) == set(tuned.BARS[problem]["rmse"])
+        assert (own.problem, own.n_samples, own.seed) == (problem, 10_000, [0, 1, 2])
+    assert own.sde == ["edm", "vp", "rectified-flow"]
+    assert own.plans is None
+    given = tuned.settled(tuned._parser().parse_args(["--nfe", "6", "--no-compile", "--tune"]), "mnist")
+    assert (given.nfe, given.compile, given.plans) == ([6], False, None)
+    assert tuned.main(["--problem", "gmm63"]) == 2
+
+
+def test_a_fit_for_low_precision_is_in_float32_and_only_its_race_is_not(tmp_path, monkeypatch):
+    asked = []
+
+    def tune(denoiser, nfe, shape, *, draft, state, **rest):
+        asked.append((denoiser.dtype, draft.dtype))
+        (state / "teacher.safetensors").write_text("converged")
+        return replace(Plan.make(DPMSolverPP(2), denoiser.sde, nfe), about={"tuned": True}), None
+
+    monkeypatch.setattr(tuned, "tune", tune)
+    given = shlex.split(f"--problem mnist --nfe 3 --no-compile --tune --quiet --out {tmp_path}")
+    options = tuned.settled(tuned._parser().parse_args(given), "mnist")
+    assert tuned.Bench(options, "edm").tuned(3).nfe == 3
+    assert asked == [(None, torch.bfloat16)]

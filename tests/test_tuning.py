@@ -35,10 +35,13 @@ from scoresde.pretrained import pretrained
 from scoresde.solvers import DPMSolverPP, ExponentialAdams, FreeStart
 from scoresde.solvers.wrappers import free_step
 from scoresde.tuning import Report, Settings, picture
+from scoresde.tuning.derivatives import derivatives, entries
+from scoresde.tuning.descent import CALM, Descending
 from scoresde.tuning.family import GROUPS, Family
-from scoresde.tuning.fit import CALM, Fit, Pairs, derivatives, entries
+from scoresde.tuning.fit import Fit
 from scoresde.tuning.gate import bootstrap, log_ratio
 from scoresde.tuning.objective import Bands, Objective
+from scoresde.tuning.pairs import Pairs
 from scoresde.tuning.race import freed, stock
 from scoresde.tuning.table import Table
 from scoresde.tuning.teacher import certify
@@ -206,7 +209,7 @@ def test_the_gradient_is_that_of_the_objective(robust, perceive):
     bands = Bands.of(pairs.target, 3)
     objective = Objective(0.01, bands, 0.5, 1e-3, robust)
     fit = Fit(of, denoiser, objective, batch_size=5, step=1e-6, perceive=perceive)
-    ((gradient, matrix),) = fit.quadratics(theta, pairs, places)
+    ((gradient, matrix),) = fit.quadratics(theta, [fit.near(theta, pairs, places)], places)
     for k, place in enumerate(places):
         ends = []
         for sign in (1, -1):
@@ -230,13 +233,57 @@ def test_a_sample_that_may_soon_end_elsewhere_counts_little_in_the_model():
     fit, places = Fit(of, network, Objective(1e3, None, robust=False)), of.places(("weights", "scales"))
 
     def sizes(part):
-        models = fit.quadratics(np.zeros(of.size), part, places, (np.inf, CALM))
+        theta = np.zeros(of.size)
+        models = fit.quadratics(theta, [fit.near(theta, part, places, (np.inf, CALM))], places)
         return [np.trace(matrix) * len(part) for _, matrix in models]
 
     (whole, calmed), (rest, calmed_rest) = sizes(pairs), sizes(pairs[1:])
     assert whole > 100 * rest
     assert calmed < 10 * rest
     assert calmed_rest == pytest.approx(rest, rel=0.2)  # as before
+
+
+def test_what_parts_said_elsewhere_is_exact_where_ends_are_linear():
+    """In the weights of the last row they are: two parts looked at elsewhere give the quadratic of today."""
+    of, denoiser = family(), ExactDenoiser(MIXTURE, EDM_CLIPPED)
+    x = noises(EDM_CLIPPED, 24)
+    pairs = Pairs(x, integrate(Plan.make(DPMSolverPP(3), EDM_CLIPPED, 64), denoiser, x))
+    fit = Fit(of, denoiser, Objective(0.01, None, robust=False), step=1e-6)
+    places = of.groups()["weights"][-3:]
+    here = np.zeros(of.size)
+    nears = []
+    for part, by in ((pairs[:16], 0.2), (pairs[16:], -0.3)):
+        there = here.copy()
+        there[places] = by
+        nears.append(fit.near(there, part, places))
+    ((gradient, matrix),) = fit.quadratics(here, nears, places)
+    ((expected, other),) = fit.quadratics(here, [fit.near(here, pairs, places)], places)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-9)  # float64, of numbers near 1
+    np.testing.assert_allclose(matrix, other, rtol=1e-9)
+
+
+def test_an_iteration_takes_derivatives_of_one_part_only():
+    of, calls = family(), []
+
+    def counted(x, level, cond=None):
+        calls.append(len(x))
+        return ExactDenoiser(MIXTURE, EDM_CLIPPED)(x, level)
+
+    counted.sde = EDM_CLIPPED
+    x = noises(EDM_CLIPPED, 96)
+    pairs = Pairs(x, integrate(Plan.make(DPMSolverPP(3), EDM_CLIPPED, 64), counted, x))
+    spent = {}
+    for part in (96, 24):
+        descending = Descending(
+            Fit(of, counted, Objective(0.01, None)), pairs, pairs, of.places(GROUPS), part
+        )
+        state, known = descending.begin(np.zeros(of.size)), {}
+        for _ in range(2):  # the first looks at all parts
+            calls.clear()
+            state = descending.improve(state, known)
+        spent[part] = sum(calls)
+        assert len(set(state.looked)) == (1 if part == 96 else 2)
+    assert spent[24] < 0.5 * spent[96]
 
 
 def test_the_step_of_the_differences_is_right_for_a_network():
@@ -250,7 +297,7 @@ def test_the_step_of_the_differences_is_right_for_a_network():
     with torch.no_grad():
         pairs = Pairs(x, integrate(Plan.make(DPMSolverPP(2), sde, 8), network, x, cond), cond)
         fit = Fit(of, network, Objective(0.05, Bands.of(pairs.target, 4), 0.2))
-        ((gradient, _),) = fit.quadratics(theta, pairs, places)
+        ((gradient, _),) = fit.quadratics(theta, [fit.near(theta, pairs, places)], places)
         slopes = []
         for place in places:
             by = np.eye(of.size)[place] * 1e-3
@@ -268,7 +315,8 @@ def test_bands_are_an_orthonormal_split_of_the_energy():
         torch.testing.assert_close(each.mean(0), bands.energy)
 
 
-def test_a_fit_lowers_the_objective_and_goes_on_to_the_same_bits():
+@pytest.mark.parametrize("part", [96, 32])
+def test_a_fit_lowers_the_objective_and_goes_on_to_the_same_bits(part):
     of, denoiser = family(), ExactDenoiser(MIXTURE, EDM_CLIPPED)
     plan = Plan.make(DPMSolverPP(3), EDM_CLIPPED, 64)
     train, valid = (
@@ -277,14 +325,15 @@ def test_a_fit_lowers_the_objective_and_goes_on_to_the_same_bits():
     )
     fit = Fit(of, denoiser, Objective(0.01, None))
     places = of.places(GROUPS)
-    first = fit.begin(np.zeros(of.size), train, valid)
-    whole = fit.descend(np.zeros(of.size), train, valid, places, iterations=4)
+    descending = Descending(fit, train, valid, places, part=part)
+    first = descending.begin(np.zeros(of.size))
+    whole = descending.descend(np.zeros(of.size), iterations=4)
     assert whole.least < 0.5 * first.least
     on_both = [(now + value) / 2 for now, value in whole.history]
     assert whole.least == pytest.approx(min(on_both))
     state = first
     for _ in whole.history[1:]:
-        state = fit.improve(state, train, valid, places)
+        state = descending.improve(state, {})
     assert state == whole
 
 
@@ -365,7 +414,7 @@ def test_what_does_not_win_is_not_returned(monkeypatch):
 def test_an_interrupted_tuning_goes_on_to_the_same_bits(whole, tmp_path, monkeypatch):
     """Interrupted before the race, when the teacher is known, and again in the fit."""
     path = tmp_path / "state"
-    places = {(tune_module, "freed"): 1, (Fit, "improve"): 3}
+    places = {(tune_module, "freed"): 1, (Descending, "improve"): 3}
     for (owner, name), after in places.items():
         function, done = getattr(owner, name), []
 

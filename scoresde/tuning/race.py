@@ -14,7 +14,7 @@ from ..sde import SDE
 from ..solvers import SOLVERS
 from ..spacings import clipped, lam_at, spacing_of
 from .family import Family
-from .fit import Pairs
+from .pairs import Pairs
 from .table import Table, noisiest
 
 SPACINGS = (

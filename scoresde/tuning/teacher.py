@@ -9,7 +9,7 @@ from torch import Tensor
 from ..plan import Plan, integrate
 from ..sampling import Denoises
 from ..solvers.dpmpp import DPMSolverPP
-from .fit import Pairs
+from .pairs import Pairs
 
 MOST_CALLS = 1024
 SHARE = 0.05  # of the best stock solver's error, that the teacher's own may be

@@ -25,10 +25,13 @@ from ..registry import lookup
 from ..sampling import Denoises
 from ..sde import SDE, Level
 from ..solvers import DDIM, SOLVERS
+from .derivatives import COARSE_STEP, STEP
+from .descent import Descending, Descent, Known
 from .family import GROUPS, Family
-from .fit import COARSE_STEP, STEP, Descent, Fit, Map, Pairs, squares
+from .fit import Fit
 from .gate import bootstrap, difference_of_bands, log_ratio, root
 from .objective import Bands, Objective
+from .pairs import Map, Pairs, squares
 from .race import FREE, SPACINGS, Entrant, errors, freed, race_each, stock
 from .report import Report
 from .table import Numbers, Table
@@ -38,9 +41,11 @@ Families = Callable[[list[Entrant]], list[Entrant]]
 
 SEED = 0x7475_6E65_0000_0000  # noises of tuning are none that sample() draws from a seed below 2^32
 SURVIVORS = 3  # stock solvers of each spacing, that are raced on more noises, and that starts are made of
-HEATS = (0.25, 0.5)  # shares of the training noises that starts are fitted to; the better half goes on
+PARTS = 4  # of the training noises, of one of which derivatives are taken in an iteration
+HEATS = (1, 2)  # of these parts starts are fitted to; the better half goes on
 TRIED = 4  # iterations of a heat
-FEW = 64  # noises, at least, of a heat, and of a teacher's certificate
+FEW = 64  # noises, at least, of a part, and of a teacher's certificate
+SOME = 256  # noises that stock solvers of more calls are compared on
 FIRST_TEACHER = 32  # calls, doubled until they are enough
 
 
@@ -124,9 +129,9 @@ def tune(
 
     A converged teacher shows where noises end (:func:`scoresde.tuning.teacher.certify`); all stock solvers
     race for the best, and for three to begin with; Levenberg-Marquardt fits levels and weights
-    (:class:`scoresde.tuning.family.Family`, :class:`scoresde.tuning.fit.Fit`), without backpropagation; and
-    on noises that nobody has seen the result is compared with the best stock solver, whose plan is returned
-    unless the tuned one is better beyond doubt.
+    (:class:`scoresde.tuning.family.Family`, :class:`scoresde.tuning.descent.Descending`), without
+    backpropagation; and on noises that nobody has seen the result is compared with the best stock solver,
+    whose plan is returned unless the tuned one is better beyond doubt.
 
     Kin: BNS (Shaul et al. 2024, arXiv 2403.01329), S4S (arXiv 2502.17423), LD3 (arXiv 2405.15506).
 
@@ -372,7 +377,7 @@ class _Tuning:
         # As many of every first level, for a free step is behind at first, and ahead in the end.
         each = math.ceil(self.settings.starts / (1 + len(FREE)))
         starts = race_each(families(stocks), _first_level, self.draft, train, self.batch_size, keep=each)
-        plain = [entrant for entrant, _ in starts if not _family(entrant).free][:each]
+        plain = [entrant for entrant, _ in starts if not _family(entrant).free]
         free = [entrant for entrant, _ in starts if _family(entrant).free]
         state.stock = [entrant.name for entrant in stocks]
         state.starts = [entrant.name for entrant in (*plain, *free)][: self.settings.starts]
@@ -406,37 +411,37 @@ class _Tuning:
             return Fit(_family(start), self.denoiser, objective, self.batch_size, step, self.perceive)
 
         scale = min(fit_of(one, 1.0).error(np.zeros(_family(one).size), train) for one in starts)
-        heats = [(share, min(TRIED, self.settings.iterations)) for share in HEATS]
-        heats.append((1.0, self.settings.iterations))
+        part = max(FEW, -(-len(train) // PARTS))
+        heats = [(parts * part, min(TRIED, self.settings.iterations)) for parts in HEATS]
+        heats.append((len(train), self.settings.iterations))
         reached: dict[str, Descent] = {}
+        known: dict[str, Known] = {start.name: {} for start in starts}
 
-        def go_on(start: Entrant, heat: int, part: Pairs, iterations: int) -> Descent:
+        def go_on(start: Entrant, heat: int, noises: int, iterations: int) -> Descent:
             family, before = _family(start), reached.get(start.name)
             active = family.places(self.settings.groups)
-            fit = fit_of(start, scale)
-            kept = state.heats[heat]
-            history = before.history if before else ()
+            descending = Descending(fit_of(start, scale), train[:noises], valid, active, part)
+            kept, first = state.heats[heat], len(before.history) if before else 0
             if start.name not in kept:
-                now = fit.begin(np.array(before.best) if before else np.zeros(family.size), part, valid)
-                kept[start.name] = asdict(replace(now, history=(*history, *now.history)))
-            now, first = Descent.of(kept[start.name]), len(history)
+                theta = np.array(before.best) if before else np.zeros(family.size)
+                kept[start.name] = asdict(descending.begin(theta, before))
+            now = Descent.of(kept[start.name])
             while not now.done and len(now.history) - first <= iterations:
                 self.denoiser.says(
                     f"heat {heat + 1}, {start.name}, {len(now.history) - first}: {now.least:.4f}"
                 )
-                now = fit.improve(now, part, valid, active)
+                now = descending.improve(now, known[start.name])
                 kept[start.name] = asdict(now)
                 save()
             return now
 
-        for heat, (share, iterations) in enumerate(heats):
+        for heat, (noises, iterations) in enumerate(heats):
             if len(state.heats) == heat:
                 state.heats.append({})
-            part = train[: min(len(train), max(FEW, round(share * len(train))))]
             if heat == len(heats) - 1:
                 starts = starts[:1]
             for start in starts:
-                reached[start.name] = go_on(start, heat, part, iterations)
+                reached[start.name] = go_on(start, heat, noises, iterations)
             starts = sorted(starts, key=lambda one: reached[one.name].least)[: -(-len(starts) // 2)]
         return starts[0], reached[starts[0].name]
 
@@ -464,9 +469,7 @@ class _Tuning:
         size = math.prod(self.shape)
         spread = float(chosen.squares.std(ddof=1)) / math.sqrt(len(test))
         mean = float(chosen.squares.mean())
-        rmse = bootstrap(root, chosen.squares)
-        few = test[: min(256, len(test))]
-        equivalent, searched = self._equivalent(stocks, few, rmse.value, state.certificate["calls"])
+        equivalent, searched = self._equivalent(stocks, test, chosen.squares, state.certificate["calls"])
         report = Report(
             nfe=self.nfe,
             tuned=won,
@@ -493,14 +496,23 @@ class _Tuning:
         return replace((tuned if won else stocks[0].table).plan(), about=about), report
 
     def _equivalent(
-        self, stocks: list[Entrant], pairs: Pairs, rmse: float, most: int
+        self, stocks: list[Entrant], pairs: Pairs, ours: Numbers, most: int
     ) -> tuple[int | None, int]:
-        """The least calls at which a good stock solver is as near the teacher, of those up to 3 x nfe."""
+        """The least calls at which a good stock solver is as near the teacher, of those up to 3 x nfe.
+
+        Those that are far off on a few noises are not tried on more.
+        """
         most = min(3 * self.nfe, most // 2)
+        few, more = (pairs[: min(noises, len(pairs))] for noises in (FEW, SOME))
+
+        def near(entrant: Entrant, part: Pairs, times: float = 1.0) -> bool:
+            theirs = errors(entrant.table, self.draft, part, self.batch_size).mean()
+            return float(theirs) <= times * float(ours[: len(part)].mean())
+
         for nfe in range(self.nfe, most + 1):
             for name, spacing in {(one.solver, one.spacing): None for one in stocks[:3]}:
                 for entrant in stock(self.denoiser.sde, nfe, {name: SOLVERS[name]}, [spacing]):
-                    if float(errors(entrant.table, self.draft, pairs, self.batch_size).mean()) <= rmse**2:
+                    if near(entrant, few, times=2.0) and near(entrant, more):
                         return nfe, most
         return None, most
 

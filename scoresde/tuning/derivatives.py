@@ -1,0 +1,73 @@
+"""Derivatives of a table's ends by its numbers, by forward differences that begin where a change does."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..sampling import Denoises
+from .pairs import Pairs
+from .table import Numbers, Table, level_at
+
+STEP = 3e-4  # of a difference, of the state's own size; in half log-SNR, of a level
+COARSE_STEP = 0.01  # of a network in less than float32, whose rounding would be larger than the difference
+
+
+def entries(table: Table, mask: Numbers) -> list[tuple[str, int, int]]:
+    """The numbers of a table that differences are taken of: of the weights, those where ``mask`` is set."""
+    n = table.nfe
+    weights = [("weight", i, j) for i in range(n) for j in range(i + 1) if mask[i, j]]
+    return [
+        ("first", 0, 0),
+        *(("keep", i, 0) for i in range(n)),
+        *weights,
+        *(("level", i, 0) for i in range(n)),
+    ]
+
+
+def flat(table: Table, chosen: Sequence[tuple[str, int, int]]) -> Numbers:
+    """These numbers, of a table."""
+
+    def number(kind: str, i: int, j: int) -> float:
+        if kind == "level":
+            return table.levels[i].lam
+        return table.first if kind == "first" else table.keep[i] if kind == "keep" else table.weights[i, j]
+
+    return np.array([number(*entry) for entry in chosen])
+
+
+def derivatives(
+    table: Table, denoiser: Denoises, pairs: Pairs, chosen: Sequence[tuple[str, int, int]], step: float = STEP
+) -> tuple[Tensor, Tensor]:
+    """The ends of runs, ``(B, ...)``, and their derivatives by the chosen numbers, ``(len(chosen), B, ...)``.
+
+    What a number does not change is not computed again: of a weight of row n, only the calls after it are;
+    and the last row is linear.
+    """
+    points, outputs = table.roll(denoiser, [table.first * pairs.x], [], pairs.cond)
+    made = torch.empty(len(chosen), *points[-1].shape, dtype=points[-1].dtype, device=points[-1].device)
+    for place, (kind, i, j) in enumerate(chosen):
+        if kind == "level":
+            at, by = table.levels[i].lam, step
+            if at + by > table.levels[-1].lam:
+                by = -by
+            told = table.tell(i, level_at(denoiser.sde, at + by))
+            end = told.roll(denoiser, points[: i + 1], outputs[:i], pairs.cond)[0][-1]
+            made[place] = (end - points[-1]) / by
+            continue
+        direction = pairs.x if kind == "first" else points[i] if kind == "keep" else outputs[j]
+        n = 0 if kind == "first" else i + 1
+        if n == table.nfe:
+            made[place] = direction
+            continue
+        by = step * (rms(points[n]) / rms(direction))
+        moved = torch.add(points[n], direction, alpha=by)
+        end = table.roll(denoiser, [*points[:n], moved], outputs[:n], pairs.cond)[0][-1]
+        made[place] = (end - points[-1]) / by
+    return points[-1], made
+
+
+def rms(x: Tensor) -> float:
+    """Root mean square."""
+    return x.square().mean().sqrt().item()
