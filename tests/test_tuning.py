@@ -262,6 +262,16 @@ def test_what_parts_said_elsewhere_is_exact_where_ends_are_linear():
     np.testing.assert_allclose(matrix, other, rtol=1e-9)
 
 
+def test_no_derivative_is_taken_of_what_cannot_move():
+    """Weights older than the window stay 0."""
+    of = family(nfe=6, window=2)
+    fit = Fit(of, EXACT, Objective(0.01, None))
+    for groups, weights in ((("weights",), 11), (("knots",), 11), (("scales",), 11)):
+        assert fit._moving(np.zeros(of.size), of.places(groups)).sum() == weights
+    whole = family(nfe=6, window=0)
+    assert Fit(whole, EXACT, fit.objective)._moving(np.zeros(of.size), whole.places(["weights"])).sum() == 21
+
+
 def test_an_iteration_takes_derivatives_of_one_part_only():
     of, calls = family(), []
 

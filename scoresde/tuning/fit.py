@@ -80,8 +80,7 @@ class Fit:
         """
         family, objective, bands = self.family, self.objective, self.objective.bands
         table = family.table(theta)
-        mask = (table.weights != 0) | (family.table(theta + 1e-3).weights != 0)
-        chosen = entries(table, mask.astype(np.float64))
+        chosen = entries(table, self._moving(theta, active))
         k, b = len(chosen), 0 if bands is None else len(bands.energy)
         gradients, matrices = np.zeros((len(calms), k)), np.zeros((len(calms), k, k))
         energies, slopes = np.zeros(b), np.zeros((k, b))
@@ -133,6 +132,13 @@ class Fit:
             gradients = gradients + objective.gamma**2 * rows @ np.log(energies / target)
             matrices = matrices + objective.gamma**2 * rows @ rows.T
         return list(zip(gradients, matrices, strict=True))
+
+    def _moving(self, theta: Numbers, active: list[int]) -> Numbers:
+        """Where weights are, or may come to be, other than 0."""
+        moved = theta.copy()
+        moved[active] += 1e-3
+        weights = [self.family.table(one).weights != 0 for one in (theta, moved)]
+        return (weights[0] | weights[1]).astype(np.float64)
 
     def _perceived(self, ends: Tensor, seen: Tensor, made: Tensor) -> Tensor:
         """What is perceived of derivatives of the ends, by forward differences."""
