@@ -7,6 +7,7 @@ from .discrete import DiscreteVPSDE
 from .exact import ExactDenoiser, Mixture
 from .grid import Grid
 from .noise import Noise
+from .normal import NormalFlow
 from .plan import Plan, Tape, Vector, integrate, iterate
 from .sampling import (
     Counted,
@@ -60,6 +61,7 @@ __all__ = [
     "Level",
     "Mixture",
     "Noise",
+    "NormalFlow",
     "Plan",
     "RectifiedFlow",
     "SubVPSDE",

@@ -14,7 +14,7 @@ from .table import Numbers
 FACTORS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)  # of the damping, tried in turn
 LONGEST = 0.5  # step of a parameter
 CALM = 10.0  # times the median of what samples change by; those of more are near where basins part
-LEAST = 5e-3  # share of the objective that an iteration must lower it by, for another
+LEAST = 5e-3  # share of the objective; iterations that lower it by less are slow
 PATIENCE = 3  # iterations in which the objective on all pairs, the others among them, does not fall
 
 Theta = tuple[float, ...]
@@ -33,6 +33,7 @@ class Descent:
     least: float
     looked: tuple[Theta, ...] = ()
     damping: float = 1e-2
+    slow: int = 0
     waited: int = 0
     done: bool = False
     history: tuple[tuple[float, float], ...] = ()
@@ -55,7 +56,8 @@ class Descending:
 
     Derivatives are taken of ``part`` training pairs at a time: every iteration looks at one part anew, and
     the others count by what they said when they were last looked at (:meth:`Fit.quadratics`); at all of
-    them, when that does not help. The objective is that of all pairs, always.
+    them, when that does not help. The objective is that of all pairs, always. A descent ends when as many
+    iterations as there are parts were slow.
     """
 
     fit: Fit
@@ -90,24 +92,26 @@ class Descending:
             looked = places
             tried += self._steps(state, *self._models(state, parts, places, known)[calm])
             now, damping, theta = min(tried, key=lambda one: one[0])
-            if now < (1 - LEAST) * state.now:
+            if now < (1 - LEAST if looked == fresh else 1) * state.now:
                 break
         if not now < state.now:
             return replace(state, done=True)
         value = self.fit.value(theta, self.valid)
         at, least = tuple(theta.tolist()), self._pooled(now, value)
         better = least < state.least
+        slow = 0 if now < (1 - LEAST) * state.now else state.slow + 1
         waited = 0 if better else state.waited + 1
         return Descent(
-            at,
-            now,
-            at if better else state.best,
-            min(least, state.least),
-            tuple(looked),
-            damping,
-            waited,
-            waited > PATIENCE or not now < (1 - LEAST) * state.now,
-            (*state.history, (now, value)),
+            theta=at,
+            now=now,
+            best=at if better else state.best,
+            least=min(least, state.least),
+            looked=tuple(looked),
+            damping=damping,
+            slow=slow,
+            waited=waited,
+            done=waited > PATIENCE or slow >= len(parts),
+            history=(*state.history, (now, value)),
         )
 
     def descend(self, theta: Numbers, iterations: int = 12) -> Descent:

@@ -137,8 +137,8 @@ class Fit:
         """Where weights are, or may come to be, other than 0."""
         moved = theta.copy()
         moved[active] += 1e-3
-        weights = [self.family.table(one).weights != 0 for one in (theta, moved)]
-        return (weights[0] | weights[1]).astype(np.float64)
+        here, there = (self.family.table(one).weights for one in (theta, moved))
+        return np.asarray((here != 0) | (there != 0), dtype=np.float64)
 
     def _perceived(self, ends: Tensor, seen: Tensor, made: Tensor) -> Tensor:
         """What is perceived of derivatives of the ends, by forward differences."""

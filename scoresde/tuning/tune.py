@@ -44,6 +44,7 @@ SURVIVORS = 3  # stock solvers of each spacing, that are raced on more noises, a
 PARTS = 4  # of the training noises, of one of which derivatives are taken in an iteration
 HEATS = (1, 2)  # of these parts starts are fitted to; the better half goes on
 TRIED = 4  # iterations of a heat
+BEHIND = 2.0  # times the best start's objective: who is further behind does not go on
 FEW = 64  # noises, at least, of a part, and of a teacher's certificate
 SOME = 256  # noises that stock solvers of more calls are compared on
 FIRST_TEACHER = 32  # calls, doubled until they are enough
@@ -442,7 +443,10 @@ class _Tuning:
                 starts = starts[:1]
             for start in starts:
                 reached[start.name] = go_on(start, heat, noises, iterations)
-            starts = sorted(starts, key=lambda one: reached[one.name].least)[: -(-len(starts) // 2)]
+            ranked = sorted(starts, key=lambda one: reached[one.name].least)[: -(-len(starts) // 2)]
+            starts = [
+                one for one in ranked if reached[one.name].least <= BEHIND * reached[ranked[0].name].least
+            ]
         return starts[0], reached[starts[0].name]
 
     def _judged(
