@@ -101,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--label", type=int, nargs="+", metavar="K", help="classes to tune for; default, all alike")
     add("--samples", type=int, default=256, metavar="N", help="noises of the fit; default 256")
     add("--held-out", type=int, default=1024, metavar="N", help="noises that decide; default 1024")
+    add("--starts", type=int, default=4, metavar="N", help="stock solvers to fit from; default 4")
     add("--seed", type=int, default=0, help="of the noises; default 0")
     add("--batch-size", type=int, default=128, metavar="N", help="samples at a time; default 128")
     precisions = ("float32", "bfloat16", "float16")
@@ -204,12 +205,9 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _tune(options: argparse.Namespace) -> None:
-    if options.batch_size < 1 or options.held_out < 2:
-        raise ValueError(
-            f"--held-out must be at least 2, --batch-size at least 1, got {options.held_out} and "
-            f"{options.batch_size}"
-        )
-    settings = Settings(samples=options.samples, held_out=options.held_out)
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {options.batch_size}")
+    settings = Settings(samples=options.samples, held_out=options.held_out, starts=options.starts)
     for nfe in options.nfe:
         check_budget(nfe, settings)
     device = device_of(options.device)

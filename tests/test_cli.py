@@ -164,6 +164,8 @@ def test_a_draft_in_low_precision_races_and_the_network_itself_is_fitted_to(tmp_
         (["--nfe", "2", "300"], "at most 256"),
         (["--nfe", "8", "--samples", "20"], "20 samples"),
         (["--batch-size", "0"], "--batch-size"),
+        (["--held-out", "1"], "held_out"),
+        (["--starts", "0"], "starts"),
         (["--nfe", "3", "--label", "1"], "no classes"),
         (["--nfe", "3", "--device", "gpuu"], "gpuu"),
     ],
