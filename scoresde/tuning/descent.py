@@ -85,12 +85,10 @@ class Descending:
         turn, old = len(state.history) % len(parts), state.looked
         looked = [old[k] if k < len(old) and k != turn else state.theta for k in range(len(parts))]
         fresh = [state.theta] * len(parts)
+        attempts = [(looked, 0)] * (looked != fresh) + [(fresh, 0), (fresh, 1)]
         tried: list[tuple[float, float, Numbers]] = []
-        for places, calm in ((looked, 0), (fresh, 0), (fresh, 1)):
-            if places is fresh and not calm and looked == fresh:
-                continue
-            looked = places
-            tried += self._steps(state, *self._models(state, parts, places, known)[calm])
+        for looked, calm in attempts:
+            tried += self._steps(state, *self._models(state, parts, looked, known)[calm])
             now, damping, theta = min(tried, key=lambda one: one[0])
             if now < (1 - LEAST if looked == fresh else 1) * state.now:
                 break
