@@ -33,7 +33,7 @@ class Descent:
     least: float
     looked: tuple[Theta, ...] = ()
     damping: float = 1e-2
-    slow: int = 0
+    slow: bool = False
     waited: int = 0
     done: bool = False
     history: tuple[tuple[float, float], ...] = ()
@@ -56,8 +56,8 @@ class Descending:
 
     Derivatives are taken of ``part`` training pairs at a time: every iteration looks at one part anew, and
     the others count by what they said when they were last looked at (:meth:`Fit.quadratics`); at all of
-    them, when that does not help. The objective is that of all pairs, always. A descent ends when as many
-    iterations as there are parts were slow.
+    them, where that does not help, or is slow twice running. The objective is that of all pairs, always. A
+    descent ends when it is slow after a look at all parts.
     """
 
     fit: Fit
@@ -90,14 +90,14 @@ class Descending:
         for looked, calm in attempts:
             tried += self._steps(state, *self._models(state, parts, looked, known)[calm])
             now, damping, theta = min(tried, key=lambda one: one[0])
-            if now < (1 - LEAST if looked == fresh else 1) * state.now:
+            if now < (1 - LEAST if state.slow or looked == fresh else 1) * state.now:
                 break
         if not now < state.now:
             return replace(state, done=True)
         value = self.fit.value(theta, self.valid)
         at, least = tuple(theta.tolist()), self._pooled(now, value)
         better = least < state.least
-        slow = 0 if now < (1 - LEAST) * state.now else state.slow + 1
+        slow = not now < (1 - LEAST) * state.now
         waited = 0 if better else state.waited + 1
         return Descent(
             theta=at,
@@ -108,7 +108,7 @@ class Descending:
             damping=damping,
             slow=slow,
             waited=waited,
-            done=waited > PATIENCE or slow >= len(parts),
+            done=waited > PATIENCE or (slow and looked == fresh),
             history=(*state.history, (now, value)),
         )
 
