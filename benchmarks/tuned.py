@@ -56,14 +56,14 @@ BEYOND = {"mnist": {6: 12}}
 # What problems are tuned and measured with: where calls are cheap, many noises, and no bands.
 DEFAULTS: dict[str, Any] = {
     **{"sde": ["edm"], "nfe": [4, 5, 6, 8, 10], "screen": [64, 500], "best": 3, "batch_size": 250},
-    **{"samples": 256, "held_out": 1024, "bands": 8, "dtype": "float32", "compile": False},
+    **{"samples": 256, "held_out": 1024, "bands": 8, "robust": True, "dtype": "float32", "compile": False},
     **{"converged": None, "plans": None},
 }
 OWN: dict[str, dict[str, Any]] = {
     "mnist": {"plans": FOLDERS["mnist"], "converged": 40, "best": 2, "dtype": "bfloat16", "compile": True},
     "gmm64": {
         **{"sde": ["edm", "vp", "rectified-flow"], "nfe": [5, 8, 10], "screen": [500, 4000]},
-        **{"samples": 16384, "held_out": 4096, "bands": 0, "batch_size": 256},
+        **{"samples": 16384, "held_out": 4096, "bands": 0, "robust": False, "batch_size": 256},
     },
 }
 
@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--samples", type=int, metavar="N", help="noises of a tuning done here")
     add("--held-out", type=int, metavar="N", help="noises of its gate")
     add("--bands", type=int, metavar="N", help="of energies in its objective")
+    add("--robust", action=argparse.BooleanOptionalAction, help="samples that it cannot follow count less")
     add("--starts", type=int, default=4, metavar="N", help="of its fit; default 4")
     add("--solver", nargs="+", default=[], metavar="NAME", help="stock solvers; default, all")
     add("--spacing", nargs="+", default=list(SPACINGS), metavar="NAME", help="of the stock solvers")
@@ -235,12 +236,13 @@ class Bench:
     def fit(self, nfe: int, part: str = "whole", **changed: Any) -> Path:
         """The file of a plan that is tuned here, unless it was; all parts of an ablation have one teacher."""
         options, labels = self.options, self.problem.labels
-        about = (options.dtype, options.samples, options.held_out, options.starts, options.bands)
+        numbers = (options.samples, options.held_out, options.starts, options.bands)
+        about = (options.dtype, *numbers, "robust" if options.robust else "plain")
         folder = options.out / "plans" / "-".join(map(str, (self.problem.name, self.sde, *about)))
         file: Path = folder / part.replace(" ", "-") / f"tuned-{nfe}.json"
         if file.exists():
             return file
-        names = ("samples", "held_out", "starts", "bands")
+        names = ("samples", "held_out", "starts", "bands", "robust")
         settings = Settings(**{name: getattr(options, name) for name in names} | changed)
         teacher, state = folder / "teacher.safetensors", file.parent / "state"
         state.mkdir(parents=True, exist_ok=True)

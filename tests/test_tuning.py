@@ -483,6 +483,22 @@ def test_a_start_that_is_far_behind_does_not_go_on(behind, second, tmp_path, mon
     assert set(heats[1]) == set(sorted(least, key=least.get)[:second])
 
 
+@pytest.mark.parametrize("robust", [True, False])
+def test_samples_that_cannot_be_followed_count_less_until_the_last_heat(robust, tmp_path, monkeypatch):
+    """And what parts said of that objective says nothing of the other."""
+    begun, begin = [], Descending.begin
+
+    def seen(self, theta, before=None):
+        state = begin(self, theta, before)
+        begun.append((self.fit.objective.robust, len(self.train), len(state.looked)))
+        return state
+
+    monkeypatch.setattr(Descending, "begin", seen)
+    tuned(samples=256, robust=robust)
+    assert [one for one in begun if one[1] < 256] == [(True, 64, 0)] * 4 + [(True, 128, 1)] * (len(begun) - 5)
+    assert begun[-1] == ((True, 256, 2) if robust else (False, 256, 0))
+
+
 def test_a_stock_solver_that_begins_late_begins_with_the_same_noise():
     """Align-your-steps ends before the SDE's noisiest level."""
     sde = EDM()

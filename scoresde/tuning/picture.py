@@ -64,7 +64,7 @@ def draw(
     most = max(np.abs(cells).max(), 1e-12)
     table_axis.imshow(cells, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
     for (i, j), cell in np.ndenumerate(cells):
-        if cell:
+        if abs(cell) >= 0.005:  # what would not be written as 0.00
             shade = "white" if abs(cell) > 0.6 * most else "black"
             table_axis.text(j, i, f"{cell:.2f}", ha="center", va="center", fontsize=7, color=shade)
     ratios = [f"{np.exp(-level.lam):.3g}" for level in table.levels[:-1]]
@@ -74,7 +74,7 @@ def draw(
 
     if report.training:
         for values, name in zip(zip(*report.training, strict=True), ("training", "validation"), strict=True):
-            curve_axis.plot(values, marker=".", label=name)
+            curve_axis.semilogy(values, marker=".", label=name)
         curve_axis.legend()
     curve_axis.set(title=f"RMSE {report.rmse.value:.3g}, stock {report.stock_rmse.value:.3g}")
     curve_axis.set(xlabel="iteration, on more and more noises", ylabel="objective")

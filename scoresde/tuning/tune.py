@@ -61,7 +61,8 @@ class Settings:
             there is no free first step.
         window: of past outputs; 0, all.
         bands, gamma: number and weight of the bands of energies; 0 for none.
-        robust: whether samples that cannot be followed count less.
+        robust: whether samples that cannot be followed count less to the end; if not, they do until the last
+            heat, for their sum alone has many poor minima.
         starts: of the fit, at most; after a few iterations the better half of them goes on, twice.
         iterations: of the last heat of the fit, at most.
         solvers, spacings: names of those that race; no solvers, all that make deterministic plans.
@@ -407,8 +408,8 @@ class _Tuning:
         bands = Bands.of(train.target, self.settings.bands) if self.settings.bands else None
         step = COARSE_STEP if _low(self.denoiser.denoiser) else STEP
 
-        def fit_of(start: Entrant, scale: float) -> Fit:
-            objective = Objective(scale, bands, self.settings.gamma, robust=self.settings.robust)
+        def fit_of(start: Entrant, scale: float, robust: bool = True) -> Fit:
+            objective = Objective(scale, bands, self.settings.gamma, robust=robust)
             return Fit(_family(start), self.denoiser, objective, self.batch_size, step, self.perceive)
 
         scale = min(fit_of(one, 1.0).error(np.zeros(_family(one).size), train) for one in starts)
@@ -421,7 +422,11 @@ class _Tuning:
         def go_on(start: Entrant, heat: int, noises: int, iterations: int) -> Descent:
             family, before = _family(start), reached.get(start.name)
             active = family.places(self.settings.groups)
-            descending = Descending(fit_of(start, scale), train[:noises], valid, active, part)
+            robust = self.settings.robust or heat < len(HEATS)
+            if before and not robust:  # what parts said was of another objective
+                before = replace(before, looked=())
+                known[start.name] = {}
+            descending = Descending(fit_of(start, scale, robust), train[:noises], valid, active, part)
             kept, first = state.heats[heat], len(before.history) if before else 0
             if start.name not in kept:
                 theta = np.array(before.best) if before else np.zeros(family.size)
