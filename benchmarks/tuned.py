@@ -16,6 +16,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,11 @@ class Bench:
         prepare_network(problem.denoiser, self.device, dtype, options.compile)
         return problem
 
+    @cached_property
+    def precise(self) -> Problem:
+        """The problem in float32, that tables are fitted to; its network is compiled once for all fits."""
+        return self.problem if self.dtype == torch.float32 else self._problem(torch.float32)
+
     def draw(self, plan: Any, n: int, seed: int) -> Tensor:
         """The first n samples of a seed, on the host."""
         labels = self.problem.labels
@@ -248,16 +254,15 @@ class Bench:
         state.mkdir(parents=True, exist_ok=True)
         if teacher.exists():
             shutil.copy(teacher, state)
-        low = self.dtype != torch.float32
         plan, _ = tune(
-            (self._problem(torch.float32) if low else self.problem).denoiser,
+            self.precise.denoiser,
             nfe,
             self.problem.shape,
             cond=None if labels is None else labels(torch.arange(10_000)),
             settings=settings,
             batch_size=options.batch_size,
             device=self.device,
-            draft=self.problem.denoiser if low else None,
+            draft=None if self.precise is self.problem else self.problem.denoiser,
             state=state,
             progress=not options.quiet,
         )

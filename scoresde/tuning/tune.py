@@ -512,7 +512,7 @@ class _Tuning:
         Those that are far off on a few noises are not tried on more.
         """
         most = min(3 * self.nfe, most // 2)
-        few, more = (pairs[: min(noises, len(pairs))] for noises in (FEW, SOME))
+        few, more = pairs[:FEW], pairs[:SOME]
 
         def near(entrant: Entrant, part: Pairs, times: float = 1.0) -> bool:
             theirs = errors(entrant.table, self.draft, part, self.batch_size).mean()
