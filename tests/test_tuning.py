@@ -591,6 +591,21 @@ def test_bad_settings_are_refused_when_made(settings, pattern):
         Settings(**settings)
 
 
+def test_the_teacher_is_certified_on_all_noises_of_the_fit():
+    """Of 96, all but the first 64 need more calls than those."""
+
+    def harder(x, level, cond):
+        return EXACT(x, level) + 0.1 * (cond[:, None] >= 64) * math.sin(20 * level.lam)
+
+    harder.sde = EDM_CLIPPED
+    settings = Settings(samples=64, held_out=64, iterations=0, bands=0, **FEW)
+    calls = [
+        tune(harder, 3, (3,), cond=cond, settings=settings, batch_size=256)[1].teacher.calls
+        for cond in (torch.zeros(160), torch.arange(160))
+    ]
+    assert calls[0] < calls[1]
+
+
 def test_a_teacher_that_does_not_converge_is_an_error():
     def rough(x, level, cond=None):
         return torch.sin(1e4 * level.lam + x)

@@ -45,7 +45,7 @@ PARTS = 4  # of the training noises, of one of which derivatives are taken in an
 HEATS = (1, 2)  # of these parts starts are fitted to; the better half goes on
 TRIED = 4  # iterations of a heat
 BEHIND = 2.0  # times the best start's objective: who is further behind does not go on
-FEW = 64  # noises, at least, of a part, and of a teacher's certificate
+FEW = 64  # noises, at least, of a part; that all stock solvers are tried on
 SOME = 256  # noises that stock solvers of more calls are compared on
 FIRST_TEACHER = 32  # calls, doubled until they are enough
 
@@ -194,7 +194,7 @@ class _Watched:
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """Where all noises end, by ``calls`` calls; twice as many end ``difference`` away, on a few of them."""
+    """Where all noises end, by ``calls`` calls; by twice as many, those of the fit, ``difference`` away."""
 
     target: Tensor
     calls: int
@@ -347,23 +347,23 @@ class _Tuning:
 
         def least(pairs: Pairs) -> float:
             left = [entrant for entrant, _ in ranked] or entered
-            ranked[:] = race_each(left, _spacing, self.draft, pairs, size, keep=SURVIVORS)
+            ranked[:] = race_each(left, _spacing, self.draft, pairs[:FEW], size, keep=SURVIVORS)
             return ranked[0][1]
 
-        few, calls = pairs[: min(FEW, len(pairs))], FIRST_TEACHER
+        # Of all noises of the fit: a few that end in another mode may be most of a teacher's error.
+        fitted, calls = pairs[: sum(self._sizes[:2])], FIRST_TEACHER
         while calls < self.nfe:
             calls *= 2
         share = math.inf
         if known is not None:
-            share = known.difference / least(replace(few, target=known.target[: len(few)].to(self.device)))
+            share = known.difference / least(replace(pairs, target=known.target.to(self.device)))
             calls = max(calls, known.calls)
         if known is not None and share < SHARE:
             certificate = Certificate(known.calls, known.difference, share)
         else:
-            taken, certificate = certify(self.denoiser, few.x, few.cond, calls, least, size)
-            rest = taught(
-                self.denoiser, pairs.x[len(few) :], _from(pairs.cond, len(few)), certificate.calls, size
-            )
+            taken, certificate = certify(self.denoiser, fitted.x, fitted.cond, calls, least, size)
+            rest = pairs[len(fitted) :]
+            rest = taught(self.denoiser, rest.x, rest.cond, certificate.calls, size)
             target = torch.cat([taken.target, rest.target]).cpu()
             known = Teacher(target, certificate.calls, certificate.difference)
             if path is not None:
@@ -578,10 +578,6 @@ def _hash(*parts: Any) -> str:
 
 def _variance(target: Tensor) -> float:
     return float((target - target.mean(0)).square().mean())
-
-
-def _from(cond: Tensor | None, first: int) -> Tensor | None:
-    return None if cond is None else cond[first:]
 
 
 def _training(module: nn.Module) -> bool:
