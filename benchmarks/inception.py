@@ -5,13 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
-
-from scoresde.metrics import to_uint8
+from torch import Tensor, nn
 
 
-def inception_features(weights: Path | None) -> Callable[[Tensor], Tensor]:
-    """Images in [-1, 1] to the 2048 features of FID (Heusel et al. 2017, arXiv 1706.08500), ``(B, 2048)``.
+def inception_features(weights: Path | None) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
+    """The network, and pixels ``(B, 1 or 3, H, W)`` to the 2048 features of FID (Heusel et al. 2017, arXiv
+    1706.08500), ``(B, 2048)``.
 
     Args:
         weights: ``weights-inception-2015-12-05-6726825d.pth`` of torch-fidelity's releases; you download it.
@@ -40,9 +39,8 @@ def inception_features(weights: Path | None) -> Callable[[Tensor], Tensor]:
         ) from None
 
     @torch.no_grad()
-    def features(x: Tensor) -> Tensor:
-        images = to_uint8(x)
+    def features(images: Tensor) -> Tensor:
         found: Tensor = network(images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images)[0]
         return found
 
-    return features
+    return network, features

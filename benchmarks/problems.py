@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from inception import inception_features
-from torch import Tensor
+from torch import Tensor, nn
 
 from scoresde.checkpoint import Trained, load_denoiser
 from scoresde.configuration import SDES
@@ -29,11 +29,13 @@ LAM_MIN, LAM_MAX = -math.log(80), -math.log(0.002)
 class Features:
     """Numbers in which the distance of two sets of samples is taken.
 
-    ``of`` maps samples, images in [-1, 1] or vectors, to ``(B, d)``; ``name`` is the distance's in tables.
+    ``of`` maps samples, images in [-1, 1] or vectors, to ``(B, d)``, by a ``network`` if there is one, on its
+    device; ``name`` is the distance's in tables.
     """
 
     name: str
     of: Callable[[Tensor], Tensor]
+    network: nn.Module | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def _mnist(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Prob
         name="mnist",
         shape=shape,
         denoiser=_under(trained, sde, dtype),
-        features=Features("FD[mnist-cnn]", lambda x: shipped.features.features(to_uint8(x))),
+        features=_by_network("FD[mnist-cnn]", shipped.features, shipped.features.features),
         data=shipped.reference,
         held_out=(frechet_distance(shipped.test, shipped.reference), shipped.test.count),
         labels=_balanced(MNIST_CLASSES) if getattr(trained.denoiser.net, "classes", 0) else None,
@@ -173,13 +175,22 @@ def _with_features(problem: Problem, name: str, weights: Path | None, images: Pa
     if tuple(x.shape[1:]) != problem.shape:
         raise ValueError(f"--data must hold images of shape {problem.shape}, got {tuple(x.shape[1:])}")
     if name == "inception":
-        features = Features("FID", inception_features(weights))
+        features = _by_network("FID", *inception_features(weights))
     else:
         features = Features("FD[pixels]", _pixels)
     moments = Moments()
     for part in torch.split(x, 500):
         moments.add(features.of(to_float(part)))
     return replace(problem, features=features, data=moments, held_out=None)
+
+
+def _by_network(name: str, network: nn.Module, of: Callable[[Tensor], Tensor]) -> Features:
+    """Features of pixels, that ``of`` calls the network for."""
+
+    def there(x: Tensor) -> Tensor:
+        return of(to_uint8(x).to(next(network.parameters()).device))
+
+    return Features(name, there, network)
 
 
 def _pixels(x: Tensor) -> Tensor:

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from problems import Problem
 
-from scoresde.sampling import Denoises
-
 
 def dtype_of(name: str) -> torch.dtype:
     """A type by name; ValueError if it is none of three."""
@@ -21,9 +19,11 @@ def dtype_of(name: str) -> torch.dtype:
     return known[name]
 
 
-def prepare_network(denoiser: Denoises, device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
-    """The network, if there is one, on the device, and compiled if asked for."""
-    network = getattr(denoiser, "net", None)
+def prepare_networks(problem: Problem, device: torch.device, dtype: torch.dtype, compiled: bool) -> None:
+    """The networks of a problem, if any, on the device; that which is sampled from compiled, if asked for."""
+    if problem.features.network is not None:
+        problem.features.network.to(device)
+    network = getattr(problem.denoiser, "net", None)
     if isinstance(network, torch.nn.Module):
         network.to(device, torch.float64 if dtype == torch.float64 else None)
         if compiled:

@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from plot import draw_curves, draw_samples, print_table
 from problems import FEATURES, PROBLEMS, Problem, make_problem
-from records import append, dtype_of, key_of, prepare_network
+from records import append, dtype_of, key_of, prepare_networks
 from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, synchronise
 from torch import Tensor
 from tqdm import tqdm
 
 from scoresde.adaptive import PerSample
 from scoresde.blackbox import Run, SciPy
-from scoresde.configuration import SDES, device_of
+from scoresde.configuration import SDES, device_of, exact_float32
 from scoresde.files import read_tensors, write_atomically, write_tensors
 from scoresde.fingerprint import check_made_for
 from scoresde.metrics import feature_moments, frechet_distance
@@ -112,6 +112,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
         if getattr(options, name) < 2:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 2, got {getattr(options, name)}")
     device, dtype = device_of(options.device), dtype_of(options.dtype)
+    exact_float32()
     state = torch.float64 if dtype == torch.float64 else torch.float32
     problem = make_problem(
         options.problem,
@@ -126,7 +127,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     asked = _asked(options, problem.denoiser, spacings)
     _check_writable(options.out)
 
-    prepare_network(problem.denoiser, device, dtype, options.compile)
+    prepare_networks(problem, device, dtype, options.compile)
     batches = -(-options.n_samples // options.batch_size)
     calls = options.converged or problem.converged
     total = batches * (

@@ -22,11 +22,11 @@ from typing import Any
 
 import torch
 from problems import PROBLEMS, Problem, make_problem
-from records import append, dtype_of, key_of, prepare_network
+from records import append, dtype_of, key_of, prepare_networks
 from torch import Tensor
 from tqdm import tqdm
 
-from scoresde.configuration import SDES, device_of
+from scoresde.configuration import SDES, device_of, exact_float32
 from scoresde.files import read_tensors, write_tensors
 from scoresde.metrics import Moments, feature_moments, frechet_distance
 from scoresde.plan import Plan
@@ -143,6 +143,7 @@ class Bench:
     def __init__(self, options: Namespace, sde: str) -> None:
         self.options, self.sde = options, sde
         self.device = device_of(options.device)
+        exact_float32()
         self.dtype = dtype_of(options.dtype)
         if self.dtype == torch.float64 or min(options.n_samples, *options.screen, *options.nfe) < 2:
             raise ValueError("--n-samples, --screen and --nfe must be at least 2, --dtype no float64")
@@ -154,7 +155,7 @@ class Bench:
     def _problem(self, dtype: torch.dtype) -> Problem:
         options = self.options
         problem = make_problem(options.problem, self.sde, None, None if dtype == torch.float32 else dtype)
-        prepare_network(problem.denoiser, self.device, dtype, options.compile)
+        prepare_networks(problem, self.device, dtype, options.compile)
         return problem
 
     @cached_property

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .checkpoint import TRAINING, load_denoiser, load_training, save_training
-from .configuration import SDES, device_of, read_configuration
+from .configuration import SDES, device_of, exact_float32, read_configuration
 from .data import load_data
 from .denoiser import Denoiser, Transported
 from .files import write_atomically
@@ -211,6 +211,7 @@ def _tune(options: argparse.Namespace) -> None:
     for nfe in options.nfe:
         check_budget(nfe, settings)
     device = device_of(options.device)
+    exact_float32()  # a fit is made of small differences
     denoiser, shape = _load(options.checkpoint, options.sde, getattr(torch, options.dtype))
     denoiser.to(device)
     classes = getattr(denoiser.net, "classes", 0)

@@ -165,3 +165,9 @@ def device_of(name: str) -> torch.device:
         reason = str(error).partition(". ")[0]
         raise ValueError(f"--device must be one that is here, such as cpu, got {name!r}: {reason}") from None
     return device
+
+
+def exact_float32() -> None:
+    """Have no product of float32 made in TF32, as cuDNN's convolutions are unless told; in this process."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False

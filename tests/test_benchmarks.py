@@ -250,6 +250,7 @@ def test_inception_features_with_random_weights(tmp_path):
     torch.save({}, weights)
     torch.manual_seed(0)
     torch.save(Bare("inception", ["2048"], feature_extractor_weights_path=str(weights)).state_dict(), weights)
-    features = inception_features(weights)(torch.rand(2, 1, 28, 28) * 2 - 1)
+    _, of = inception_features(weights)
+    features = of(torch.randint(256, (2, 1, 28, 28), dtype=torch.uint8))
     assert features.shape == (2, 2048)
     assert torch.isfinite(features).all()

@@ -142,19 +142,3 @@ def test_a_run_is_not_captured_without_a_gpu() -> None:
         captured(denoiser, plan, (4, 2), device="cpu")
     with pytest.raises(TypeError, match="plan must be a Plan"):
         captured(denoiser, "ddim", (4, 2))  # type: ignore[arg-type]
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("name", ["ddim", "unipc", "dpmpp-2m-sde"])
-def test_a_captured_run_draws_the_same_samples(name: str) -> None:
-    torch.manual_seed(0)
-    denoiser = Denoiser(MLP(2).cuda(), VPSDE(), predict.edm())
-    plan = prepare(name, VPSDE(), 10)
-    draw = captured(denoiser, plan, (16, 2), seed=5)
-    for first in (0, 100):
-        ids = torch.arange(first, first + 16)
-        expected = sample(denoiser, plan, (16, 2), seed=5, ids=ids, device="cuda")
-        assert torch.equal(draw(ids.cuda()), expected)
-    with pytest.raises(ValueError, match="ids must be like those recorded"):
-        draw(torch.arange(4).cuda())

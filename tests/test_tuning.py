@@ -35,7 +35,7 @@ from scoresde.pretrained import pretrained
 from scoresde.solvers import DPMSolverPP, ExponentialAdams, FreeStart
 from scoresde.solvers.wrappers import free_step
 from scoresde.tuning import Report, Settings, picture
-from scoresde.tuning.derivatives import derivatives, entries
+from scoresde.tuning.derivatives import STEP, derivatives, entries, rms, step_for
 from scoresde.tuning.descent import CALM, Descending
 from scoresde.tuning.family import GROUPS, Family
 from scoresde.tuning.fit import Fit
@@ -43,7 +43,7 @@ from scoresde.tuning.gate import bootstrap, log_ratio
 from scoresde.tuning.objective import Bands, Objective
 from scoresde.tuning.pairs import Pairs
 from scoresde.tuning.race import freed, stock
-from scoresde.tuning.table import Table
+from scoresde.tuning.table import Table, level_at
 from scoresde.tuning.teacher import certify
 
 EDM_CLIPPED = EDM(t_min=0.02, t_max=20.0)
@@ -314,6 +314,33 @@ def test_the_step_of_the_differences_is_right_for_a_network():
             slopes.append((fit.value(theta + by, pairs) - fit.value(theta - by, pairs)) / 2e-3)
     # Measured 0.003 of it; with steps of 0.01, 0.09 here, and more where samples change class.
     assert np.linalg.norm(gradient - slopes) < 0.02 * np.linalg.norm(slopes)
+
+
+def test_the_step_grows_with_the_rounding_of_a_network():
+    """sqrt(eps) / 2, within a factor of 2 for 8 samples; rounding to a unit has a variance of 1/12 of it."""
+    sde = EDM_CLIPPED
+    level = level_at(sde, 0.0)
+    x = (
+        level.alpha * MEANS.float()[torch.arange(8) % 3]
+        + level.sigma * noises(sde, 8, dtype=torch.float32) / 20
+    )
+
+    def rounded(unit):
+        return lambda x, level, cond=None: (EXACT(x.double(), level) / unit).round() * unit
+
+    assert step_for(EXACT, x, level) == STEP
+    size = float(rms(EXACT(x, level)))
+    for unit in (1e-4, 1e-3):
+        expected = math.sqrt(unit / math.sqrt(12) / size) / 2
+        assert 0.5 < step_for(rounded(unit), x, level) / expected < 2
+    shipped = pretrained("mnist").denoiser
+    x, cond = Noise(0, torch.arange(8), (1, 28, 28))(0), torch.arange(8)
+    level = level_at(shipped.sde, 0.0)
+    low = Denoiser(shipped.net, shipped.sde, shipped.prediction, dtype=torch.bfloat16)
+    with torch.no_grad():
+        steps = [step_for(one, x, level, cond) for one in (shipped, low)]
+    assert steps[0] < 1e-3
+    assert 5e-3 < steps[1] < 5e-2
 
 
 def test_bands_are_an_orthonormal_split_of_the_energy():

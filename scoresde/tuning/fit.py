@@ -142,7 +142,7 @@ class Fit:
 
     def _perceived(self, ends: Tensor, seen: Tensor, made: Tensor) -> Tensor:
         """What is perceived of derivatives of the ends, by forward differences."""
-        steps = [self.step * rms(ends) / max(rms(one), 1e-30) for one in made]
+        steps = [self.step * rms(ends) / rms(one).clamp(min=1e-30) for one in made]
         moved = [perceived(self.perceive, ends + by * one) for by, one in zip(steps, made, strict=True)]
         return torch.stack([(there - seen) / by for by, there in zip(steps, moved, strict=True)])
 

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 FAR = 4.0  # k; samples that miss by much more than the best start does in the mean count less
 
@@ -17,13 +17,14 @@ class Bands:
     Args:
         mean: of the targets, ``(...)``.
         turn: samples ``(B, ...)`` in the basis, ``(B, d)``; linear.
-        group: ``(d,)``, the band of every coordinate.
+        member: ``(d, bands)`` in float64, 1 where a coordinate is in a band. (Products with it are the same
+            bits in any run, also on a GPU, where index_add is not.)
         energy: of the targets, ``(bands,)``, means over samples.
     """
 
     mean: Tensor
     turn: Callable[[Tensor], Tensor]
-    group: Tensor
+    member: Tensor
     energy: Tensor
 
     @classmethod
@@ -34,8 +35,9 @@ class Bands:
             turn, group = _cosines(targets, count)
         else:
             turn, group = _components((targets - mean).flatten(1), count)
-        bands = cls(mean, turn, group, torch.ones(int(group.max()) + 1, dtype=torch.float64))
-        return cls(mean, turn, group, bands.sums(bands.turned(targets)) / len(targets))
+        member = nn.functional.one_hot(group).double()
+        bands = cls(mean, turn, member, member.sum(0))
+        return replace(bands, energy=bands.sums(bands.turned(targets)) / len(targets))
 
     def turned(self, x: Tensor) -> Tensor:
         """x, less the mean, in the basis."""
@@ -43,13 +45,11 @@ class Bands:
 
     def sums(self, turned: Tensor, other: Tensor | None = None) -> Tensor:
         """Of every band, the sum of squares, or of products with another, ``(bands,)`` in float64."""
-        each = (turned * (turned if other is None else other)).sum(0, dtype=torch.float64)
-        return each.new_zeros(int(self.group.max()) + 1).index_add_(0, self.group, each)
+        return (turned * (turned if other is None else other)).sum(0, dtype=torch.float64) @ self.member
 
     def each(self, turned: Tensor) -> Tensor:
         """The energies of every sample, ``(B, bands)`` in float64."""
-        squares = turned.double().square()
-        return squares.new_zeros(len(turned), len(self.energy)).index_add_(1, self.group, squares)
+        return turned.double().square() @ self.member
 
 
 def _cosines(images: Tensor, count: int) -> tuple[Callable[[Tensor], Tensor], Tensor]:

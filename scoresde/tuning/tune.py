@@ -25,7 +25,7 @@ from ..registry import lookup
 from ..sampling import Denoises
 from ..sde import SDE, Level
 from ..solvers import DDIM, SOLVERS
-from .derivatives import COARSE_STEP, STEP
+from .derivatives import step_for
 from .descent import Descending, Descent, Known
 from .family import GROUPS, Family
 from .fit import Fit
@@ -34,7 +34,7 @@ from .objective import Bands, Objective
 from .pairs import Map, Pairs, squares
 from .race import FREE, SPACINGS, Entrant, errors, freed, race_each, stock
 from .report import Report
-from .table import Numbers, Table
+from .table import Numbers, Table, level_at, noisiest
 from .teacher import MOST_CALLS, SHARE, Certificate, certify, taught
 
 Families = Callable[[list[Entrant]], list[Entrant]]
@@ -406,7 +406,7 @@ class _Tuning:
         """
         train, valid, _ = parts
         bands = Bands.of(train.target, self.settings.bands) if self.settings.bands else None
-        step = COARSE_STEP if _low(self.denoiser.denoiser) else STEP
+        step = self._step(train[:FEW])
 
         def fit_of(start: Entrant, scale: float, robust: bool = True) -> Fit:
             objective = Objective(scale, bands, self.settings.gamma, robust=robust)
@@ -453,6 +453,12 @@ class _Tuning:
                 one for one in ranked if reached[one.name].least <= BEHIND * reached[ranked[0].name].least
             ]
         return starts[0], reached[starts[0].name]
+
+    def _step(self, pairs: Pairs) -> float:
+        """Of differences, as it suits the network in the middle of a run."""
+        begin, level = noisiest(self.denoiser.sde), level_at(self.denoiser.sde, 0.0)
+        x = level.alpha * pairs.target + level.sigma / begin.sigma * pairs.x
+        return step_for(self.denoiser, x, level, pairs.cond)
 
     def _judged(
         self,
@@ -583,10 +589,3 @@ def _variance(target: Tensor) -> float:
 def _training(module: nn.Module) -> bool:
     """A container that nobody put into eval mode does no harm, if all that it holds is."""
     return any(part.training for part in module.modules() if not list(part.children()))
-
-
-def _low(denoiser: Denoises) -> bool:
-    """Is the network's precision less than float32?"""
-    inner = getattr(denoiser, "denoiser", denoiser)
-    dtype = getattr(inner, "dtype", None)
-    return isinstance(dtype, torch.dtype) and dtype.itemsize < 4

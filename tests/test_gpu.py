@@ -1,0 +1,214 @@
+"""On a GPU: the results of the host, nothing in a loop that waits for the device, whole runs recorded."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from problems import BLACK_BOXES, TABLES, calls
+
+from scoresde import (
+    EDM,
+    SOLVERS,
+    VPSDE,
+    Denoiser,
+    ExactDenoiser,
+    Mixture,
+    Noise,
+    captured,
+    integrate,
+    karras,
+    predict,
+    prepare,
+    sample,
+    tune,
+)
+from scoresde.networks import MLP
+from scoresde.noise import later, philox
+from scoresde.plan import Plan
+from scoresde.pretrained import pretrained
+from scoresde.tuning import Settings
+from scoresde.tuning.derivatives import step_for
+from scoresde.tuning.table import level_at
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
+
+MEANS = torch.tensor([[1.0, 0.2, -0.4], [-0.8, 0.6, 0.5], [0.1, -1.0, 0.3]], dtype=torch.float64)
+MIXTURE = Mixture(MEANS, torch.tensor([0.1, 0.2, 0.3]).double(), torch.tensor([0.5, 0.3, 0.2]).double())
+CLIPPED = EDM(t_min=0.02, t_max=20.0)
+
+
+@contextmanager
+def never_waiting() -> Iterator[None]:
+    """Whatever waits for the device is an error."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def network(name: str = "ddim") -> Denoiser:
+    torch.manual_seed(0)
+    return Denoiser(MLP(3).cuda(), VPSDE(), predict.edm())
+
+
+def test_noise_is_that_of_the_host():
+    """Its words to the bit; logarithm and cosine of float32 may differ in the last places, of up to 6.7."""
+    counter = tuple(torch.arange(1000) * k + k for k in (1, 7, 11, 13))
+    for here, there in zip(
+        philox(counter, (5, 9)), philox(tuple(c.cuda() for c in counter), (5, 9)), strict=True
+    ):
+        assert torch.equal(here, there.cpu())
+    ids = torch.arange(10_000)
+    here, there = Noise(3, ids, (5,))(2), Noise(3, ids.cuda(), (5,))(2)
+    torch.testing.assert_close(there.cpu(), here, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_solver_draws_what_it_draws_on_the_host(name):
+    """In float64, but for the noise, which is float32 and may differ by 1e-5."""
+    if name == "torchsde":
+        pytest.skip("draws its own noise, on the device")
+    denoiser = ExactDenoiser(MIXTURE, CLIPPED)
+    x = 20.0 * Noise(1, torch.arange(32), (3,))(0).double()
+    here, there = (
+        sample(
+            denoiser, name, (32, 3), nfe=calls(name, 12), spacing=karras(), x=x, device=d, dtype=torch.float64
+        ).cpu()
+        for d in ("cpu", "cuda")
+    )
+    stochastic = name in TABLES and Plan.make(TABLES[name], CLIPPED, 2).stochastic
+    close = (there - here).abs().amax(1) < (1e-3 if stochastic or name in BLACK_BOXES else 1e-8)
+    assert (
+        close.float().mean() > 0.9
+    )  # a sample between two modes may go to the other, for the least of causes
+    if not stochastic and name in TABLES:
+        assert close.all()
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_nothing_in_a_run_waits_for_the_device(name):
+    denoiser = network()
+    plan = prepare(name, VPSDE(), calls(name, 12))
+    noise = Noise(0, torch.arange(16, device="cuda"), (3,))
+    x = noise(0)
+    with torch.no_grad():
+        integrate(plan, denoiser, x, later(noise))  # libraries make themselves ready
+        torch.cuda.synchronize()
+        with never_waiting():
+            integrate(plan, denoiser, x, later(noise))
+
+
+def test_an_exact_score_does_not_wait_either():
+    denoiser, plan = ExactDenoiser(MIXTURE, CLIPPED), prepare("dpmpp-2m", CLIPPED, 10)
+    x = 20.0 * Noise(0, torch.arange(16, device="cuda"), (3,))(0)
+    with torch.no_grad():
+        integrate(plan, denoiser, x)
+        with never_waiting():
+            integrate(plan, denoiser, x)
+
+
+@pytest.mark.parametrize("name", ["ddim", "unipc", "dpmpp-2m-sde", "pc"])
+def test_a_captured_run_draws_the_same_samples(name):
+    denoiser, plan = network(), prepare(name, VPSDE(), 10)
+    draw = captured(denoiser, plan, (16, 3), seed=5)
+    for first in (0, 100):
+        ids = torch.arange(first, first + 16)
+        expected = sample(denoiser, plan, (16, 3), seed=5, ids=ids, device="cuda")
+        assert torch.equal(draw(ids.cuda()), expected)
+    with pytest.raises(ValueError, match="ids must be like those recorded"):
+        draw(torch.arange(4).cuda())
+
+
+def test_a_captured_run_has_other_conditions_the_next_time():
+    denoiser = pretrained("mnist").denoiser
+    denoiser = Denoiser(denoiser.net.cuda(), denoiser.sde, denoiser.prediction)
+    plan = prepare("tuned", denoiser.sde, 4)
+    first, other = torch.arange(8), torch.arange(8).flip(0)
+    draw = captured(denoiser, plan, (8, 1, 28, 28), cond=first)
+    for cond in (first, other):
+        expected = sample(denoiser, plan, (8, 1, 28, 28), cond=cond, device="cuda")
+        torch.testing.assert_close(draw(torch.arange(8).cuda(), cond.cuda()), expected, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="cond must be like those recorded"):
+        draw(torch.arange(8).cuda())
+
+
+@pytest.mark.parametrize("name", ["dpmpp-2m", "dpmpp-2m-sde"])
+def test_a_compiled_run_is_the_same_within_roundings(name):
+    denoiser, plan = network(), prepare(name, VPSDE(), 10)
+    plain, compiled = (
+        sample(denoiser, plan, (16, 3), device="cuda", compile=compile) for compile in (False, True)
+    )
+    torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_tuning_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    settings = Settings(samples=64, held_out=128, iterations=3, bands=3, solvers=("ddim", "dpmpp-2m"))
+    denoiser = ExactDenoiser(MIXTURE, CLIPPED)
+
+    def tuned(folder):
+        return tune(denoiser, 3, (3,), settings=settings, batch_size=256, device="cuda", state=folder)
+
+    whole, report = tuned(tmp_path / "whole")
+    assert report.tuned
+    kind = sys.modules["scoresde.tuning.tune"].State
+    saves, save = [], kind.save
+
+    def stop(self, *args):
+        saves.append(1)
+        save(self, *args)
+        if len(saves) == 9:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(kind, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(tmp_path / "stopped")
+    monkeypatch.undo()
+    assert tuned(tmp_path / "stopped")[0] == whole
+
+
+def test_the_step_of_differences_knows_tf32():
+    shipped = pretrained("mnist").denoiser
+    denoiser = Denoiser(shipped.net.cuda(), shipped.sde, shipped.prediction)
+    x, cond = Noise(0, torch.arange(64).cuda(), (1, 28, 28))(0), torch.arange(64).cuda() % 10
+    steps = []
+    for allowed in (False, True):
+        with torch.no_grad(), tf32(allowed):
+            steps.append(step_for(denoiser, x, level_at(shipped.sde, 0.0), cond))
+    assert steps[0] < 1e-3
+    assert steps[1] > 3 * steps[0]
+
+
+def test_the_benchmark_measures_on_it(tmp_path):
+    from run import main
+
+    arguments = [
+        "--solver",
+        "ddim",
+        "--nfe",
+        "4",
+        "--n-samples",
+        "64",
+        "--batch-size",
+        "32",
+        "--converged",
+        "8",
+    ]
+    assert main([*arguments, "--device", "cuda", "--out", str(tmp_path), "--quiet"]) == 0
+    line = (tmp_path / "results.jsonl").read_text()
+    assert torch.cuda.get_device_name() in line
