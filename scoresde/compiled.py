@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .noise import Noise
+from .noise import Noise, normal
 from .plan import Buffers, Denoise, Draw, Line, Plan, carry_out
 from .sde import Level
 
@@ -101,7 +101,7 @@ def _total(shares: Tensor, vectors: Sequence[Tensor]) -> Tensor:
 
 @torch.compile(fullgraph=True)
 def _drawn(seed: Tensor, ids: Tensor, shape: tuple[int, ...], draw: Tensor) -> Tensor:
-    return Noise(seed, ids, shape)(draw)  # type: ignore[arg-type]
+    return normal(seed, ids, shape, draw)
 
 
 def _rows(numbers: Sequence[Sequence[float]], device: torch.device, dtype: torch.dtype) -> list[Tensor]:

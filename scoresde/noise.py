@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,18 +43,22 @@ class Noise:
     shape: tuple[int, ...]
 
     def __call__(self, draw: int) -> Tensor:
-        size = math.prod(self.shape)
-        block = torch.arange(-(-size // 4), device=self.ids.device)
-        zero = torch.zeros_like(self.ids[:, None] + block)
-        low, high = self.ids[:, None] & _WORD, self.ids[:, None] >> 32 & _WORD
-        words = philox(
-            (block + zero, draw + zero, low + zero, high + zero), (self.seed & _WORD, self.seed >> 32 & _WORD)
-        )
-        u, a, w, b = ((word.float() + 0.5) * 2.0**-32 for word in words)
-        ru, rw = (-2 * u.log()).sqrt(), (-2 * w.log()).sqrt()
-        a, b = 2 * math.pi * a, 2 * math.pi * b
-        z = torch.stack([ru * a.cos(), ru * a.sin(), rw * b.cos(), rw * b.sin()], -1)
-        return z.flatten(1)[:, :size].reshape(-1, *self.shape)
+        return normal(self.seed, self.ids, self.shape, draw)
+
+
+def normal(seed: int | Tensor, ids: Tensor, shape: tuple[int, ...], draw: int | Tensor) -> Tensor:
+    """What :class:`Noise` returns, of numbers that may be tensors."""
+    size = math.prod(shape)
+    block = torch.arange(-(-size // 4), device=ids.device)
+    zero = torch.zeros_like(ids[:, None] + block)
+    low, high = ids[:, None] & _WORD, ids[:, None] >> 32 & _WORD
+    key: Any = (seed & _WORD, seed >> 32 & _WORD)
+    words = philox((block + zero, draw + zero, low + zero, high + zero), key)
+    u, a, w, b = ((word.float() + 0.5) * 2.0**-32 for word in words)
+    ru, rw = (-2 * u.log()).sqrt(), (-2 * w.log()).sqrt()
+    a, b = 2 * math.pi * a, 2 * math.pi * b
+    z = torch.stack([ru * a.cos(), ru * a.sin(), rw * b.cos(), rw * b.sin()], -1)
+    return z.flatten(1)[:, :size].reshape(-1, *shape)
 
 
 def later(draw: Callable[[int], Tensor], dtype: torch.dtype = torch.float32) -> Callable[[int], Tensor]:

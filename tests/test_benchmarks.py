@@ -234,6 +234,16 @@ def test_an_out_that_cannot_be_written_is_refused_before_sampling(tmp_path, caps
     assert "file" in capsys.readouterr().err
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_measured_by_its_own_clock(tmp_path):
+    arguments = ["--solver", "ddim", "--nfe", "4", "--n-samples", "64", "--converged", "8"]
+    assert benchmark(tmp_path, *arguments, "--device", "cuda") == 0
+    (record,) = records(tmp_path)
+    assert record["device_name"] == torch.cuda.get_device_name()
+    assert 0 < record["seconds_network"] <= 1.1 * record["seconds"]  # by events and by a clock
+
+
 def test_every_problem_has_a_name():
     assert sorted(PROBLEMS) == ["digits", "gmm2", "gmm64", "mnist"]
 
