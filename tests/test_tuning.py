@@ -500,14 +500,16 @@ def test_the_starts_have_free_steps_to_several_levels(tmp_path):
     assert len({start.partition(", ")[2] for start in starts}) == 4
 
 
-@pytest.mark.parametrize(("behind", "second"), [(1.0, 1), (math.inf, 2)])
+@pytest.mark.parametrize(("behind", "second"), [(1.0, 0), (math.inf, 2)])
 def test_a_start_that_is_far_behind_does_not_go_on(behind, second, tmp_path, monkeypatch):
+    """And one that is alone goes to the last heat at once."""
     monkeypatch.setattr(tune_module, "BEHIND", behind)
     tuned(state=tmp_path, iterations=1)
     heats = json.loads((tmp_path / "state-3.json").read_text())["heats"]
     assert [len(heat) for heat in heats] == [4, second, 1]
     least = {name: descent["least"] for name, descent in heats[0].items()}
     assert set(heats[1]) == set(sorted(least, key=least.get)[:second])
+    assert set(heats[2]) <= set(sorted(least, key=least.get)[: second or 1])
 
 
 @pytest.mark.parametrize("robust", [True, False])

@@ -111,15 +111,17 @@ def race(
     Jamieson and Talwalkar 2016 (arXiv 1502.07943).
     """
     ranked = [(entrant, math.inf) for entrant in entered]
-    for noises in ROUNDS:
-        part = pairs[: min(noises, len(pairs))]
+    rounds = [noises for noises in ROUNDS[:-1] if noises < len(pairs)]
+    for noises in (*rounds, min(ROUNDS[-1], len(pairs))):
+        left = max(keep, -(-len(ranked) // KEPT))
+        if noises in rounds and len(ranked) <= left:
+            continue  # nobody would go
+        part = pairs[:noises]
         scored = [
             (entrant, float(errors(entrant.table, denoiser, part, batch_size).mean().sqrt()))
             for entrant, _ in ranked
         ]
-        ranked = sorted(scored, key=lambda one: one[1])[: max(keep, -(-len(scored) // KEPT))]
-        if len(part) == len(pairs):
-            break
+        ranked = sorted(scored, key=lambda one: one[1])[:left]
     return ranked[:keep]
 
 

@@ -32,7 +32,7 @@ from .fit import Fit
 from .gate import bootstrap, difference_of_bands, log_ratio, root
 from .objective import Bands, Objective
 from .pairs import Map, Pairs, squares
-from .race import FREE, SPACINGS, Entrant, errors, freed, race_each, stock
+from .race import FREE, SPACINGS, Entrant, errors, freed, race, race_each, stock
 from .report import Report
 from .table import Numbers, Table, level_at, noisiest
 from .teacher import MOST_CALLS, SHARE, Certificate, certify, taught
@@ -40,12 +40,13 @@ from .teacher import MOST_CALLS, SHARE, Certificate, certify, taught
 Families = Callable[[list[Entrant]], list[Entrant]]
 
 SEED = 0x7475_6E65_0000_0000  # noises of tuning are none that sample() draws from a seed below 2^32
-SURVIVORS = 3  # stock solvers of each spacing, that are raced on more noises, and that starts are made of
+SURVIVORS = 3  # stock solvers of each spacing, that starts are made of
+BEST = 8  # of these, that are raced on more noises
 PARTS = 4  # of the training noises, of one of which derivatives are taken in an iteration
 HEATS = (1, 2)  # of these parts starts are fitted to; the better half goes on
 TRIED = 4  # iterations of a heat
 BEHIND = 2.0  # times the best start's objective: who is further behind does not go on
-FEW = 64  # noises, at least, of a part; that all stock solvers are tried on
+FEW = 64  # noises, at least, of a part; that all stock solvers, and starts, are tried on
 SOME = 256  # noises that stock solvers of more calls are compared on
 FIRST_TEACHER = 32  # calls, doubled until they are enough
 
@@ -323,7 +324,7 @@ class _Tuning:
         modules = [inner, getattr(inner, "net", None)]
         if any(isinstance(module, nn.Module) and _training(module) for module in modules):
             raise ValueError("the network is in training mode; call its eval() first")
-        few = pairs[: min(8, len(pairs))]
+        few = pairs[:FEW]
         level = Plan.make(DDIM(), self.denoiser.sde, 1).start
         first, second = (self.denoiser(few.x, level, few.cond) for _ in range(2))
         if not torch.isfinite(first).all():
@@ -374,11 +375,11 @@ class _Tuning:
         """The best stock solvers, and what to start from."""
         self.denoiser.says("race")
         left = _by_name(state.stock, entered)
-        best = race_each(left, _spacing, self.draft, train, self.batch_size, keep=SURVIVORS)
-        stocks = [entrant for entrant, _ in best]
+        best = [entrant for entrant, _ in race(left, self.draft, train, self.batch_size, keep=BEST)]
+        stocks = best + [entrant for entrant in left if entrant not in best]
         # As many of every first level, for a free step is behind at first, and ahead in the end.
         each = math.ceil(self.settings.starts / (1 + len(FREE)))
-        starts = race_each(families(stocks), _first_level, self.draft, train, self.batch_size, keep=each)
+        starts = race_each(families(stocks), _first_level, self.draft, train[:FEW], self.batch_size, each)
         plain = [entrant for entrant, _ in starts if not _family(entrant).free]
         free = [entrant for entrant, _ in starts if _family(entrant).free]
         state.stock = [entrant.name for entrant in stocks]
@@ -402,7 +403,7 @@ class _Tuning:
         """The start that the fit came furthest from, and its descent.
 
         All starts take a few steps on a few noises, the better half of them a few on more, and so on; the
-        last one goes on alone, on all.
+        last one, or the only one that is not far behind, goes on alone, on all.
         """
         train, valid, _ = parts
         bands = Bands.of(train.target, self.settings.bands) if self.settings.bands else None
@@ -446,6 +447,8 @@ class _Tuning:
                 state.heats.append({})
             if heat == len(heats) - 1:
                 starts = starts[:1]
+            elif heat and len(starts) == 1:
+                continue  # there is nobody left to choose from
             for start in starts:
                 reached[start.name] = go_on(start, heat, noises, iterations)
             ranked = sorted(starts, key=lambda one: reached[one.name].least)[: -(-len(starts) // 2)]
