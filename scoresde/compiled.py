@@ -32,7 +32,8 @@ def compiled_noise(noise: Noise) -> Draw:
     """The draws of ``noise``, each in one pass; they may differ from its own in the last place."""
     seed = noise.seed & 2**64 - 1
     words = torch.tensor(seed - (seed >> 63 << 64))  # 64 bits, as a signed number
-    return lambda draw: _drawn(words, noise.ids, noise.shape, torch.tensor(draw))
+    block = noise.blocks  # of an arange inside, torch's code for a GPU would be in 32 bits
+    return lambda draw: _drawn(words, noise.ids, block, noise.shape, torch.tensor(draw))
 
 
 @torch.no_grad()
@@ -100,8 +101,8 @@ def _total(shares: Tensor, vectors: Sequence[Tensor]) -> Tensor:
 
 
 @torch.compile(fullgraph=True)
-def _drawn(seed: Tensor, ids: Tensor, shape: tuple[int, ...], draw: Tensor) -> Tensor:
-    return normal(seed, ids, shape, draw)
+def _drawn(seed: Tensor, ids: Tensor, block: Tensor, shape: tuple[int, ...], draw: Tensor) -> Tensor:
+    return normal(seed, ids, block, shape, draw)
 
 
 def _rows(numbers: Sequence[Sequence[float]], device: torch.device, dtype: torch.dtype) -> list[Tensor]:

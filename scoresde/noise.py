@@ -43,13 +43,18 @@ class Noise:
     shape: tuple[int, ...]
 
     def __call__(self, draw: int) -> Tensor:
-        return normal(self.seed, self.ids, self.shape, draw)
+        return normal(self.seed, self.ids, self.blocks, self.shape, draw)
+
+    @property
+    def blocks(self) -> Tensor:
+        """The numbers of the blocks of four that a sample is made of."""
+        return torch.arange(-(-math.prod(self.shape) // 4), device=self.ids.device)
 
 
-def normal(seed: int | Tensor, ids: Tensor, shape: tuple[int, ...], draw: int | Tensor) -> Tensor:
+def normal(
+    seed: int | Tensor, ids: Tensor, block: Tensor, shape: tuple[int, ...], draw: int | Tensor
+) -> Tensor:
     """What :class:`Noise` returns, of numbers that may be tensors."""
-    size = math.prod(shape)
-    block = torch.arange(-(-size // 4), device=ids.device)
     zero = torch.zeros_like(ids[:, None] + block)
     low, high = ids[:, None] & _WORD, ids[:, None] >> 32 & _WORD
     key: Any = (seed & _WORD, seed >> 32 & _WORD)
@@ -58,7 +63,7 @@ def normal(seed: int | Tensor, ids: Tensor, shape: tuple[int, ...], draw: int | 
     ru, rw = (-2 * u.log()).sqrt(), (-2 * w.log()).sqrt()
     a, b = 2 * math.pi * a, 2 * math.pi * b
     z = torch.stack([ru * a.cos(), ru * a.sin(), rw * b.cos(), rw * b.sin()], -1)
-    return z.flatten(1)[:, :size].reshape(-1, *shape)
+    return z.flatten(1)[:, : math.prod(shape)].reshape(-1, *shape)
 
 
 def later(draw: Callable[[int], Tensor], dtype: torch.dtype = torch.float32) -> Callable[[int], Tensor]:

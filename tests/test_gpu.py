@@ -152,6 +152,7 @@ def test_a_captured_run_has_other_conditions_the_next_time():
         draw(torch.arange(8).cuda())
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch's compiler
 @pytest.mark.parametrize("name", ["dpmpp-2m", "dpmpp-2m-sde"])
 def test_a_compiled_run_is_the_same_within_roundings(name):
     denoiser, plan = network(), prepare(name, VPSDE(), 10)

@@ -42,7 +42,7 @@ class Family:
     solver: Solver
     lams: tuple[float, ...]
     variance: float
-    window: int = 3
+    window: int = 4
 
     @cached_property
     def start(self) -> Table:

@@ -75,7 +75,7 @@ class Settings:
     samples: int = 256
     held_out: int = 1024
     groups: tuple[str, ...] = ("weights", "scales", "knots", "free")
-    window: int = 3
+    window: int = 4
     bands: int = 8
     gamma: float = 0.2
     robust: bool = True
