@@ -172,9 +172,14 @@ def draw_curves(records: Sequence[Record], folder: Path) -> list[Path]:
             .replace("]", "")
             .replace("@", "-")
         )
+        devices = ", ".join(dict.fromkeys(record["device_name"] for record in group))
         axes: list[tuple[str, str, Callable[[Record], float]]] = [
             ("nfe", "network calls a sample", lambda record: record["nfe"]),
-            ("seconds", "seconds for 1,000 samples", lambda record: record["seconds_per_1k_samples"]),
+            (
+                "seconds",
+                f"seconds for 1,000 samples, {devices}",
+                lambda record: record["seconds_per_1k_samples"],
+            ),
         ]
         for name, label, x in axes:
             files.append(folder / f"fd-{name}-{mark}.png")

@@ -15,6 +15,7 @@ from scoresde import (
     EDM,
     SOLVERS,
     VPSDE,
+    Counted,
     ExactDenoiser,
     Mixture,
     Noise,
@@ -42,7 +43,7 @@ from scoresde.tuning.fit import Fit
 from scoresde.tuning.gate import bootstrap, log_ratio
 from scoresde.tuning.objective import Bands, Objective
 from scoresde.tuning.pairs import Pairs
-from scoresde.tuning.race import freed, stock
+from scoresde.tuning.race import freed, race, stock
 from scoresde.tuning.table import Table, level_at
 from scoresde.tuning.teacher import certify
 
@@ -490,6 +491,20 @@ def test_the_points_of_a_fine_run_are_on_the_exact_path():
     assert ratios == sorted(ratios, reverse=True)
     assert ratios[-1] == pytest.approx(math.exp(-fine.levels[-1].lam))
     assert max(errors) < 0.1 * max(picture._away(coarse, EXACT, x, None, 80)[1])
+
+
+def test_a_race_runs_no_round_that_drops_nobody():
+    counted = Counted(EXACT)
+    names = ("ddim", "dpmpp-2m", "deis")
+    entered = stock(EDM_CLIPPED, 4, {name: SOLVERS[name] for name in names}, ("karras",))
+    x = noises(EDM_CLIPPED, 300)
+    pairs = Pairs(x, integrate(Plan.make(DPMSolverPP(3), EDM_CLIPPED, 64), EXACT, x))
+    for keep, noises_run in ((3, 3 * 256), (1, 3 * 16 + 256)):
+        before = counted.evaluations
+        (best, error), *_ = race(entered, counted, pairs, 300, keep)
+        assert counted.evaluations - before == 4 * noises_run
+        first = (best.table.run(EXACT, x[:256]) - pairs.target[:256]).square().mean().sqrt()
+        assert error == pytest.approx(float(first), rel=1e-12)
 
 
 def test_the_starts_have_free_steps_to_several_levels(tmp_path):
