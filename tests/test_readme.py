@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -30,6 +31,7 @@ LESS = {
     "scoresde tune": None,  # test_cli runs it
     "python benchmarks/tuned.py": None,  # test_tuned_benchmark runs it
     "python benchmarks/overhead.py": "--solver ddim --repeats 1",
+    "python benchmarks/latency.py": "--nfe 2 --batch-size 1 --repeats 1 --quiet --out runs/results",
 }
 
 
@@ -52,6 +54,8 @@ def test_the_commands_run(tmp_path):
         start = next(start for start in LESS if command.startswith(start))
         if LESS[start] is None or "data.source" in command:
             continue
+        if not torch.cuda.is_available():
+            command = command.replace("--device cuda", "--device cpu")
         # Compiling takes minutes, and a C++ compiler.
         words = [word for word in shlex.split(f"{command} {LESS[start]}") if word != "--compile"]
         words[:1] = {"python": [sys.executable], "scoresde": [sys.executable, "-m", "scoresde.cli"]}[words[0]]
