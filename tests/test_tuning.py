@@ -345,9 +345,11 @@ def test_the_step_grows_with_the_rounding_of_a_network():
 
 
 def test_bands_are_an_orthonormal_split_of_the_energy():
-    for shape in ((20, 2, 6, 8), (20, 11)):
+    for shape, constant, count in (((20, 2, 6, 8), 0, 8), ((20, 11), 0, 4), ((20, 3, 2, 3), 1, 6)):
         x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        x[:, :constant] = 0.5
         bands = Bands.of(x, 4)
+        assert len(bands.energy) == count  # a small image has no energy in some, a constant channel in none
         each = bands.each(bands.turned(x))
         torch.testing.assert_close(each.sum(1), (x - x.mean(0)).square().flatten(1).sum(1))
         torch.testing.assert_close(each.mean(0), bands.energy)

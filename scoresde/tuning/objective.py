@@ -37,7 +37,9 @@ class Bands:
             turn, group = _components((targets - mean).flatten(1), count)
         member = nn.functional.one_hot(group).double()
         bands = cls(mean, turn, member, member.sum(0))
-        return replace(bands, energy=bands.sums(bands.turned(targets)) / len(targets))
+        energy = bands.sums(bands.turned(targets)) / len(targets)
+        there = energy > 1e-9 * energy.sum()  # not of a small image's radii, or a channel that is constant
+        return replace(bands, member=member[:, there], energy=energy[there])
 
     def turned(self, x: Tensor) -> Tensor:
         """x, less the mean, in the basis."""
