@@ -58,7 +58,7 @@ BEYOND = {"mnist": {6: 12}}
 DEFAULTS: dict[str, Any] = {
     **{"sde": ["edm"], "nfe": [4, 5, 6, 8, 10], "screen": [64, 500], "best": 3, "batch_size": 250},
     **{"samples": 256, "held_out": 1024, "bands": 8, "robust": True, "dtype": "float32", "compile": False},
-    **{"converged": None, "plans": None},
+    **{"converged": None, "plans": None, "finalists": 1},
 }
 OWN: dict[str, dict[str, Any]] = {
     "mnist": {"plans": FOLDERS["mnist"], "converged": 40, "best": 2, "dtype": "bfloat16", "compile": True},
@@ -124,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--bands", type=int, metavar="N", help="of energies in its objective")
     add("--robust", action=argparse.BooleanOptionalAction, help="samples that it cannot follow count less")
     add("--starts", type=int, default=4, metavar="N", help="of its fit; default 4")
+    add("--finalists", type=int, metavar="N", help="of these, that are fitted to the end")
     add("--solver", nargs="+", default=[], metavar="NAME", help="stock solvers; default, all")
     add("--spacing", nargs="+", default=list(SPACINGS), metavar="NAME", help="of the stock solvers")
     add("--converged", type=int, metavar="N", help="calls of the converged run")
@@ -243,13 +244,13 @@ class Bench:
     def fit(self, nfe: int, part: str = "whole", **changed: Any) -> Path:
         """The file of a plan that is tuned here, unless it was; all parts of an ablation have one teacher."""
         options, labels = self.options, self.problem.labels
-        numbers = (options.samples, options.held_out, options.starts, options.bands)
+        numbers = (options.samples, options.held_out, options.starts, options.finalists, options.bands)
         about = (options.dtype, *numbers, "robust" if options.robust else "plain")
         folder = options.out / "plans" / "-".join(map(str, (self.problem.name, self.sde, *about)))
         file: Path = folder / part.replace(" ", "-") / f"tuned-{nfe}.json"
         if file.exists():
             return file
-        names = ("samples", "held_out", "starts", "bands", "robust")
+        names = ("samples", "held_out", "starts", "finalists", "bands", "robust")
         settings = Settings(**{name: getattr(options, name) for name in names} | changed)
         teacher, state = folder / "teacher.safetensors", file.parent / "state"
         state.mkdir(parents=True, exist_ok=True)

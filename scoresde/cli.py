@@ -102,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--samples", type=int, default=256, metavar="N", help="noises of the fit; default 256")
     add("--held-out", type=int, default=1024, metavar="N", help="noises that decide; default 1024")
     add("--starts", type=int, default=4, metavar="N", help="stock solvers to fit from; default 4")
+    add("--finalists", type=int, default=1, metavar="N", help="of these, to fit to the end; default 1")
+    add("--gamma", type=float, default=0.2, help="weight of the bands of energies; default 0.2")
     add("--seed", type=int, default=0, help="of the noises; default 0")
     add("--batch-size", type=int, default=128, metavar="N", help="samples at a time; default 128")
     precisions = ("float32", "bfloat16", "float16")
@@ -207,7 +209,13 @@ def _sample(options: argparse.Namespace) -> None:
 def _tune(options: argparse.Namespace) -> None:
     if options.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {options.batch_size}")
-    settings = Settings(samples=options.samples, held_out=options.held_out, starts=options.starts)
+    settings = Settings(
+        samples=options.samples,
+        held_out=options.held_out,
+        starts=options.starts,
+        finalists=options.finalists,
+        gamma=options.gamma,
+    )
     for nfe in options.nfe:
         check_budget(nfe, settings)
     device = device_of(options.device)

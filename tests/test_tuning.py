@@ -541,8 +541,18 @@ def test_samples_that_cannot_be_followed_count_less_until_the_last_heat(robust, 
 
     monkeypatch.setattr(Descending, "begin", seen)
     tuned(samples=256, robust=robust)
-    assert [one for one in begun if one[1] < 256] == [(True, 64, 0)] * 4 + [(True, 128, 1)] * (len(begun) - 5)
-    assert begun[-1] == ((True, 256, 2) if robust else (False, 256, 0))
+    few = [one for one in begun if one[1] < 256]
+    assert few == [(True, 64, 0)] * 4 + [(True, 128, 1)] * (len(few) - 4)
+    assert begun[len(few) :] == [(True, 256, 2)] + [(False, 256, 0)] * (not robust)
+
+
+def test_as_many_finalists_as_asked_for_go_on_to_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune_module, "BEHIND", math.inf)
+    tuned(state=tmp_path, iterations=1, finalists=3, robust=False)
+    heats = json.loads((tmp_path / "state-3.json").read_text())["heats"]
+    assert [len(heat) for heat in heats] == [4, 0, 3, 3]  # nobody would go in the second
+    least = {name: descent["least"] for name, descent in heats[0].items()}
+    assert set(heats[3]) == set(sorted(least, key=least.get)[:3])
 
 
 def test_a_stock_solver_that_begins_late_begins_with_the_same_noise():

@@ -62,9 +62,10 @@ class Settings:
             there is no free first step.
         window: of past outputs; 0, all.
         bands, gamma: number and weight of the bands of energies; 0 for none.
-        robust: whether samples that cannot be followed count less to the end; if not, they do until the last
-            heat, for their sum alone has many poor minima.
+        robust: whether samples that cannot be followed count less to the end; if not, they do until a last
+            heat more, for their sum alone has many poor minima.
         starts: of the fit, at most; after a few iterations the better half of them goes on, twice.
+        finalists: starts that go to the last heat, at most; the best after it is the result.
         iterations: of the last heat of the fit, at most.
         solvers, spacings: names of those that race; no solvers, all that make deterministic plans.
 
@@ -80,12 +81,14 @@ class Settings:
     gamma: float = 0.2
     robust: bool = True
     starts: int = 4
+    finalists: int = 1
     iterations: int = 12
     solvers: tuple[str, ...] = ()
     spacings: tuple[str, ...] = SPACINGS
 
     def __post_init__(self) -> None:
         least = {"samples": 2, "held_out": 2, "window": 0, "bands": 0, "starts": 1, "iterations": 0}
+        least["finalists"] = 1
         for name, bound in least.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < bound:
@@ -403,9 +406,10 @@ class _Tuning:
         """The start that the fit came furthest from, and its descent.
 
         All starts take a few steps on a few noises, the better half of them a few on more, and so on; the
-        last one, or the only one that is not far behind, goes on alone, on all.
+        finalists, or those that are not far behind, go on, on all.
         """
         train, valid, _ = parts
+        finalists = self.settings.finalists
         bands = Bands.of(train.target, self.settings.bands) if self.settings.bands else None
         step = self._step(train[:FEW])
 
@@ -416,14 +420,14 @@ class _Tuning:
         scale = min(fit_of(one, 1.0).error(np.zeros(_family(one).size), train) for one in starts)
         part = max(FEW, -(-len(train) // PARTS))
         heats = [(parts * part, min(TRIED, self.settings.iterations)) for parts in HEATS]
-        heats.append((len(train), self.settings.iterations))
+        heats += [(len(train), self.settings.iterations)] * (1 if self.settings.robust else 2)
         reached: dict[str, Descent] = {}
         known: dict[str, Known] = {start.name: {} for start in starts}
 
         def go_on(start: Entrant, heat: int, noises: int, iterations: int) -> Descent:
             family, before = _family(start), reached.get(start.name)
             active = family.places(self.settings.groups)
-            robust = self.settings.robust or heat < len(HEATS)
+            robust = self.settings.robust or heat < len(heats) - 1
             if before and not robust:  # what parts said was of another objective
                 before = replace(before, looked=())
                 known[start.name] = {}
@@ -445,13 +449,14 @@ class _Tuning:
         for heat, (noises, iterations) in enumerate(heats):
             if len(state.heats) == heat:
                 state.heats.append({})
-            if heat == len(heats) - 1:
-                starts = starts[:1]
-            elif heat and len(starts) == 1:
-                continue  # there is nobody left to choose from
+            if heat >= len(HEATS):
+                starts = starts[:finalists]
+            elif heat and len(starts) <= finalists:
+                continue  # nobody would go
             for start in starts:
                 reached[start.name] = go_on(start, heat, noises, iterations)
-            ranked = sorted(starts, key=lambda one: reached[one.name].least)[: -(-len(starts) // 2)]
+            ranked = sorted(starts, key=lambda one: reached[one.name].least)
+            ranked = ranked[: max(finalists, -(-len(starts) // 2))]
             starts = [
                 one for one in ranked if reached[one.name].least <= BEHIND * reached[ranked[0].name].least
             ]
