@@ -54,8 +54,8 @@ def test_the_commands_run(tmp_path):
         start = next(start for start in LESS if command.startswith(start))
         if LESS[start] is None or "data.source" in command:
             continue
-        if not torch.cuda.is_available():
-            command = command.replace("--device cuda", "--device cpu")
+        if "--device cuda" in command and not torch.cuda.is_available():
+            continue
         # Compiling takes minutes, and a C++ compiler.
         words = [word for word in shlex.split(f"{command} {LESS[start]}") if word != "--compile"]
         words[:1] = {"python": [sys.executable], "scoresde": [sys.executable, "-m", "scoresde.cli"]}[words[0]]
