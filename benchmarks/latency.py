@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from records import append, dtype_of
+from problems import Problem, make_problem
+from records import append, dtype_of, prepare_networks
 from rich.console import Console
 from rich.table import Table
 from stopwatch import device_name, synchronise
@@ -21,11 +22,8 @@ from tqdm import tqdm
 
 from scoresde import captured, karras, prepare, sample
 from scoresde.configuration import device_of, exact_float32
-from scoresde.denoiser import Denoiser
 from scoresde.plan import Plan
-from scoresde.pretrained import pretrained
-
-SHAPE = (1, 28, 28)
+from scoresde.tuned import is_tuned
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,27 +61,27 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     if dtype == torch.float64 or min(options.repeats, *options.batch_size) < 1:
         raise ValueError("--repeats and --batch-size must be at least 1, --dtype float32 or bfloat16")
     exact_float32()
-    own = pretrained("mnist").denoiser
-    denoiser = Denoiser(own.net, own.sde, own.prediction, dtype=None if dtype == torch.float32 else dtype)
-    denoiser.to(device)
-    spacing = None if options.solver.startswith("tuned") else karras()
-    plan = prepare(options.solver, denoiser.sde, options.nfe, spacing)
+    problem = make_problem("mnist", "edm", dtype=None if dtype == torch.float32 else dtype)
+    prepare_networks(problem, device, dtype, compiled=False)
+    spacing = None if is_tuned(options.solver) else karras()
+    plan = prepare(options.solver, problem.denoiser.sde, options.nfe, spacing)
     if not isinstance(plan, Plan):
         raise ValueError(f"--solver {options.solver} is no table, and its loop is not ours")
     options.out.mkdir(parents=True, exist_ok=True)
     records = []
     with tqdm(total=len(options.batch_size), unit="size", disable=options.quiet) as bar:
         for n in options.batch_size:
-            for way, run in _ways(denoiser, plan, n, device, options.compile).items():
+            for way, run in _ways(problem, plan, n, device, options.compile).items():
                 bar.set_description(f"{n} samples, {way}")
                 record = {
-                    **{
-                        "way": way,
-                        "batch_size": n,
-                        "milliseconds": _milliseconds(run, device, options.repeats),
-                    },
-                    **{"solver": options.solver, "nfe": plan.nfe, "dtype": options.dtype},
-                    **{"device_name": device_name(device), "torch": torch.__version__},
+                    "way": way,
+                    "batch_size": n,
+                    "milliseconds": _milliseconds(run, device, options.repeats),
+                    "solver": options.solver,
+                    "nfe": plan.nfe,
+                    "dtype": options.dtype,
+                    "device_name": device_name(device),
+                    "torch": torch.__version__,
                 }
                 append(options.out / "latency.jsonl", record)
                 records.append(record)
@@ -92,10 +90,11 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _ways(
-    denoiser: Denoiser, plan: Plan, n: int, device: torch.device, compile: bool
+    problem: Problem, plan: Plan, n: int, device: torch.device, compile: bool
 ) -> dict[str, Callable[[], object]]:
     """Runs that draw n samples."""
-    shape, cond, ids = (n, *SHAPE), (torch.arange(n) % 10).to(device), torch.arange(n, device=device)
+    denoiser, shape, ids = problem.denoiser, (n, *problem.shape), torch.arange(n, device=device)
+    cond = None if problem.labels is None else problem.labels(torch.arange(n)).to(device)
     ways: dict[str, Callable[[], object]] = {
         "as it is": lambda: sample(denoiser, plan, shape, cond=cond, device=device)
     }

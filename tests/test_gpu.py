@@ -65,7 +65,7 @@ def tf32(allowed: bool) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def network(name: str = "ddim") -> Denoiser:
+def network() -> Denoiser:
     torch.manual_seed(0)
     return Denoiser(MLP(3).cuda(), VPSDE(), predict.edm())
 
@@ -97,9 +97,8 @@ def test_every_solver_draws_what_it_draws_on_the_host(name):
     )
     stochastic = name in TABLES and Plan.make(TABLES[name], CLIPPED, 2).stochastic
     close = (there - here).abs().amax(1) < (1e-3 if stochastic or name in BLACK_BOXES else 1e-8)
-    assert (
-        close.float().mean() > 0.9
-    )  # a sample between two modes may go to the other, for the least of causes
+    # A sample between two modes may go to the other, for the least of causes.
+    assert close.float().mean() > 0.9
     if not stochastic and name in TABLES:
         assert close.all()
 

@@ -87,8 +87,10 @@ class Settings:
     spacings: tuple[str, ...] = SPACINGS
 
     def __post_init__(self) -> None:
-        least = {"samples": 2, "held_out": 2, "window": 0, "bands": 0, "starts": 1, "iterations": 0}
-        least["finalists"] = 1
+        least = {
+            **{"samples": 2, "held_out": 2, "window": 0, "bands": 0},
+            **{"starts": 1, "finalists": 1, "iterations": 0},
+        }
         for name, bound in least.items():
             value = getattr(self, name)
             if not isinstance(value, int) or value < bound:
