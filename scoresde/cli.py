@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .checkpoint import TRAINING, load_denoiser, load_training, save_training
+from .command import guarded
 from .configuration import SDES, device_of, exact_float32, read_configuration
 from .data import load_data
 from .denoiser import Denoiser, Transported
@@ -115,12 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.set_defaults(run=_tune)
 
     options = parser.parse_args(arguments)
-    try:
-        options.run(options)
-    except (ValueError, FloatingPointError, OSError) as error:
-        print(f"scoresde: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded("scoresde", lambda: options.run(options))
 
 
 def _train(options: argparse.Namespace) -> None:
