@@ -171,13 +171,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             texts = file.metadata() or {}
             header = {key: json.loads(value) for key, value in texts.items()}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, RecursionError, OSError) as error:
+        bad = [name for name, tensor in tensors.items() if not _finite(tensor)]
+    except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
         raise ValueError(f"checkpoint {path} is not a whole safetensors file of scoresde: {error}") from None
     written = texts.pop("hash", None)
     # Two keys, so that a file whose key "hash" is damaged is no file of before.
     if (written or "format" in texts) and written != json.dumps(hash_of(tensors, texts)):
         raise ValueError(f"checkpoint {path} was changed since it was written: its hash does not fit")
-    bad = [name for name, tensor in tensors.items() if not _finite(tensor)]
     if bad:
         raise ValueError(f"checkpoint {path} is damaged: {', '.join(bad[:3])} not finite")
     return tensors, {key: value for key, value in header.items() if key not in ("hash", "format")}

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import torch
-from runs import SHAPE, configured, trained
+from small_run import SHAPE, configured, trained
 
 from scoresde.checkpoint import MODEL, TRAINING, load_denoiser, load_training, save_training
 from scoresde.files import BEGUN, locked, read_tensors, write_tensors

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import SHAPE, configured, trained
 from safetensors.torch import save_file
+from small_run import SHAPE, configured, trained
 from torch import nn
 
 from scoresde import cli, files

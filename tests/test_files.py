@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import lock_descriptor
-from runs import SHAPE, configured, trained
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small_run import SHAPE, configured, trained
 from torch import nn
 
 from scoresde import files
@@ -336,6 +336,26 @@ def test_the_hash_sees_names_types_shapes_and_bits():
     assert hash_of({"x": x.reshape(2, 2).T}) == hash_of({"x": x.reshape(2, 2).T.contiguous()})
     assert hash_of({"x": x, "y": x}) == hash_of({"y": x, "x": x})
     assert hash_of({"x": x}) == "087ccf2f649f74d571dc71bc7d743b03e5a3d9c8f548792563a3b74122906596"
+
+
+STRANGE = {
+    "an unknown type": ({"dtype": "XX", "shape": [8]}, "1"),
+    "a type of half a byte": ({"dtype": "F4", "shape": [16]}, "1"),
+    "a shape beyond": ({"dtype": "F32", "shape": [2**62, 2**62]}, "1"),
+    "a shape of no numbers": ({"dtype": "F32", "shape": [0, 2**63], "data_offsets": [0, 0]}, "1"),
+    "a deep header": ({"dtype": "F32", "shape": [2]}, "[" * 100_000),
+    "a long number": ({"dtype": "F32", "shape": [2]}, "1" * 5_000),
+}
+
+
+@pytest.mark.parametrize(("tensor", "text"), STRANGE.values(), ids=STRANGE.keys())
+def test_a_strange_header_is_refused_by_the_name_of_the_file(tmp_path, tensor, text):
+    tensor = {"data_offsets": [0, 8]} | tensor
+    header = json.dumps({"x": tensor, "__metadata__": {"step": text}}).encode()
+    content = bytes(tensor["data_offsets"][1])
+    (tmp_path / "file").write_bytes(len(header).to_bytes(8, "little") + header + content)
+    with pytest.raises(ValueError, match="file is not a whole safetensors file of scoresde: "):
+        read_tensors(tmp_path / "file")
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
