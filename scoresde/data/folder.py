@@ -61,8 +61,8 @@ def classes_of(path: Path) -> dict[str, list[Path]]:
     splits = [name for name in within if name.lower() in SPLITS]
     if len(splits) > 1:
         raise ValueError(
-            f"{path} holds the splits {', '.join(splits)}, not classes; point at one, "
-            f"such as data.source={path / splits[0]}"
+            f"{path} holds splits, not classes; point data.source at one of them: "
+            f"{', '.join(str(path / name) for name in splits)}"
         )
     empty = [name for name, files in within.items() if not files]
     if empty:

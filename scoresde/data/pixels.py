@@ -139,8 +139,6 @@ def _scaled(image: "Image.Image", size: Size, crop: bool | str) -> "Image.Image"
     if crop:
         return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
     if not 0.98 < image.width * height / (image.height * width) < 1.02:
-        text = (
-            "images of another aspect ratio than data.size are stretched; data.crop = true cuts them instead"
-        )
+        text = "images of another aspect ratio than data.size are stretched; data.crop = true cuts them"
         warnings.warn(text, stacklevel=3)
     return image.resize((width, height), Image.Resampling.LANCZOS)
