@@ -1,6 +1,5 @@
 """Data sets: what is read, as what, and what is refused."""
 
-import importlib.util
 import zipfile
 
 import numpy as np
@@ -145,6 +144,9 @@ DIFFERENT = [COLOURS[0], COLOURS[1, :5], COLOURS[2], COLOURS[3]]
         (lambda d: npy(d, nan(SMALL)), {}, "float images must be in .* got nan to nan"),
         (lambda d: npy(d, nan(SMALL[0])), {}, "vectors finite in float32, got nan to nan"),
         (lambda d: npy(d, SMALL[0] + np.inf), {}, "vectors finite in float32, got inf to inf"),
+        # Finite as it stands, but not as the float32 that it becomes.
+        (lambda d: npy(d, np.array([[0.0, 1e300]])), {}, "vectors finite in float32, got 0.0 to 1e\\+300"),
+        (lambda d: npy(d, np.array([[-1e39, 0.0]])), {}, "vectors finite in float32, got -1e\\+39 to 0.0"),
         (lambda d: npy(d, SMALL.astype(np.int64)), {}, "must hold uint8 or .* numbers, got int64"),
         (lambda d: npy(d, SMALL.astype(np.uint16)), {}, "must hold uint8 or .* numbers, got uint16"),
         (lambda d: npy(d, SMALL.astype(bool)), {}, "must hold uint8 or floating point numbers, got bool"),
@@ -175,6 +177,15 @@ DIFFERENT = [COLOURS[0], COLOURS[1, :5], COLOURS[2], COLOURS[3]]
             PAIR,
             "labels must be 4 integers, .* of float64",
         ),
+        (
+            lambda d: npz(d, a=PIXELS, y=np.array([0, 1, 2, 2**63], dtype=np.uint64)),
+            PAIR,
+            "labels must fit 64 bits with a sign, got 9223372036854775808",
+        ),
+        (lambda d: npy(d, PIXELS), {"split": "test"}, "data.npy has no splits, .* got split 'test'"),
+        (lambda d: npy(d, PIXELS), {"size": 8}, "holds numbers, not images .* got 8 and ''"),
+        (lambda d: npz(d, a=PIXELS), {"mode": "L"}, "holds numbers, not images .* got None and 'L'"),
+        (lambda d: "digits", {"size": (4, 4)}, r"digits holds numbers, .* got \(4, 4\) and ''"),
         (lambda d: npy(d, PIXELS), {"labels": "y"}, "data.npy has no named arrays: .* got '', 'y'"),
         (lambda d: "digits", {"images": "x"}, "digits has no named arrays: .* got 'x', ''"),
         (lambda d: str(d), {"labels": "y"}, "has no named arrays"),
@@ -243,9 +254,3 @@ def test_a_damaged_image_is_refused_by_its_path(tmp_path, damage):
     damage(tmp_path / "2.png")
     with pytest.raises(ValueError, match=r"2\.png is not a whole image"):
         load_data(str(tmp_path))
-
-
-@pytest.mark.skipif(importlib.util.find_spec("datasets") is not None, reason="the package is here")
-def test_hugging_face_data_without_its_package_says_what_to_install():
-    with pytest.raises(ValueError, match=r"need: pip install scoresde\[datasets\]"):
-        load_data("hf:mnist")

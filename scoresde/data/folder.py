@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
+# Known by their content, not by the name. Pillow would hand others, such as EPS, to programs outside.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
+
 # Folders that hold parts of a data set, not classes, where two of them stand side by side.
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"}
 
@@ -105,5 +108,5 @@ def _files(folder: Path, root: Path) -> list[Path]:
 def _read(file: Path, show: Callable[["Image.Image"], Array]) -> Array:
     from PIL import Image
 
-    with whole(file, "image"), Image.open(file) as image:
+    with whole(file, "image"), Image.open(file, formats=FORMATS) as image:
         return show(image)

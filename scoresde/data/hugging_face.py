@@ -36,6 +36,8 @@ def read_hugging_face(
     for column in filter(None, (images, labels)):
         if column not in table.column_names:
             raise ValueError(f"{name} has no column {column!r}, only {', '.join(table.column_names)}")
+    if not len(table):
+        raise ValueError(f"{name} has no rows in its split {split!r}")
     rows, names = table.select_columns([images]), [f"row {i} of {name}" for i in range(len(table))]
 
     def read(i: int) -> Array:
