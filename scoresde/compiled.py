@@ -33,7 +33,8 @@ def compiled_noise(noise: Noise) -> Draw:
     seed = noise.seed & 2**64 - 1
     words = torch.tensor(seed - (seed >> 63 << 64))  # 64 bits, as a signed number
     block = noise.blocks  # of an arange inside, torch's code for a GPU would be in 32 bits
-    return lambda draw: _drawn(words, noise.ids, block, noise.shape, torch.tensor(draw))
+    drawn = _compiled_draw()
+    return lambda draw: drawn(words, noise.ids, block, noise.shape, torch.tensor(draw))
 
 
 @torch.no_grad()
@@ -100,7 +101,12 @@ def _total(shares: Tensor, vectors: Sequence[Tensor]) -> Tensor:
     return total
 
 
-@torch.compile(fullgraph=True)
+@lru_cache
+def _compiled_draw() -> Callable[..., Tensor]:
+    """Made when it is first wanted: torch.compile loads as much as all the rest of torch."""
+    return torch.compile(_drawn, fullgraph=True)
+
+
 def _drawn(seed: Tensor, ids: Tensor, block: Tensor, shape: tuple[int, ...], draw: Tensor) -> Tensor:
     return normal(seed, ids, block, shape, draw)
 

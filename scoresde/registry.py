@@ -7,8 +7,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
-
 M = TypeVar("M")
 
 
@@ -64,6 +62,8 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
 
 def check_type(what: str, value: Any, hint: Any) -> None:
     """ValueError unless a value, as read from JSON or TOML, has the type that an annotation asks for."""
+    from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(hint)
     except PydanticSchemaGenerationError:  # a type of our own, that no file can hold

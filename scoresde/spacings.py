@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 from torch import Tensor
 
 from .registry import lookup, make, parse
@@ -60,6 +59,7 @@ def beta(a: float = 0.6, b: float = 0.6) -> Spacing:
     """
     _check_positive("a", a)
     _check_positive("b", b)
+    from scipy.special import betaincinv
 
     def spacing(sde: SDE, n: int) -> Tensor:
         quantiles = torch.from_numpy(betaincinv(a, b, _ramp(1.0, 0.0, n).numpy()))
