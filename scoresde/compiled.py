@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .devices import float64_device
 from .noise import Noise, normal
 from .plan import Buffers, Denoise, Draw, Line, Plan, carry_out
 from .sde import Level
@@ -44,7 +45,7 @@ def integrate_compiled(plan: Plan, denoise: Denoise, x: Tensor, noise: Draw | No
     ``denoise(x, level)`` is told the level as float64 tensors without dimensions, and is best compiled
     itself (:func:`compiled_denoise`). It may keep neither its input nor its output.
     """
-    levels = iter(_rows([list(level) for level in plan.levels], x.device, torch.float64))
+    levels = iter(_rows([list(level) for level in plan.levels], float64_device(x.device), torch.float64))
 
     def ask(point: Tensor, level: Level[float]) -> Tensor:
         return denoise(point, Level(*next(levels)))  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .devices import exact, float64_device
 from .sde import SDE, Level
 
 
@@ -138,7 +139,7 @@ class Denoiser(nn.Module):
         (Vincent 2011; Song et al. 2021, eq. 7), its two factors computed in float64. x0, eps ``(B, ...)``; t
         ``(B,)``; returns ``(B,)``.
         """
-        level = self.sde.level(_per_sample(t.double(), x0))
+        level = self.sde.level(_per_sample(t.to(float64_device(x0.device)).double(), x0))
         c = self.prediction(level)
         on_x0, on_eps = (1 - c.skip * level.alpha) / c.out, -c.skip * level.sigma / c.out
         target = _cast(on_x0, x0) * x0 + _cast(on_eps, x0) * eps
@@ -154,7 +155,7 @@ class Denoiser(nn.Module):
         low = self.dtype is not None and self.dtype.itemsize < 4
         shown = x.to(torch.float32 if low else self.dtype or x.dtype)
         if isinstance(time, Tensor):
-            label = time.flatten().to(shown.dtype).expand(len(x))
+            label = time.flatten().to(shown).expand(len(x))
         else:
             label = shown.new_full((len(x),), time)
         with torch.autocast(x.device.type, self.dtype) if low else nullcontext():
@@ -193,6 +194,7 @@ class Transported(nn.Module):
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors ``(B,)``, of the new process; returns ``(B, ...)``."""
         trained = self.denoiser.sde
+        level = Level(*(exact(number) if isinstance(number, Tensor) else number for number in level))
         time = trained.time_of(torch.as_tensor(level.lam, dtype=torch.float64))
         own: Level[Any] = trained.level(time.clamp(trained.t_min, trained.t_max))
         if not isinstance(level.lam, Tensor):
@@ -214,5 +216,5 @@ def _per_sample(number: Any, x: Tensor) -> Any:
 
 
 def _cast(number: Any, x: Tensor) -> Any:
-    """A coefficient, computed in float64, in the type of x."""
-    return number.to(x.dtype) if isinstance(number, Tensor) else number
+    """A coefficient, computed in float64, in the type of x and on its device."""
+    return number.to(x) if isinstance(number, Tensor) else number

@@ -200,7 +200,7 @@ def _finite(
         finite = torch.isfinite(d.reshape(len(d), -1)).all(1)
         if not finite.all():
             if rows is not None:  # the level of the first sample that is not finite
-                level = Level(*(number[~finite][0].item() for number in level))
+                level = Level(*(number[~finite.to(number.device)][0].item() for number in level))
             raise FloatingPointError(
                 f"the network's output is not finite in call {calls}, at t = {level.t:.6g}, sigma / alpha = "
                 f"{level.sigma / level.alpha if level.alpha else float('inf'):.6g}"

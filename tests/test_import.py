@@ -20,7 +20,8 @@ def refuse(*arguments, **options):
 torch.compile, before = refuse, set(sys.modules)
 for statement in sys.argv[1:]:
     exec(statement)
-    found = {name if name.startswith("torch.") else name.partition(".")[0] for name in set(sys.modules) - before}
+    new = set(sys.modules) - before
+    found = {name if name.startswith("torch.") else name.partition(".")[0] for name in new}
     print(*sorted(found))
 """
 

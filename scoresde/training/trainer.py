@@ -184,7 +184,7 @@ def train(
         with torch.random.fork_rng(forked), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             # For dropout within the network: not the numbers that eps is made of.
             _seed(device, _hash(seed, state.step, 1))
-            loss = (weight * state.denoiser.loss(x0, t.to(device), eps, cond)).mean()
+            loss = (weight * state.denoiser.loss(x0, t, eps, cond)).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(parameters, schedule.clip)
         finite = bool(torch.isfinite(loss) & torch.isfinite(norm))

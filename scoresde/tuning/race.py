@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..blackbox import BlackBox
+from ..devices import exact
 from ..plan import Plan, Solver
 from ..sampling import Denoises
 from ..sde import SDE
@@ -99,7 +100,7 @@ def freed(
 def errors(table: Table, denoiser: Denoises, pairs: Pairs, batch_size: int) -> Tensor:
     """The mean square, over a sample, of what a table's ends miss the targets by, ``(M,)`` in float64."""
     missed = [table.run(denoiser, part.x, part.cond) - part.target for part in pairs.batches(batch_size)]
-    squares = torch.cat([one.double().square().flatten(1).mean(1).cpu() for one in missed])
+    squares = torch.cat([exact(one).square().flatten(1).mean(1).cpu() for one in missed])
     return torch.where(torch.isfinite(squares), squares, math.inf)
 
 
