@@ -81,7 +81,7 @@ class PerSample(BlackBox):
         """The step of low order and the one of high, from x and the increment w of a Brownian path."""
 
     def prepare(
-        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+        self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run between the ends of the spacing, of at most ``nfe`` network calls for any sample."""
         least = self.attempt + to_clean
@@ -102,7 +102,7 @@ class PerSample(BlackBox):
         noise: Draw,
         sde: SDE,
         nfe: int | None = None,
-        spacing: Spacing | None = None,
+        spacing: Spacing | str | None = None,
         *,
         to_clean: bool = False,
     ) -> Solved:
@@ -159,7 +159,7 @@ class PerSample(BlackBox):
     def _first_step(self, first: float, goal: float) -> float:
         return self.h_init
 
-    def _grid(self, sde: SDE, spacing: Spacing | None) -> Grid:
+    def _grid(self, sde: SDE, spacing: Spacing | str | None) -> Grid:
         return begun(Grid.build(sde, listed_steps(spacing) or 1, spacing or default_spacing(sde)), str(self))
 
 

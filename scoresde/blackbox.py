@@ -51,7 +51,7 @@ class BlackBox(ABC):
 
     @abstractmethod
     def prepare(
-        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+        self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run within ``nfe`` network calls; ValueError if there is none."""
 
@@ -86,7 +86,7 @@ class ODE(BlackBox):
             raise ValueError(f"rtol and atol must be positive, got {self.rtol!r} and {self.atol!r}")
 
     def prepare(
-        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+        self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run within ``nfe`` network calls; ValueError if there is none."""
         spacing = spacing or default_spacing(sde)
@@ -181,7 +181,7 @@ class SciPy(BlackBox):
             raise ValueError(f"rtol and atol must be positive, got {self.rtol!r} and {self.atol!r}")
 
     def prepare(
-        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+        self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run between the ends of the spacing."""
         grid = begun(Grid.build(sde, listed_steps(spacing) or 1, spacing or default_spacing(sde)), "scipy")
@@ -237,7 +237,7 @@ class TorchSDE(BlackBox):
             raise ValueError(f"method must be one of {', '.join(TORCHSDE)}, got {self.method!r}")
 
     def prepare(
-        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+        self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The longest run within ``nfe`` network calls; ValueError if there is none."""
         if nfe is None:
@@ -373,7 +373,7 @@ def _blocks(samples: int, size: int) -> Any:
     return kron(identity(samples), torch.ones(size, size).numpy())
 
 
-def _longest(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing | None) -> int:
+def _longest(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing | str | None) -> int:
     """The largest number of steps within a budget of network calls; of listed times, their own."""
     listed = listed_steps(spacing)
     low, high = listed or 1, listed or nfe

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .devices import exact, float64_device
+from .registry import chosen
 from .sde import SDE, Level
+from .sdes import sde_of
 
 
 class Affine(NamedTuple):
@@ -83,6 +85,19 @@ PREDICTIONS: dict[str, Callable[..., Prediction]] = {
 }
 
 
+def prediction_of(spec: Prediction | str) -> Prediction:
+    """A prediction as it is, or by name, with options if wanted: ``"v"``, ``"edm:sigma_data=0.3"``.
+
+    Raises:
+        TypeError: neither; ``edm`` without its call is none yet.
+        ValueError: an unknown name or option, or a value that the prediction does not take.
+    """
+    prediction = chosen("prediction", spec, PREDICTIONS)
+    if not callable(prediction):
+        raise TypeError(f"a prediction must be a function or a name, got {type(prediction).__name__}")
+    return prediction
+
+
 class Denoiser(nn.Module):
     """E[x_0 | x_t] from any network.
 
@@ -90,9 +105,10 @@ class Denoiser(nn.Module):
 
     Args:
         net: any module or callable ``(x, t[, cond]) -> like x``; x ``(B, ...)``, t ``(B,)``.
-        sde: the process.
+        sde: the process, or its name (:func:`scoresde.sdes.sde_of`).
         prediction: what the network estimates: :func:`noise`, :func:`score`, :func:`data`, :func:`v`,
-            :func:`velocity` or :func:`edm`. There is no default, for nothing tells a wrong one by its looks.
+            :func:`velocity` or :func:`edm`, or its name. There is no default, for nothing tells a wrong one
+            by its looks.
         dtype: precision of the network alone: float32 or float64, to which x is cast, or bfloat16 or float16,
             in which it runs under autocast, x staying float32. None: the type of x.
 
@@ -104,20 +120,18 @@ class Denoiser(nn.Module):
     def __init__(
         self,
         net: Callable[..., Tensor],
-        sde: SDE,
-        prediction: Prediction,
+        sde: SDE | str,
+        prediction: Prediction | str,
         *,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if not callable(net) or not isinstance(sde, SDE) or not callable(prediction):
-            raise TypeError(
-                f"Denoiser needs a callable net, an SDE and a prediction, got {type(net).__name__}, "
-                f"{type(sde).__name__}, {type(prediction).__name__}"
-            )
+        if not callable(net):
+            raise TypeError(f"Denoiser needs a callable net, got {type(net).__name__}")
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
-        self.net, self.sde, self.prediction, self.dtype = net, sde, prediction, dtype
+        self.net, self.dtype = net, dtype
+        self.sde, self.prediction = sde_of(sde), prediction_of(prediction)
 
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors that are ``(B,)`` or broadcast with x; returns as x."""
@@ -181,10 +195,10 @@ class Transported(nn.Module):
         ValueError: the two processes have no sigma / alpha in common.
     """
 
-    def __init__(self, denoiser: Denoiser, sde: SDE) -> None:
+    def __init__(self, denoiser: Denoiser, sde: SDE | str) -> None:
         super().__init__()
         ends = torch.tensor([denoiser.sde.t_max, denoiser.sde.t_min], dtype=torch.float64)
-        self.denoiser, self.sde = denoiser, sde.clip(*denoiser.sde.lam(ends).tolist())
+        self.denoiser, self.sde = denoiser, sde_of(sde).clip(*denoiser.sde.lam(ends).tolist())
 
     @property
     def net(self) -> Callable[..., Tensor]:

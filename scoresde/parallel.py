@@ -53,7 +53,7 @@ class Parallel(BlackBox):
             raise ValueError(f"tolerance must not be negative, got {self.tolerance!r}")
 
     def prepare(
-        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+        self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run of the longest plan of at most ``nfe`` calls."""
         if nfe is None:

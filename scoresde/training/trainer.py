@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from .. import registry
 from ..denoiser import Denoiser
-from .times import Times, log_normal, spread
-from .weighting import Weighting, plain
+from .times import TIMES, Times, log_normal, spread
+from .weighting import WEIGHTINGS, Weighting, plain
 
 DECAYS = ("cosine", "linear", "constant")
 PRECISIONS = ("float32", "bfloat16")
@@ -154,7 +155,8 @@ def train(
         FloatingPointError: ``schedule.max_skipped`` steps in a row had a non-finite loss or gradient. Those
             steps changed no parameter.
     """
-    times = times or log_normal()
+    times = registry.chosen("times", times or log_normal(), TIMES)
+    weighting = registry.chosen("weighting", weighting, WEIGHTINGS)
     net = module(state.denoiser)
     classes = check_labels(net, x, labels)
     parameters = list(net.parameters())
