@@ -36,7 +36,7 @@ class Run:
 
     ``integrate(denoise, x, noise)`` takes a ``denoise(x, level)``; that of a run which asks for every sample
     at a level of its own is called ``denoise(x, level, rows)``, too: row k of x is then a state of sample
-    ``rows[k]`` of the batch, at number k of each of the level's float64 tensors ``(len(x),)``.
+    ``rows[k]`` of the batch, at number k of each of the level's tensors ``(len(x),)``, float64, maybe on the host.
     """
 
     start: Level[float]

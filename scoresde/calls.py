@@ -89,7 +89,7 @@ def _defined(kind: type, name: str) -> Iterator[FunctionType]:
             own = own.fget
         elif isinstance(own, cached_property):
             own = own.func
-        own = inspect.unwrap(getattr(own, "__func__", own)) if callable(own) or own is not None else None
+        own = inspect.unwrap(getattr(own, "__func__", own))
         if isinstance(own, FunctionType) and not is_library(own):
             yield own
 

@@ -34,6 +34,7 @@ from scoresde import (
     shifted,
     solver_of,
     spacing_of,
+    tune,
     uniform_time,
 )
 from scoresde.aliases import ALIASES, plain
@@ -44,6 +45,7 @@ from scoresde.spacings import SPACINGS
 from scoresde.training import Schedule, train
 from scoresde.training.times import log_normal
 from scoresde.training.weighting import min_snr
+from scoresde.tuning import Settings
 from tests.problems import Net, calls, normal
 
 REGISTRIES: Mapping[str, Mapping[str, Any]] = {
@@ -224,6 +226,13 @@ def test_gits_has_no_name_and_the_error_says_why() -> None:
 def test_an_option_that_is_needed_is_named() -> None:
     with pytest.raises(ValueError, match=re.escape("spacing 'joined' needs the option lam: joined:lam=...")):
         spacing_of("joined:noisy=karras,clean=beta")
+
+
+def test_a_tuning_refuses_a_spacing_that_is_none() -> None:
+    """As it refuses a solver, and does not go on with the others."""
+    settings = Settings(samples=16, held_out=8, solvers=("ddim",), spacings=("karras", "karas"))
+    with pytest.raises(ValueError, match="unknown spacing 'karas'; did you mean 'karras'"):
+        tune(net().eval(), 2, (2,), settings=settings)
 
 
 def test_aliases_are_no_names_and_lead_to_what_can_be_made() -> None:

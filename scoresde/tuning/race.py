@@ -52,13 +52,14 @@ def stock(
     spacings: Sequence[str] = SPACINGS,
 ) -> list[Entrant]:
     """All solvers that make a deterministic plan, on all spacings that let them; of equals, the first."""
+    made = {name: spacing_of(name) for name in spacings}
     found: dict[tuple[float, ...], Entrant] = {}
     for name, solver in solvers.items():
         if isinstance(solver, BlackBox):
             continue
         for spacing in spacings:
             try:
-                table = _from_start(Table.read(Plan.within(nfe, solver, sde, spacing_of(spacing))), sde)
+                table = _from_start(Table.read(Plan.within(nfe, solver, sde, made[spacing])), sde)
             except ValueError:
                 continue
             found.setdefault(table.digits, Entrant(f"{name} on {spacing}", name, spacing, table))
