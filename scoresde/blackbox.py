@@ -36,7 +36,7 @@ class Run:
 
     ``integrate(denoise, x, noise)`` takes a ``denoise(x, level)``; that of a run which asks for every sample
     at a level of its own is called ``denoise(x, level, rows)``, too: row k of x is then a state of sample
-    ``rows[k]`` of the batch, at number k of each of the level's tensors ``(len(x),)``, float64, maybe on the host.
+    ``rows[k]`` of the batch, at number k of each of the level's float64 tensors ``(len(x),)``.
     """
 
     start: Level[float]
@@ -129,12 +129,12 @@ class ODE(BlackBox):
             # step_t: the last step ends at the end, where it would otherwise go beyond and interpolate back.
             options = {"step_t": times[-1:], "norm": worst}
 
-        def told(at: Tensor, y: Tensor) -> Tensor:
+        def rate(at: Tensor, y: Tensor) -> Tensor:
             return slope(at.item(), y.to(x.device)).to(y.device)
 
         tolerances = {"rtol": self.rtol, "atol": self.atol}
         with torch.no_grad():
-            path: Tensor = odeint(told, y, times, method=self.method, options=options, **tolerances)
+            path: Tensor = odeint(rate, y, times, method=self.method, options=options, **tolerances)
         if len(path) != len(times):  # scipy's solvers give up without a word
             raise FloatingPointError(f"{self} gave up before its end")
         return path[-1].to(x.device)

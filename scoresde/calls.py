@@ -4,10 +4,10 @@ import ast
 import dis
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 ENTRIES = ("__call__", "forward")
 LIBRARIES = ("torch", "scoresde", "builtins")  # whose code is known by its name
@@ -39,21 +39,41 @@ def reached(kind: type, entries: tuple[str, ...] = ENTRIES) -> dict[str, list[Fu
     return {name: methods for name, methods in found.items() if methods}
 
 
-def changed_attributes(kind: type, entries: tuple[str, ...] = ENTRIES) -> set[str]:
-    """Attributes that a call of an object assigns or changes in place, and those that are computed once."""
-    names = {
-        name for part in kind.__mro__ for name, own in vars(part).items() if isinstance(own, cached_property)
-    }
+class Changed(NamedTuple):
+    """Names that a call assigns, and names whose values it changes in place."""
+
+    assigned: set[str]
+    touched: set[str]
+
+    def settings(self, held: Mapping[str, Any]) -> dict[str, Any]:
+        """What of it a call does not change. What is called itself is a setting, whatever is done to it."""
+        return {
+            name: value
+            for name, value in held.items()
+            if name not in self.assigned and (name not in self.touched or callable(value))
+        }
+
+
+def changed_attributes(kind: type, entries: tuple[str, ...] = ENTRIES) -> Changed:
+    """Of an object; what it computes once, and keeps, counts as assigned."""
+    own = [(name, value) for part in kind.__mro__ for name, value in vars(part).items()]
+    changed = Changed({name for name, value in own if isinstance(value, cached_property)}, set())
     for methods in reached(kind, entries).values():
         for method in methods:
             owner = (*method.__code__.co_varnames, "")[0]  # self
-            names |= {name for base, name in _changed(_tree(method)) if base == owner and name}
-    return names
+            for base, name, deep in _changed(_tree(method)):
+                if base == owner and name:
+                    changed[deep].add(name)
+    return changed
 
 
-def changed_variables(function: FunctionType) -> set[str]:
-    """Variables of the functions around it that a call assigns or changes in place."""
-    return {base for base, _ in _changed(_tree(function))} & set(function.__code__.co_freevars)
+def changed_variables(function: FunctionType) -> Changed:
+    """Of the variables of functions around it that a function uses."""
+    changed = Changed({"__class__"}, set())
+    for base, name, deep in _changed(_tree(function)):
+        if base in function.__code__.co_freevars:
+            changed[deep or bool(name)].add(base)
+    return changed
 
 
 def numbers_and_names(code: CodeType) -> tuple[frozenset[Any], frozenset[str]]:
@@ -84,7 +104,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 def _defined(kind: type, name: str) -> Iterator[FunctionType]:
     for part in kind.__mro__:
-        own = vars(part).get(name)
+        own: Any = vars(part).get(name)
         if isinstance(own, property):
             own = own.fget
         elif isinstance(own, cached_property):
@@ -103,10 +123,11 @@ def _tree(function: FunctionType) -> ast.AST:
         return ast.Module([], [])
 
 
-def _changed(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """Of all that is assigned or changed in place, the variable, and the attribute of it that is meant."""
+def _changed(tree: ast.AST) -> Iterator[tuple[str, str, bool]]:
+    """Of all that is changed, the variable, the attribute of it, and whether the change is within that."""
     for node in ast.walk(tree):
         targets: list[ast.expr] = []
+        called = isinstance(node, ast.Call)
         if isinstance(node, ast.Assign | ast.Delete):
             targets = node.targets
         elif isinstance(node, ast.AugAssign | ast.AnnAssign | ast.For | ast.NamedExpr):
@@ -116,17 +137,19 @@ def _changed(tree: ast.AST) -> Iterator[tuple[str, str]]:
             if name in MUTATORS or (name.endswith("_") and not name.endswith("__")):
                 targets = [node.func.value]
         for target in targets:
-            yield from _roots(target)
+            for base, name, deep in _roots(target):
+                yield base, name, deep or called
 
 
-def _roots(node: ast.expr) -> Iterator[tuple[str, str]]:
+def _roots(node: ast.expr) -> Iterator[tuple[str, str, bool]]:
     if isinstance(node, ast.Tuple | ast.List):
         for part in node.elts:
             yield from _roots(part)
         return
-    attribute = ""
+    attribute, depth = "", 0
     while isinstance(node, ast.Attribute | ast.Subscript | ast.Starred):
-        attribute = node.attr if isinstance(node, ast.Attribute) else attribute
+        attribute = node.attr if isinstance(node, ast.Attribute) else ""
+        depth += not isinstance(node, ast.Starred)
         node = node.value
     if isinstance(node, ast.Name):
-        yield node.id, attribute
+        yield node.id, attribute, depth > bool(attribute)

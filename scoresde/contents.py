@@ -100,8 +100,7 @@ def _object(value: Any, of: Of, entries: tuple[str, ...] = ENTRIES) -> Parts:
         state = (state[0] or {}) | state[1]
     elif state is None and kind is not object:
         raise Unseen(f"{kind.__module__}.{kind.__qualname__}")
-    changed = changed_attributes(kind, entries)
-    held = {name: part for name, part in (state or {}).items() if name not in changed}
+    held = changed_attributes(kind, entries).settings(state or {})
     return [b"object", *_code(kind, of, entries), _named(held, of)]
 
 
@@ -216,21 +215,20 @@ def _(value: Tensor, of: Of) -> Parts:
 
 @parts.register(nn.Module)
 def _(value: nn.Module, of: Of) -> Parts:
-    state = {"training", "dtype", *value._non_persistent_buffers_set, *changed_attributes(type(value))}
-    own = {name: part for name, part in vars(value).items() if name[0] != "_"}
-    held = own | value._parameters | value._buffers
-    settings = {name: part for name, part in held.items() if name not in state}
-    return [b"module", *_code(type(value), of), _named(settings, of), _named(value._modules, of)]
+    own = {name: part for name, part in vars(value).items() if name[0] != "_"} | value._buffers
+    for name in ("training", "dtype", *value._non_persistent_buffers_set):
+        own.pop(name, None)
+    held = changed_attributes(type(value)).settings(own) | value._parameters
+    return [b"module", *_code(type(value), of), _named(held, of), _named(value._modules, of)]
 
 
 @parts.register(types.FunctionType)
 def _(value: types.FunctionType, of: Of) -> Parts:
     cells = dict(zip(value.__code__.co_freevars, value.__closure__ or (), strict=True))
-    changed = changed_variables(value) | {"__class__"}
-    held = {name: cell.cell_contents for name, cell in cells.items() if name not in changed and _full(cell)}
+    held = {name: cell.cell_contents for name, cell in cells.items() if _full(cell)}
     code = () if is_library(value) else numbers_and_names(value.__code__)
-    told = [value.__qualname__, value.__defaults__, value.__kwdefaults__, code]
-    return [b"function", of(told), _named(held, of)]
+    said = [value.__qualname__, value.__defaults__, value.__kwdefaults__, code]
+    return [b"function", of(said), _named(changed_variables(value).settings(held), of)]
 
 
 @parts.register(types.MethodType)

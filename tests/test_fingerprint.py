@@ -185,12 +185,17 @@ def test_an_object_says_what_it_is() -> None:
 # What a call changes.
 
 
+class Stats:
+    def __init__(self) -> None:
+        self.value = 0
+
+
 class Counting:
     def __init__(self) -> None:
         self.calls, self.seconds, self.last = 0, 0.0, None
         self.cache: dict[Any, Any] = {}
         self.history: list[float] = []
-        self.stats, self.seen, self.total = Held(0), set(), torch.zeros(())
+        self.stats, self.seen, self.total = Stats(), set(), torch.zeros(())
         self.lock, self.generator, self.log = threading.Lock(), torch.Generator(), logging.getLogger("names")
         self.random, self.numpy = random.Random(1), np.random.default_rng(1)
 
@@ -256,6 +261,33 @@ class Buffered(nn.Module):
         return self.inner(x)
 
 
+class Touching(nn.Module):
+    """Works in place on what it is made of, and calls a method of its network that a list might have."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.weight, self.guide = nn.Parameter(torch.tensor([scale, 1.0])), Guide(scale)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        self.weight.data.clamp_(min=0)
+        self.guide.update(x)
+        return self.weight * self.guide(x, t)
+
+
+class Guide(Held):
+    def update(self, x: Tensor) -> None:
+        pass
+
+
+def touching(net: Any) -> Any:
+    def outer(x: Tensor, t: Tensor) -> Tensor:
+        net.update(x)
+        net.last = x
+        return net(x, t)
+
+    return outer
+
+
 def nonlocally() -> Any:
     calls, seen, cache = 0, [], {}
 
@@ -302,6 +334,14 @@ def test_what_a_call_changes_is_no_setting(case: str) -> None:
     assert weights(net) == before
 
 
+def test_weights_and_networks_are_seen_whatever_is_done_to_them() -> None:
+    one, other = Touching(1.5), Touching(2.5)
+    assert weights(one) != weights(other)
+    other.weight = one.weight
+    assert weights(one) != weights(other)
+    assert weights(touching(Guide(1.5))) != weights(touching(Guide(2.5)))
+
+
 def test_the_settings_beside_what_changes_are_seen() -> None:
     one, other = Slots(), Slots()
     other.scale = 3.0
@@ -328,9 +368,9 @@ def test_wrappers_hand_on_to_what_they_wrap() -> None:
 def test_what_cannot_be_seen_is_warned_of() -> None:
     with pytest.warns(
         UserWarning, match=r"does not see what is in builtins.generator: .*__fingerprint__"
-    ) as told:
+    ) as warned:
         weights(Held(one for one in (1, 2)))
-    assert len(told) == 1
+    assert len(warned) == 1
 
 
 # Plans and tunings.

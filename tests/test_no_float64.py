@@ -175,11 +175,11 @@ def test_a_step_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
         with torch.random.fork_rng([]):
             nets = [nn.Linear(2, 2), nn.Linear(2, 2)]
         nets[1].load_state_dict(nets[0].state_dict())
-        one, other = (_Told(net) for net in nets)
+        one, other = (_InTime(net) for net in nets)
         assert losses(one.to(DEVICE), sde) == pytest.approx(losses(other, sde), rel=1e-5)
 
 
-class _Told(nn.Module):
+class _InTime(nn.Module):
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
@@ -253,7 +253,7 @@ def test_noise_is_the_noise() -> None:
     alike(there, Noise(5, torch.arange(3), (2, 3))(1), 0.0)
 
 
-def test_a_level_told_as_tensors_of_the_host() -> None:
+def test_levels_that_are_tensors_of_the_host() -> None:
     x, level = normal(3, 2).float(), EDM().level(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
     net: Any = denoiser()
     alike(net.to(DEVICE)(x.to(DEVICE), level), denoiser()(x, level))
