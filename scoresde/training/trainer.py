@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from .. import registry
 from ..denoiser import Denoiser, unwrapped
 from .batches import batch_indices, check_data, chosen, to_float, warn_of_scale
 from .labels import as_labels, check_labels, classes_of
 from .randomness import seed_of, seeded
-from .times import Times, log_normal, spread
-from .weighting import Weighting, plain
+from .times import TIMES, Times, log_normal, spread
+from .weighting import WEIGHTINGS, Weighting, plain
 
 __all__ = [
     "Progress",
@@ -195,7 +196,9 @@ def train(
     if not isinstance(seed, Integral):
         raise TypeError(f"seed must be an integer, got {seed!r}")
     check_data(x)
-    labels, times = as_labels(labels), times or log_normal()
+    labels = as_labels(labels)
+    times = registry.chosen("times", times or log_normal(), TIMES)
+    weighting = registry.chosen("weighting", weighting, WEIGHTINGS)
     check_labels(module(state.denoiser), x, labels, allow_missing=schedule.allow_missing_classes)
     warn_of_scale(x, state.denoiser.prediction, times, stacklevel=3)
     state.denoiser.train()

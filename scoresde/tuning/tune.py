@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..blackbox import BlackBox
+from ..devices import exact
 from ..files import read_tensors, write_atomically, write_tensors
 from ..fingerprint import fingerprint
 from ..noise import Noise
@@ -561,8 +562,8 @@ def _measured(
     missed, seen, energies = [], [], []
     for part in pairs.batches(batch_size):
         ends = part.target if table is None else table.run(denoiser, part.x, part.cond)
-        missed.append(squares(ends.double(), part.target.double())[:, None].cpu())
-        seen.append(squares(ends, part.target, perceive)[:, None].double().cpu() if perceive else missed[-1])
+        missed.append(squares(exact(ends), exact(part.target))[:, None].cpu())
+        seen.append(squares(ends, part.target, perceive)[:, None].cpu().double() if perceive else missed[-1])
         energies.append(bands.each(bands.turned(ends)).cpu())
     return _Measured(torch.cat(missed).numpy(), torch.cat(seen).numpy(), torch.cat(energies).numpy())
 
