@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .devices import exact, float64_device
+from .devices import exact
 from .registry import chosen
 from .sde import SDE, Level
 from .sdes import sde_of
@@ -167,7 +167,7 @@ class Denoiser(nn.Module):
         (Vincent 2011; Song et al. 2021, eq. 7), its two factors computed in float64. x0, eps ``(B, ...)``; t
         ``(B,)``, best on the CPU, for some devices have no float64; returns ``(B,)``.
         """
-        level = self.sde.level(_per_sample(t.to(float64_device(x0.device)).double(), x0))
+        level = self.sde.level(_per_sample(exact(t), x0))
         c = self.prediction(level)
         on_x0, on_eps = (1 - c.skip * level.alpha) / c.out, -c.skip * level.sigma / c.out
         target = _cast(on_x0, x0) * x0 + _cast(on_eps, x0) * eps

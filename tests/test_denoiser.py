@@ -540,13 +540,13 @@ def test_an_output_that_is_no_tensor_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "got"),
     [
-        ((None, VPSDE(), noise), "got NoneType, VPSDE, function"),
-        ((Recorder(), "vp", noise), "got Recorder, str, function"),
-        ((Recorder(), VPSDE(), "noise"), "got Recorder, VPSDE, str"),
+        ((None, VPSDE(), noise), "a callable net, got NoneType"),
+        ((Recorder(), 7, noise), "an SDE or its name, got int"),
+        ((Recorder(), VPSDE(), 7), "a function or a name, got int"),
     ],
 )
 def test_arguments_of_another_kind_are_refused(arguments, got):
-    with pytest.raises(TypeError, match=f"needs a callable net, an SDE and a prediction, {got}"):
+    with pytest.raises(TypeError, match=got):
         Denoiser(*arguments)
 
 

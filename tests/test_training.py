@@ -829,7 +829,7 @@ VECTORS = torch.zeros(4, 2)
         (VECTORS, [0, 1, 2, 0], TypeError, "labels must be a tensor or an array .*, got list"),
         (VECTORS, np.zeros(4), ValueError, "labels must be integers, got an array of float64"),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,  # the same in every process
 )
 def test_what_is_neither_tensor_nor_array_is_refused_before_the_first_step(x, labels, error, named):
     schedule = Schedule(steps=1)
