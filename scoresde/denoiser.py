@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .apart import watched
 from .sde import SDE, Level
 
 
@@ -117,14 +118,20 @@ class Denoiser(nn.Module):
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
         self.net, self.sde, self.prediction, self.dtype = net, sde, prediction, dtype
+        self._writes: bool | None = None  # does the network write to its input? known from its first call
 
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
-        """x: ``(B, ...)``; level: floats, or tensors that are ``(B,)`` or broadcast with x; returns as x."""
+        """x: ``(B, ...)``; level: floats, or tensors of one number, ``(B,)`` or ``(B, 1, ...)``; returns as x."""
         level = Level(*(_per_sample(number, x) for number in level))
         c = self.prediction(level)
         scale, skip, out = (_cast(number, x) for number in c[:3])
-        shown = scale * x if isinstance(scale, Tensor) or scale != 1 else x
-        output = self._output(shown, self._time(c, level), cond)
+        time = self._time(c, level)
+        if isinstance(scale, Tensor) or scale != 1:
+            output = self._output(scale * x, time, cond)
+        elif self._writes is False:
+            output = self._output(x, time, cond)
+        else:
+            output = self._of_copy(x, time, cond)
         if torch.is_grad_enabled() or isinstance(skip, Tensor):
             estimate: Tensor = out * output + skip * x
         else:
@@ -150,10 +157,22 @@ class Denoiser(nn.Module):
     def _time(self, c: Affine, level: Level[Any]) -> Any:
         return self.sde.label(level.t) if c.time is None else c.time
 
+    def _of_copy(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
+        """The network's output at x, which is read again after it."""
+        if self._writes is None and not torch.compiler.is_compiling():
+            output, self._writes = watched(lambda shown: self._output(shown, time, cond), x.clone(), x)
+            return output
+        return self._output(x.clone(), time, cond)
+
     def _output(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
         low = self.dtype is not None and self.dtype.itemsize < 4
         shown = x.to(torch.float32 if low else self.dtype or x.dtype)
         if isinstance(time, Tensor):
+            if time.numel() != 1 and (len(time) != len(x) or time.numel() != len(x)):
+                raise ValueError(
+                    f"level must be one number, or one for each of {len(x)} samples, for the network is told one "
+                    f"label a sample; got shape {tuple(time.shape)}"
+                )
             label = time.flatten().to(shown.dtype).expand(len(x))
         else:
             label = shown.new_full((len(x),), time)
