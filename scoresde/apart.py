@@ -29,9 +29,7 @@ def apart(denoise: Ask) -> Ask:
     return call
 
 
-def first_output(
-    denoise: Ask, point: Any, copied: Callable[[Tensor], Tensor], *rest: Any
-) -> tuple[Any, Ask]:
+def first_output(denoise: Ask, point: Any, copied: Callable[[Tensor], Tensor], *rest: Any) -> tuple[Any, Ask]:
     """The first output of a run, and what the run is to ask from then on.
 
     The output is of a copy of the point, which may be overwritten afterwards.

@@ -12,8 +12,8 @@ from .integer import integer
 from .plan import Plan
 from .sde import SDE
 
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8)
-INTEGERS += (torch.uint64, torch.uint32, torch.uint16, torch.uint8)
+SIGNED = (torch.int64, torch.int32, torch.int16, torch.int8)
+INTEGERS = (*SIGNED, torch.uint64, torch.uint32, torch.uint16, torch.uint8)
 
 
 def shape_of(shape: Sequence[Any]) -> tuple[int, ...]:
@@ -73,8 +73,8 @@ def labels(cond: Tensor, classes: int) -> Tensor:
     """Labels ``(B,)`` of any integer type as int64; ValueError unless each is in [0, ``classes``]."""
     if cond.ndim != 1 or cond.dtype not in INTEGERS:
         raise ValueError(
-            f"cond must hold labels, integers of shape ({len(cond)},), for a network of {classes} classes, got "
-            f"shape {tuple(cond.shape)} of {cond.dtype}"
+            f"cond must hold labels, integers of shape ({len(cond)},), for a network of {classes} classes, "
+            f"got shape {tuple(cond.shape)} of {cond.dtype}"
         )
     cond = cond.long()
     if not (int(cond.min()) >= 0 and int(cond.max()) <= classes):

@@ -3,9 +3,8 @@ as a tensor.
 
 Nothing that is compiled knows the plan: weights and levels are tensors, made before the loop. So a process
 compiles once for the network, once for the noise and once for every number of terms in a row, and no more for
-other plans, numbers of steps, spacings or solvers. For another kind of shape it compiles them again. A network
-that has met more kinds than torch compiles of one function (``torch._dynamo.config.recompile_limit``) runs
-as it is.
+other plans, numbers of steps, spacings or solvers. For another kind of shape it compiles them again. Of a
+network torch compiles no more kinds than ``torch._dynamo.config.recompile_limit``: beyond, it runs as it is.
 """
 
 import warnings
@@ -103,7 +102,7 @@ def _drawn(shape: tuple[int, ...]) -> Callable[..., Tensor]:
 
 
 def _compiled(function: Any, kind: str, **options: Any) -> Callable[..., Any]:
-    """A function of its own, compiled, for torch limits the compilations of one; as it is beyond the limit."""
+    """A function of its own, compiled, for torch limits the compilations of one; beyond, it runs as it is."""
     code = function.__code__.replace(co_name=f"{function.__name__}_{kind}")
     own = FunctionType(code, function.__globals__)
     quick: Callable[..., Any] | None = torch.compile(own, fullgraph=True, **options)
@@ -116,8 +115,8 @@ def _compiled(function: Any, kind: str, **options: Any) -> Callable[..., Any]:
             except torch._dynamo.exc.FailOnRecompileLimitHit:
                 quick = None
                 warnings.warn(
-                    f"torch compiles {function.__name__} for no more kinds of tensors; from here on it runs as it "
-                    f"is, only slower; torch._dynamo.config.recompile_limit is the limit",
+                    f"torch compiles {function.__name__} for no more kinds of tensors: from here on it runs "
+                    f"as it is, only slower; torch._dynamo.config.recompile_limit is the limit",
                     stacklevel=2,
                 )
         return own(*arguments)

@@ -29,6 +29,7 @@ from .rows import Row, langevin, summed
 from .sde import SDE, Level
 from .spacings import Spacing, default_spacing, listed_steps
 
+
 @dataclass(eq=False, slots=True)
 class Vector:
     """A linear combination of named vectors: states x0, x1, ..., what is held h0, ..., network outputs

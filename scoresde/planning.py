@@ -32,7 +32,7 @@ def longest(nfe: int, low: int, high: int, calls: Callable[[int], int]) -> int:
             low, best = steps, count
         else:
             high, refused = steps - 1, None
-    if refused and best < nfe:
+    if refused and best * (low + 1) <= nfe * low:  # another step should have fitted
         raise refused
     return low
 
@@ -54,18 +54,23 @@ def nearest(levels: Sequence[Level[float]]) -> Nearest | None:
     steps = [(s.lam - t.lam, t, s) for t, s in pairwise(levels) if math.isfinite(s.lam - t.lam)]
     gaps = [gap for gap, *_ in steps]
     beside = [max(gaps[max(i - 1, 0) : i] + gaps[i + 1 : i + 2], default=0.0) for i in range(len(gaps))]
-    found = [Nearest(gap, gap / near, t, s) for (gap, t, s), near in zip(steps, beside, strict=True) if near > 0]
+    found = [
+        Nearest(gap, gap / near, t, s) for (gap, t, s), near in zip(steps, beside, strict=True) if near > 0
+    ]
     return min(found, key=lambda step: step.share, default=None)
 
 
-def warn_of_near_levels(solver: object, levels: Sequence[Level[float]], amplification: Callable[[], float]) -> None:
+def warn_of_near_levels(
+    solver: object, levels: Sequence[Level[float]], amplification: Callable[[], float]
+) -> None:
     """Warn where weights are huge for two levels that are nearly equal."""
     near = nearest(levels)
     if near and near.share < NEAR and (size := amplification()) > LARGE:
         warnings.warn(
-            f"levels {near}: the weights of {solver} reach {size:.2g} for it, and float32 rounds by as many times "
-            f"6e-08 of the network's output; leave one of the two out",
-            stacklevel=4,
+            f"levels {near}: for it the weights of {solver} reach {size:.2g}, by which they multiply what "
+            f"two outputs of the network differ by, fresh noise, and in float32 a rounding, to about "
+            f"{6e-8 * size:.1g} of an output; leave one of the two levels out",
+            stacklevel=3,
         )
 
 

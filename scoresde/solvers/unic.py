@@ -26,7 +26,7 @@ class UniC:
 
     def __post_init__(self) -> None:
         check_table(self.solver)
-        if not self.rule.corrector or self.rule.tau:
+        if not (isinstance(self.rule, ExponentialAdams) and self.rule.corrector) or self.rule.tau:
             raise ValueError(f"rule must have a corrector, and no tau, got {self.rule!r}")
 
     @property
