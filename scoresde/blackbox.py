@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .apart import apart
 from .devices import float64_device
 from .grid import Grid, levels_of
 from .plan import Denoise, Draw
@@ -262,7 +263,7 @@ def _torchsde_steps(method: str, grid: Grid, denoise: Denoise, x: Tensor, noise:
     from torchsde._core.base_sde import ForwardSDE
     from torchsde._core.methods import select
 
-    sde, shape = grid.sde, x.shape
+    sde, shape, denoise = grid.sde, x.shape, apart(denoise)
     ito = method in ("euler", "milstein", "srk")
     end = grid.levels[-1].t
 

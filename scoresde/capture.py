@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import checks
 from .noise import Noise, later
 from .plan import Plan, integrate
 from .sampling import Denoises
@@ -45,14 +46,15 @@ def captured(
         TypeError: ``plan`` is none.
         ValueError: the device is not a CUDA device; later, ids or conditions of another shape.
     """
-    device = torch.device(device)
+    device, shape = torch.device(device), checks.shape_of(shape)
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, as of Plan.within or prepare, got {type(plan).__name__}")
     if device.type != "cuda" or not torch.cuda.is_available():
         raise ValueError(f"device must be a CUDA device that is there, got {device}; without one, use sample")
+    cond = checks.conditions(cond, shape[0], denoiser)
     ids = torch.arange(shape[0], device=device)
     given = None if cond is None else cond.to(device).clone()
-    noise = Noise(seed, ids, tuple(shape[1:]))
+    noise = Noise(seed, ids, shape[1:])
 
     def denoise(x: Tensor, level: Level[Any]) -> Tensor:
         return denoiser(x, level) if given is None else denoiser(x, level, given)
@@ -74,7 +76,7 @@ def captured(
 
     def draw(new_ids: Tensor, new_cond: Tensor | None = None) -> Tensor:
         for name, new, old in (("ids", new_ids, ids), ("cond", new_cond, given)):
-            if (None if new is None else new.shape) != (None if old is None else old.shape):
+            if not _alike(new, old):
                 raise ValueError(f"{name} must be like those recorded, {_said(old)}, got {_said(new)}")
             if new is not None and old is not None:
                 old.copy_(new)
@@ -84,5 +86,11 @@ def captured(
     return draw
 
 
+def _alike(new: Tensor | None, old: Tensor | None) -> bool:
+    if new is None or old is None:
+        return new is old
+    return new.shape == old.shape and torch.can_cast(new.dtype, old.dtype)
+
+
 def _said(value: Tensor | None) -> str:
-    return "none" if value is None else f"of shape {tuple(value.shape)}"
+    return "none" if value is None else f"of shape {tuple(value.shape)} and {value.dtype}"

@@ -3,11 +3,13 @@ as a tensor.
 
 Nothing that is compiled knows the plan: weights and levels are tensors, made before the loop. So a process
 compiles once for the network, once for the noise and once for every number of terms in a row, and no more for
-other plans, numbers of steps, spacings or solvers.
+other plans, numbers of steps, spacings or solvers. For another kind of shape it compiles them again. Of a
+network torch compiles no more kinds than ``torch._dynamo.config.recompile_limit``: beyond, it runs as it is.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from types import FunctionType
 from typing import Any
 
@@ -34,7 +36,7 @@ def compiled_noise(noise: Noise) -> Draw:
     seed = noise.seed & 2**64 - 1
     words = torch.tensor(seed - (seed >> 63 << 64))  # 64 bits, as a signed number
     block = noise.blocks  # of an arange inside, torch's code for a GPU would be in 32 bits
-    drawn = _compiled_draw()
+    drawn = _drawn(noise.shape)
     return lambda draw: drawn(words, noise.ids, block, noise.shape, torch.tensor(draw))
 
 
@@ -61,7 +63,8 @@ class _Fused(Buffers):
 
     def __init__(self, lines: Sequence[Line], x: Tensor) -> None:
         super().__init__(x)
-        # The first vector's factor is given as what it adds where it is near 1, as in ``plan.summed``.
+        self.kind = _kind(x)
+        # The first vector's factor is given as what it adds where it is near 1, as in ``rows.summed``.
         shares = [
             [float(0.5 < (first := line.row[0][1]) < 2), first - (0.5 < first < 2)]
             + [weight for _, weight in line.row[1:]]
@@ -73,18 +76,53 @@ class _Fused(Buffers):
     def sum(self, line: Line, live: Mapping[str, Any], out: Tensor) -> Tensor:
         vectors = [live[name] for name, _ in line.row]
         if out is vectors[0]:
-            _kernel(len(vectors), True)(self.shares[line.name], *vectors)
+            _kernel(len(vectors), True, self.kind)(self.shares[line.name], *vectors)
         else:
-            _kernel(len(vectors), False)(self.shares[line.name], out, *vectors)
+            _kernel(len(vectors), False, self.kind)(self.shares[line.name], out, *vectors)
         return out
 
 
-@lru_cache
-def _kernel(terms: int, in_place: bool) -> Callable[..., None]:
-    """A function of its own for every number of terms, for torch limits the compilations of one."""
-    form = _added_to_first if in_place else _written
-    own = FunctionType(form.__code__.replace(co_name=f"{form.__name__}_{terms}"), form.__globals__)
-    return torch.compile(own, dynamic=True, fullgraph=True)
+Kind = tuple[Any, ...]
+
+
+def _kind(x: Tensor) -> Kind:
+    """What torch compiles anew for: the rank, the type, the device, and which sizes are 1."""
+    return (x.dtype, x.device, *(size == 1 for size in x.shape))
+
+
+@cache
+def _kernel(terms: int, in_place: bool, kind: Kind) -> Callable[..., None]:
+    """The sum of rows of so many terms, of one kind of states."""
+    return _compiled(_added_to_first if in_place else _written, f"of_{terms}_terms", dynamic=True)
+
+
+@cache
+def _drawn(shape: tuple[int, ...]) -> Callable[..., Tensor]:
+    """The noise of samples of one shape."""
+    return _compiled(normal, "of_" + "_by_".join(map(str, shape)))
+
+
+def _compiled(function: Any, kind: str, **options: Any) -> Callable[..., Any]:
+    """A function of its own, compiled, for torch limits the compilations of one; beyond, it runs as it is."""
+    code = function.__code__.replace(co_name=f"{function.__name__}_{kind}")
+    own = FunctionType(code, function.__globals__)
+    quick: Callable[..., Any] | None = torch.compile(own, fullgraph=True, **options)
+
+    def call(*arguments: Any) -> Any:
+        nonlocal quick
+        if quick:
+            try:
+                return quick(*arguments)
+            except torch._dynamo.exc.FailOnRecompileLimitHit:
+                quick = None
+                warnings.warn(
+                    f"torch compiles {function.__name__} for no more kinds of tensors: from here on it runs "
+                    f"as it is, only slower; torch._dynamo.config.recompile_limit is the limit",
+                    stacklevel=2,
+                )
+        return own(*arguments)
+
+    return call
 
 
 def _written(shares: Tensor, out: Tensor, *vectors: Tensor) -> None:
@@ -100,16 +138,6 @@ def _total(shares: Tensor, vectors: Sequence[Tensor]) -> Tensor:
     for share, vector in zip(shares[1:], vectors, strict=False):
         total = total + share * vector
     return total
-
-
-@lru_cache
-def _compiled_draw() -> Callable[..., Tensor]:
-    """Made when it is first wanted: torch.compile loads as much as all the rest of torch."""
-    return torch.compile(_drawn, fullgraph=True)
-
-
-def _drawn(seed: Tensor, ids: Tensor, block: Tensor, shape: tuple[int, ...], draw: Tensor) -> Tensor:
-    return normal(seed, ids, block, shape, draw)
 
 
 def _rows(numbers: Sequence[Sequence[float]], device: torch.device, dtype: torch.dtype) -> list[Tensor]:

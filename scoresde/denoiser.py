@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .apart import watched
 from .devices import exact
 from .registry import chosen
 from .sde import SDE, Level
@@ -146,14 +147,20 @@ class Denoiser(nn.Module):
         self._unit = span is not None
         if span is not None:
             _check_labels_within(span, net, self.sde, self.prediction)
+        self._writes: bool | None = None  # does the network write to its input? known from its first call
 
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
-        """x: ``(B, ...)``; level: floats, or tensors that are ``(B,)`` or broadcast with x; returns as x."""
+        """x: ``(B, ...)``; level: floats, or tensors ``()``, ``(B,)`` or ``(B, 1, ...)``; returns as x."""
         level = Level(*(_per_sample(number, x) for number in level))
         c = self.prediction(level)
         scale, skip, out = (_cast(number, x) for number in c[:3])
-        shown = scale * x if isinstance(scale, Tensor) or scale != 1 else x
-        output = self._output(shown, self._time(c, level), cond)
+        time = self._time(c, level, x)
+        if isinstance(scale, Tensor) or scale != 1:
+            output = self._output(scale * x, time, cond)
+        elif self._writes is False:
+            output = self._output(x, time, cond)
+        else:
+            output = self._of_copy(x, time, cond)
         if torch.is_grad_enabled() or isinstance(skip, Tensor):
             estimate: Tensor = out * output + skip * x
         else:
@@ -172,14 +179,28 @@ class Denoiser(nn.Module):
         on_x0, on_eps = (1 - c.skip * level.alpha) / c.out, -c.skip * level.sigma / c.out
         target = _cast(on_x0, x0) * x0 + _cast(on_eps, x0) * eps
         noisy = _cast(c.scale * level.alpha, x0) * x0 + _cast(c.scale * level.sigma, x0) * eps
-        output = self._output(noisy, self._time(c, level), cond)
+        output = self._output(noisy, self._time(c, level, x0), cond)
         error: Tensor = (output - target).square()
         return error.flatten(1).mean(1) if error.ndim > 1 else error
 
-    def _time(self, c: Affine, level: Level[Any]) -> Any:
-        if c.time is not None:
-            return c.time
-        return self.sde.unit_label(level) if self._unit else self.sde.label(level.t)
+    def _time(self, c: Affine, level: Level[Any], x: Tensor) -> Any:
+        time: Any = c.time
+        if time is None:
+            time = self.sde.unit_label(level) if self._unit else self.sde.label(level.t)
+        several = isinstance(time, Tensor) and time.numel() != 1
+        if several and (len(time) != len(x) or time.numel() != len(x)):
+            raise ValueError(
+                f"level must be one number, or one for each of {len(x)} samples, for the network takes one "
+                f"label a sample; got shape {tuple(time.shape)}"
+            )
+        return time
+
+    def _of_copy(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
+        """The network's output at x, which is read again after it."""
+        if self._writes is None and not torch.compiler.is_compiling():
+            output, self._writes = watched(lambda shown: self._output(shown, time, cond), x.clone(), x)
+            return output
+        return self._output(x.clone(), time, cond)
 
     def _output(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
         dtype = self.dtype or (self._first[0].dtype if self._first else x.dtype)

@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from .integer import integer
 from .sde import CLEAN, SDE, Level
 from .spacings import Spacing, spacing_of
 
@@ -25,13 +26,13 @@ class Grid:
         """``steps`` steps by ``spacing``, the last of them to sigma = 0 if ``to_clean``.
 
         Raises:
-            TypeError: a spacing that is neither a function nor a name.
+            TypeError: a spacing that is neither a function nor a name; steps that are no integer.
             ValueError: too few steps, or times that leave the SDE's or do not strictly fall.
         """
         spacing = spacing_of(spacing)
         if not callable(spacing):
             raise TypeError(f"spacing must be a function (sde, n) -> times, as karras(), got {spacing!r}")
-        if steps < 1 + to_clean:
+        if (steps := integer("steps", steps)) < 1 + to_clean:
             raise ValueError(f"a grid needs at least {1 + to_clean} steps, got {steps}")
         times = spacing(sde, steps - to_clean)
         _check_times(sde, times.tolist())

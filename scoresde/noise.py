@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .integer import integer
+
 _WORD = 0xFFFFFFFF
 
 
@@ -41,6 +43,9 @@ class Noise:
     seed: int
     ids: Tensor
     shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", integer("seed", self.seed))
 
     def __call__(self, draw: int) -> Tensor:
         return normal(self.seed, self.ids, self.blocks, self.shape, draw)

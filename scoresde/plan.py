@@ -12,18 +12,22 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from .apart import first_output
 from .files import write_atomically
 from .grid import Grid
+from .integer import integer
+from .planning import longest, no_step, warn_of_near_levels
+from .rows import Row, langevin, summed
 from .sde import SDE, Level
 from .spacings import Spacing, default_spacing, listed_steps
-
-Row = tuple[tuple[str, float], ...]
 
 
 @dataclass(eq=False, slots=True)
@@ -173,19 +177,9 @@ class Plan:
         Raises:
             ValueError: a grid that is none (:meth:`Grid.build`), or a step that the solver cannot take on it.
         """
-        grid = Grid.build(sde, steps, spacing or default_spacing(sde), to_clean=to_clean)
-        tape = Tape()
-        try:
-            end = solver.solve(tape, tape.start(), grid)
-        except (ZeroDivisionError, OverflowError) as error:
-            raise ValueError(_no_step(solver, sde)) from error
-        last = tape.lines[-1]
-        if last.name[0] != "x" or end.row != ((last.name, 1.0),):  # the end is a state, and no network output
-            tape.keep(end)
-        rows = [row for line in tape.lines for row in (line.row, line.measured[0] if line.measured else ())]
-        if not all(math.isfinite(weight) for row in rows for _, weight in row):
-            raise ValueError(_no_step(solver, sde))
-        return cls.of(tape.lines, grid.levels[0], grid.levels[-1])
+        plan, levels = _made(solver, sde, steps, spacing, to_clean)
+        warn_of_near_levels(solver, levels, lambda: plan.amplification)
+        return plan
 
     @classmethod
     def within(
@@ -201,21 +195,16 @@ class Plan:
 
         Listed times are one run: all of them, or ValueError.
         """
-        low, high = 1 + to_clean, max(nfe, 1 + to_clean)
+        nfe, least = integer("nfe", nfe), 1 + to_clean
+        made = cache(lambda steps: _made(solver, sde, steps, spacing, to_clean))
+        low, high = least, max(2 * nfe, least)  # a step may be free, as FreeStart's first one is
         if (listed := listed_steps(spacing)) is not None:
             low = high = listed + to_clean
-        if (best := cls.make(solver, sde, low, spacing, to_clean=to_clean)).nfe > nfe:
-            raise ValueError(f"nfe must be at least {best.nfe} for {solver}, got {nfe}")
-        plan, steps = best, low
-        while low < high:
-            # Calls are nearly proportional to steps: a few tries will do.
-            steps = min(max(steps * nfe // plan.nfe, low + 1), high)
-            plan = cls.make(solver, sde, steps, spacing, to_clean=to_clean)
-            if plan.nfe <= nfe:
-                low, best = steps, plan
-            else:
-                high = steps - 1
-        return best
+        if (shortest := made(low)[0].nfe) > nfe:
+            raise ValueError(f"nfe must be at least {shortest} for {solver}, got {nfe}")
+        plan, levels = made(longest(nfe, low, high, lambda steps: made(steps)[0].nfe))
+        warn_of_near_levels(solver, levels, lambda: plan.amplification)
+        return plan
 
     @property
     def levels(self) -> list[Level[float]]:
@@ -325,9 +314,9 @@ def iterate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -> 
 def integrate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -> Any:
     """The state that :func:`iterate` ends with, to the last bit; without gradients, made in place.
 
-    The network may keep neither its input nor its output for itself: the one is overwritten, and the other
-    read again in later steps. x is not touched. No more buffers are made than the run has live vectors,
-    whatever its length.
+    With gradients it is differentiable in x and in the network's parameters. The network may keep neither
+    its input nor its output for itself: the one is overwritten, and the other read again in later steps. x is
+    not touched. No more buffers are made than the run has live vectors, whatever its length.
     """
     in_place = isinstance(x, Tensor) and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
     for state in carry_out(plan.lines, {"x0": x}, denoise, noise, Buffers(x) if in_place else combined):
@@ -351,13 +340,19 @@ def carry_out(
     combine: Callable[[Line, dict[str, Any]], Any] = combined,
 ) -> Iterator[Any]:
     """Carry out lines on the vectors that are live, which are kept up to date, yielding every state."""
+    ask: Denoise | None = None
+    copied = combine.copied if isinstance(combine, Buffers) else torch.clone
     for line in lines:
         for name in line.reads:
             if name[0] == "z" and name not in live:
                 live[name] = noise(int(name[1:]))  # type: ignore[misc]
-        value = _langevin(line, live) if line.measured else combine(line, live)
+        value = langevin(line.row, *line.measured, live) if line.measured else combine(line, live)
         if line.level is not None:
-            point, value = value, denoise(value, line.level)
+            point = value
+            if ask is None:
+                value, ask = first_output(denoise, point, copied, line.level)
+            else:
+                value = ask(point, line.level)
             value = 1 * value if value is point else value
         live[line.name] = value
         for name in line.done:
@@ -389,47 +384,15 @@ class Buffers:
         self.free += [live[n] for n in done if line.level is not None or live[n] is not value]
         return value
 
+    def copied(self, x: Tensor) -> Tensor:
+        """x in a buffer, which is free again after this line's network call."""
+        self.free = self.free or [torch.empty_like(self.x)]
+        return self.free[0].copy_(x)
+
     def sum(self, line: Line, live: Mapping[str, Any], out: Tensor) -> Tensor:
         """The row, written to ``out``, which may be its first vector."""
         total: Tensor = summed(line.row, live, out)
         return total
-
-
-def summed(row: Row, live: Mapping[str, Any], out: Tensor | None = None) -> Any:
-    """The sum of a row, something new or in ``out``."""
-    (name, weight), *rest = row
-    total = live[name]
-    if isinstance(total, Tensor) and weight == 1 and rest:
-        (name, weight), *rest = rest
-        total = torch.add(total, live[name], alpha=weight, out=out)
-    elif isinstance(total, Tensor) and 0.5 < weight < 2:
-        # The factor's rounding is one of weight - 1: in float32 equal steps do not repeat that of a factor.
-        total = torch.add(total, total, alpha=weight - 1, out=out)
-    elif isinstance(total, Tensor):
-        total = torch.mul(total, weight, out=out)
-    else:
-        total = weight * total
-    for name, weight in rest:
-        if isinstance(total, Tensor):
-            total.add_(live[name], alpha=weight)
-        else:
-            total = total + weight * live[name]
-    return total
-
-
-def _langevin(line: Line, live: Mapping[str, Any]) -> Any:
-    """The value of a line whose step is sized by norms."""
-    assert line.measured is not None
-    *state, (noise, _) = line.row
-    x, score = (summed(row, live) for row in (tuple(state), line.measured[0]))
-    z = live[noise]
-    step = 2 * (line.measured[1] * _mean_norm(z) / _mean_norm(score)) ** 2
-    return x + step * score + (2 * step).sqrt() * z
-
-
-def _mean_norm(x: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(x.reshape(len(x), -1), dim=1)
-    return norms.mean()
 
 
 def _with_last_uses(lines: Sequence[Line]) -> tuple[Line, ...]:
@@ -468,8 +431,23 @@ def _check_reads(lines: list[Line]) -> None:
         raise ValueError("it does not end with a state")
 
 
-def _no_step(solver: Solver, sde: SDE) -> str:
-    return (
-        f"{solver} has no finite step on {sde}: where alpha or sigma is 0, use a spacing or an SDE that "
-        f"keeps away from it (sde.clip), or a solver that can start there (ddim)"
-    )
+def _made(
+    solver: Solver, sde: SDE, steps: int, spacing: Spacing | str | None, to_clean: bool
+) -> tuple[Plan, Sequence[Level[float]]]:
+    """The run of ``steps`` steps, and the levels between them."""
+    grid = Grid.build(sde, steps, spacing or default_spacing(sde), to_clean=to_clean)
+    tape = Tape()
+    try:
+        with np.errstate(all="ignore"):  # a weight that is not finite is seen below
+            end = solver.solve(tape, tape.start(), grid)
+    except (ZeroDivisionError, OverflowError) as error:
+        raise ValueError(no_step(solver, sde, grid.levels)) from error
+    if not any(line.level for line in tape.lines):
+        raise ValueError(f"{solver} calls no network in a run of {steps} steps")
+    last = tape.lines[-1]
+    if last.name[0] != "x" or end.row != ((last.name, 1.0),):  # the end is a state, and no network output
+        tape.keep(end)
+    rows = [row for line in tape.lines for row in (line.row, line.measured[0] if line.measured else ())]
+    if not all(math.isfinite(weight) for row in rows for _, weight in row):
+        raise ValueError(no_step(solver, sde, grid.levels))
+    return Plan.of(tape.lines, grid.levels[0], grid.levels[-1]), grid.levels

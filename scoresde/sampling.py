@@ -2,17 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from numbers import Integral
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from . import checks
 from .blackbox import ODE, BlackBox, Run
 from .compiled import compiled_denoise, compiled_noise, integrate_compiled
 from .denoiser import Denoiser, Prediction
 from .fingerprint import check_levels, check_made_for
+from .integer import integer
 from .modes import warn_if_training
 from .noise import Noise, later
 from .plan import Draw, Plan, Solver, integrate
@@ -81,21 +82,17 @@ def prepare(
         ValueError: ``nfe`` is less than the solver needs, or any reason of :meth:`Plan.make` or
             :func:`scoresde.tuned.tuned_plan`.
     """
-    sde = sde_of(sde)
+    sde, nfe = sde_of(sde), None if nfe is None else integer("nfe", nfe, 1)
     if isinstance(solver, str) and is_tuned(solver):
         return tuned_plan(solver, sde, nfe, spacing, to_clean=to_clean)
     solver = solver_of(solver) if isinstance(solver, str) else solver
-    black_box = isinstance(solver, BlackBox)
-    if not black_box and not is_table(solver):
+    if not (isinstance(solver, BlackBox) or is_table(solver)):
         what = f", the class: call it, {solver.__name__}()" if isinstance(solver, type) else ""
         raise TypeError(f"solver must be a solver, its name or a plan, got {solver!r}{what}")
-    if not (isinstance(nfe, int) and not isinstance(nfe, bool)) and not (nfe is None and black_box):
-        raise TypeError(f"nfe must be an integer, got {nfe!r}")
-    if nfe is not None and nfe < 1:
-        raise ValueError(f"nfe must be at least 1, got {nfe}")
     if isinstance(solver, BlackBox):
         return solver.prepare(sde, nfe, spacing, to_clean=to_clean)
-    assert nfe is not None
+    if nfe is None:
+        raise TypeError("nfe must be an integer, got None")
     return Plan.within(nfe, solver, sde, spacing, to_clean=to_clean)
 
 
@@ -120,6 +117,8 @@ def sample(
 ) -> Tensor:
     """Draw ``shape[0]`` samples in at most ``nfe`` network calls each.
 
+    There are no gradients here: for those, carry out a plan by :func:`scoresde.integrate`.
+
     Args:
         denoiser: what estimates x_0.
         solver: a solver, its name (:func:`scoresde.solvers.solver_of`, :func:`scoresde.tuned.tuned_plan`),
@@ -133,8 +132,9 @@ def sample(
         seed: of the noise.
         ids: ``(B,)`` numbers of the samples, which with ``seed`` decide their noise; default 0 .. B - 1.
             Sample 12,345 has the same noise in any batch, order or process.
-        x: ``(B, ...)``, the state to start from; default, noise at the run's first level.
-        cond: ``(B,)`` or ``(B, ...)``, handed to the network.
+        x: ``(B, ...)``, the state to start from, which is copied; default, noise at the run's first level.
+        cond: ``(B,)`` or ``(B, ...)``, handed to the network: integers ``(B,)`` of any type, as int64, to one
+            that has ``classes``.
         batch_size: samples at a time; default, all.
         device, dtype: of the state: float32 or float64. The network's precision is the denoiser's.
         progress: show a progress bar with the time left.
@@ -148,16 +148,20 @@ def sample(
         TypeError, ValueError: an argument that cannot be, before the network is called.
         FloatingPointError: the network returned something that is not finite; says in which call, at which t.
     """
-    shape = tuple(shape)
+    shape = checks.shape_of(shape)
     inner = denoiser.denoiser if isinstance(denoiser, Counted) else denoiser
-    _check(shape, seed, ids, x, cond, batch_size, dtype, inner)
+    checks.check_denoiser(inner)
+    seed = integer("seed", seed)
+    checks.check_tensors(shape, ids, x, dtype)
+    cond = checks.conditions(cond, shape[0], inner)
+    size = checks.size_of(batch_size, shape[0])
     if isinstance(solver, Plan | Run):
         if nfe is not None or spacing is not None or to_clean:
             raise TypeError("a plan has its own nfe, spacing and end; give none of them beside it")
         run = solver
     else:
         run = prepare(solver, denoiser.sde, nfe, spacing, to_clean=to_clean)
-    _check_levels(inner, run)
+    checks.check_prediction(inner, run)
     if isinstance(run, Plan) and run.about is not None:
         check_levels(run, inner.sde, "the plan")
         check_made_for(run, inner)
@@ -171,7 +175,6 @@ def sample(
         return network(x, level, *cond)
 
     ids = torch.arange(shape[0]) if ids is None else ids.long()
-    size = min(batch_size or shape[0], shape[0])
     batches = range(0, shape[0], size)
     results = []
     total = None if run.nfe is None else run.nfe * len(batches)
@@ -180,7 +183,7 @@ def sample(
             part = slice(first, first + size)
             noise = Noise(seed, ids[part].to(device), shape[1:])
             draw = compiled_noise(noise) if compile else noise
-            begin = run.start.sigma * draw(0).to(dtype) if x is None else x[part].to(device, dtype)
+            begin = run.start.sigma * draw(0).to(dtype) if x is None else x[part].to(device, dtype, copy=True)
             given = None if cond is None else cond[part].to(device)
             results.append(_finite(carry, denoise, begin, later(draw, dtype), given, bar.update))
     return torch.cat(results)
@@ -236,68 +239,6 @@ def _carrier(run: Plan | Run, compile: bool) -> Carry:
     if compile:
         raise ValueError("compile is for plans; with a solver that makes none, compile the network by itself")
     return run.integrate
-
-
-def _check(
-    shape: tuple[int, ...],
-    seed: int,
-    ids: Tensor | None,
-    x: Tensor | None,
-    cond: Tensor | None,
-    batch_size: int | None,
-    dtype: torch.dtype,
-    denoiser: Denoises,
-) -> None:
-    if not shape or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in shape):
-        raise ValueError(f"shape must be positive integers, the number of samples first, got {shape}")
-    if not (callable(denoiser) and isinstance(getattr(denoiser, "sde", None), SDE)):
-        raise TypeError(
-            f"denoiser must be a Denoiser, or like one with its sde, got {type(denoiser).__name__}"
-        )
-    if not isinstance(seed, Integral):
-        raise TypeError(f"seed must be an integer, got {seed!r}")
-    for name, value in {"ids": ids, "x": x, "cond": cond}.items():
-        if not (value is None or isinstance(value, Tensor)):
-            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
-    if ids is not None and (ids.shape != shape[:1] or ids.dtype not in INTEGERS):
-        raise ValueError(f"ids must be {shape[0]} integers, got shape {tuple(ids.shape)} of {ids.dtype}")
-    if x is not None and x.shape != shape:
-        raise ValueError(f"x must have the shape {shape}, got {tuple(x.shape)}")
-    if batch_size is not None and not (isinstance(batch_size, int) and batch_size >= 1):
-        raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}")
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(f"dtype must be float32 or float64, which the state needs, got {dtype}")
-    if cond is not None:
-        if cond.shape[:1] != shape[:1]:
-            raise ValueError(
-                f"cond must hold {shape[0]} conditions, one for every sample, got shape {tuple(cond.shape)}"
-            )
-        classes = getattr(getattr(denoiser, "net", None), "classes", None)
-        if isinstance(classes, int) and not (int(cond.min()) >= 0 and int(cond.max()) <= classes):
-            raise ValueError(
-                f"cond must hold labels in [0, {classes}], {classes} for no class, got {int(cond.min())} to "
-                f"{int(cond.max())}"
-            )
-
-
-INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
-
-
-def _check_levels(denoiser: Denoises, run: Plan | Run) -> None:
-    """Refuse levels at which the network's prediction says nothing of x_0."""
-    if not isinstance(denoiser, Denoiser):
-        return
-    for level in run.levels if isinstance(run, Plan) else (run.start,):
-        try:
-            numbers = [number for number in denoiser.prediction(level) if number is not None]
-            finite = all(abs(number) < float("inf") for number in numbers)
-        except ZeroDivisionError:
-            finite = False
-        if not finite:
-            raise ValueError(
-                f"at t = {level.t:.6g}, where alpha = {level.alpha:.3g} and sigma = {level.sigma:.3g}, this "
-                f"prediction says nothing of the data; clip the SDE, or use a velocity or data prediction"
-            )
 
 
 Net = Callable[..., Tensor]

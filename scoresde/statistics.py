@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .apart import apart
 from .devices import exact
 from .grid import Grid
 from .noise import Noise
@@ -52,7 +53,7 @@ def model_statistics(
         ValueError: too few points; an SDE whose alpha is 0 at t_max: clip it.
         FloatingPointError: the network's output is not finite.
     """
-    levels = Grid.build(denoiser.sde, points - 1, uniform_lam).levels
+    levels, ask = Grid.build(denoiser.sde, points - 1, uniform_lam).levels, apart(denoiser)
     size = min(batch_size or len(x0), len(x0))
     sums = torch.zeros(points, 5, dtype=torch.float64)
     starts = range(0, len(x0), size)
@@ -65,7 +66,7 @@ def model_statistics(
             given = None if cond is None else _signed(cond[part], 1)
             for i, level in enumerate(levels):
                 x = level.alpha * data + level.sigma * z
-                d = denoiser(x, level, given)
+                d = ask(x, level, given)
                 if i == 0:
                     centre = _signed(d.reshape(2, -1, *d.shape[1:]).mean(0), 1)
                 away, found = exact(x / level.alpha - centre), exact(d - centre)

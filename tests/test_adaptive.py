@@ -18,6 +18,7 @@ from scoresde import (
     Noise,
     Plan,
     RectifiedFlow,
+    Vector,
     integrate,
     predict,
     sample,
@@ -344,6 +345,41 @@ def test_a_refused_step_leaves_its_noise_on_the_path() -> None:
     assert lengths == pytest.approx([0.2, 0.3, 0.5, 3.0], abs=1e-15)
     assert sum(pieces[:2]) == pytest.approx(half.item(), abs=1e-15)
     assert sum(pieces[:3]) == pytest.approx(whole.item(), abs=1e-15)
+
+
+class Scripted(PerSample):
+    """Steps in t whose errors are those of a list, and then none; the state stays as it is."""
+
+    rtol, atol, h_init, theta, h_max = 1.0, 1e-9, 0.1, 0.99, math.inf
+    stochastic, attempt, exponent = True, 2, 1.0  # type: ignore[assignment]
+
+    def __init__(self, errors: list[float]) -> None:
+        self.errors, self.lengths = errors, list[float]()
+
+    def _clock(self, level: Level[float]) -> float:
+        return -level.t
+
+    def _pair(self, samples: Any, sde: Any, begin: Tensor, end: Tensor) -> Any:
+        x, level = Vector({"x": 1.0}), sde.level(-end)
+        self.lengths.append((end - begin).item())
+        error = self.errors.pop(0) if self.errors else 1e-9
+        return x, (1 + error) * x, level
+
+
+def test_a_step_that_its_path_cut_short_does_not_shorten_the_next() -> None:
+    """A refused step leaves a short piece of its path, which is taken whole; then the step is as wanted."""
+    sde = VPSDE(t_min=0.001)  # on which a state of 1 is 1 in its unit, and so an error is what the list says
+    x = torch.ones(1, 1, dtype=torch.float64)
+    good = Scripted([1.005])
+    solved = good.carry_out(lambda x, level, rows: x, x, draws(1, 1), sde)
+    retried = 0.1 * 0.99 / 1.005
+    expected = [0.1, retried, 0.1 - retried, 2 * retried, 4 * retried]
+    assert good.lengths == pytest.approx([*expected, 0.999 - sum(expected[1:])], rel=1e-5)  # E is float32
+    assert solved.calls.tolist() == [2 * 6]
+    # One that was refused says how long it may be, though it was cut short.
+    refused = Scripted([1.005, 1e-9, 2.0])
+    refused.carry_out(lambda x, level, rows: x, x, draws(1, 1), sde)
+    assert refused.lengths[2:4] == pytest.approx([0.1 - retried, (0.1 - retried) * 0.99 / 2], rel=1e-5)
 
 
 def test_refused_steps_do_not_bias_the_noise() -> None:

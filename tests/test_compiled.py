@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from scoresde import (
     Level,
     Noise,
     Plan,
+    compiled,
     integrate,
     predict,
     prepare,
@@ -36,6 +38,8 @@ compiles = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compi
 def _forget() -> Iterator[None]:
     yield
     torch._dynamo.reset()
+    compiled._drawn.cache_clear()
+    compiled._kernel.cache_clear()
 
 
 def graphs() -> int:
@@ -89,6 +93,40 @@ def test_compiled_noise_is_the_noise(seed: int) -> None:
     noise = Noise(seed, torch.tensor([0, 3, 2**40]), (5,))
     # Logarithm, root and cosine may each differ in the last place.
     assert torch.allclose(compiled_noise(noise)(7), noise(7), atol=2e-6)
+
+
+@pytest.fixture
+def _at_the_first_limit(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """torch compiles every function once, and only traces it, which the limit is counted by."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    compiled._drawn.cache_clear()
+    compiled._kernel.cache_clear()
+    with torch._dynamo.config.patch(recompile_limit=1):
+        yield
+
+
+@pytest.mark.usefixtures("_at_the_first_limit")
+def test_every_kind_of_shape_has_a_function_of_its_own() -> None:
+    plan = prepare("ddim", EDM(), 3)
+    assert isinstance(plan, Plan)
+    for shape in ((3,), (3, 2), (1, 4), (2, 2, 2)):
+        noise = Noise(5, torch.arange(shape[0]), shape[1:])
+        assert torch.equal(compiled_noise(noise)(7), noise(7)), shape
+        x = 80 * normal(*shape)
+        expected = integrate(plan, mixture, x)
+        found = integrate_compiled(plan, lambda x, level: mixture(x, Level(*map(float, level))), x)
+        assert torch.allclose(found, expected, rtol=1e-12, atol=1e-12), shape
+
+
+@pytest.mark.usefixtures("_at_the_first_limit")
+def test_beyond_torchs_limit_a_sum_is_not_compiled_which_is_said_once() -> None:
+    total = compiled._compiled(compiled._total, "of_a_test")
+    one, other = torch.ones(4), torch.ones(2, 2, dtype=torch.float64)
+    assert torch.equal(total(torch.tensor([2.0, 3.0]), (one, one)), 5 * one)
+    with pytest.warns(UserWarning, match="torch compiles _total for no more kinds of tensors"):
+        assert torch.equal(total(torch.tensor([2.0, 3.0]), (other, other)), 5 * other)
+    for vector in (other, one):  # and nothing more is said: a warning is an error in these tests
+        assert torch.equal(total(torch.tensor([2.0, 3.0]), (vector, vector)), 5 * vector)
 
 
 def test_what_is_no_plan_is_not_compiled() -> None:

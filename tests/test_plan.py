@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import warnings
 from collections import Counter, deque
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from scoresde import (
     CLEAN,
     EDM,
+    SDE,
     VPSDE,
     Cosine,
     Grid,
@@ -24,16 +27,30 @@ from scoresde import (
     RectifiedFlow,
     Tape,
     Vector,
+    beta,
     integrate,
     iterate,
     karras,
+    listed,
+    listed_lams,
     quadratic_time,
     uniform_lam,
+    uniform_sigma,
     uniform_time,
 )
 from scoresde.plan import Solver
-from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, PredictorCorrector, Restart
+from scoresde.solvers import (
+    DDIM,
+    DPMSolver,
+    DPMSolverPP,
+    EulerMaruyama,
+    FreeStart,
+    Heun,
+    PredictorCorrector,
+    Restart,
+)
 from scoresde.solvers.common import ddim
+from scoresde.spacings import Spacing
 from tests.problems import (
     MEAN,
     SDES,
@@ -176,6 +193,163 @@ def test_a_plan_uses_all_of_its_budget_and_no_more(name: str, to_clean: bool) ->
         else:
             with pytest.raises(ValueError, match=rf"nfe must be at least {runs[0].nfe} .*got {nfe}"):
                 Plan.within(nfe, solver, sde, to_clean=to_clean)
+
+
+@pytest.mark.parametrize("to_clean", [False, True])
+def test_a_free_step_leaves_its_call_to_another(to_clean: bool) -> None:
+    for nfe in (2, 3, 5, 10, 37):
+        for solver in (FreeStart(), FreeStart(DDIM()), Restart(FreeStart(), ((0.06, 0.3, 4, 2),))):
+            if nfe > 9 or isinstance(solver, FreeStart):
+                assert Plan.within(nfe, solver, EDM(), to_clean=to_clean).nfe == nfe, (nfe, solver)
+
+
+def at_most(most: int, refused: list[int]) -> Spacing:
+    """Even steps in lambda, of which there are no more than so many."""
+
+    def spacing(sde: SDE, n: int) -> torch.Tensor:
+        if n > most:
+            refused.append(n)
+            raise ValueError(f"n must be at most {most}, got {n}")
+        return uniform_lam(sde, n)
+
+    return spacing
+
+
+def test_a_spacing_of_few_steps_fills_a_budget_that_it_can_fill() -> None:
+    """Whatever longer runs are tried on the way."""
+    for most in (49, 50, 55, 60, 65, 70, 200):
+        plan = Plan.within(100, Heun(), EDM(), at_most(most, []), to_clean=True)
+        assert plan.nfe == 99, most  # 49 steps of two calls, and one to sigma = 0
+    for nfe, most, solver in (
+        (60, 60, DDIM()),
+        (59, 60, FreeStart(DDIM())),
+        (17, 9, Heun()),
+        (18, 9, Heun()),
+    ):
+        assert nfe - 1 <= Plan.within(nfe, solver, VPSDE(), at_most(most, [])).nfe <= nfe
+
+
+@pytest.mark.parametrize("solver", [DDIM(), Heun(), DPMSolver(3), FreeStart()])
+def test_a_spacing_of_too_few_steps_for_a_budget_says_so(solver: Solver) -> None:
+    refused: list[int] = []
+    with pytest.raises(ValueError, match="n must be at most 20, got") as raised:
+        Plan.within(100, solver, EDM(), at_most(20, refused))
+    assert f"got {refused[0]}" in str(raised.value)  # the run that was wanted
+    assert len(refused) < 8  # it is not looked for step by step
+
+
+class Silent:
+    """A solver that asks the network nothing, and writes nothing or a state."""
+
+    order = 1
+
+    def __init__(self, keeps: bool) -> None:
+        self.keeps = keeps
+
+    def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
+        return tape.keep(x / 2) if self.keeps else x
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_solver_that_asks_nothing_is_refused(keeps: bool) -> None:
+    with pytest.raises(ValueError, match=r"Silent.* calls no network in a run of 3 steps"):
+        Plan.make(Silent(keeps), EDM(), 3)
+    with pytest.raises(ValueError, match="calls no network"):
+        Plan.within(9, Silent(keeps), EDM())
+
+
+class Once:
+    """A solver that asks once, however many steps there are."""
+
+    order = 1
+
+    def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
+        return tape.keep(ddim(grid.levels[0], grid.levels[-1], x, tape.denoise(x, grid.levels[0])))
+
+
+def test_a_budget_that_a_solver_cannot_use_is_not_looked_for_for_ever() -> None:
+    assert Plan.within(1000, Once(), EDM()).nfe == 1
+
+
+def between(gap: float) -> Spacing:
+    """Nine levels even in lambda, and one more, so far beside the fifth."""
+    lams = VPSDE().lam(uniform_lam(VPSDE(), 8)).tolist()
+    return listed_lams(sorted([*lams, lams[4] + gap]))
+
+
+MULTISTEP = [
+    "dpmpp-2m",
+    "dpmpp-3m",
+    "adams",
+    "deis",
+    "lms",
+    "unipc",
+    "dpmpp-2m-sde",
+    "sde-dpm-2m",
+    "er-sde-3",
+]
+
+
+@pytest.mark.parametrize("name", MULTISTEP)
+def test_levels_that_are_nearly_equal_are_named(name: str) -> None:
+    """The rounding that is warned of is there: float32 is off by about as much from float64."""
+    with pytest.warns(UserWarning, match=r"are 1e-06 apart in lambda.* float32 a rounding, to about") as told:
+        plan = Plan.make(TABLES[name], VPSDE(), 9, between(1e-6))
+    assert told[0].filename == __file__
+    with pytest.warns(UserWarning, match="apart in lambda"):
+        assert Plan.within(9, TABLES[name], VPSDE(), between(1e-6)) == plan
+    noise = [normal(20, seed=i) for i in range(20)]
+    ends = [
+        integrate(plan, mixture, noise[-1].to(dtype), lambda i, dtype=dtype: noise[i].to(dtype))
+        for dtype in (torch.float32, torch.float64)
+    ]
+    off = (ends[0] - ends[1]).abs().max().item()
+    about = float(re.findall(r"about ([\d.e+-]+) of", str(told[0].message))[0])
+    assert 0.3 * about < off < 100 * about
+    if name in ("dpmpp-2m", "dpmpp-3m", "adams", "deis", "lms"):  # there is nothing but rounding
+        even = Plan.make(TABLES[name], VPSDE(), 9, between(0.1))
+        assert (ends[1] - integrate(even, mixture, noise[-1])).abs().max() < 0.5
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name not in MULTISTEP])
+def test_levels_that_are_nearly_equal_harm_no_other_solver_unnoticed(name: str) -> None:
+    """Either the solver is warned of, or its float32 is that of even levels."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        plan = Plan.make(TABLES[name], VPSDE(), 9, between(1e-8))
+    noise = [normal(20, seed=i) for i in range(60)]
+    ends = [
+        integrate(plan, mixture, noise[-1].to(dtype), lambda i, dtype=dtype: noise[i].to(dtype))
+        for dtype in (torch.float32, torch.float64)
+    ]
+    off = (ends[0] - ends[1]).abs().max().item()
+    assert off > 0.01 if told else off < 1e-3  # seeds-2 is at 2e-4 on any levels
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_no_spacing_by_formula_is_warned_of(name: str) -> None:
+    for sde in (VPSDE(), EDM(), SDES["sub-vp"]):
+        for spacing in (uniform_time, uniform_lam, uniform_sigma, karras(), beta()):
+            for steps in (2, 5, 20):
+                Plan.make(TABLES[name], sde, steps, spacing, to_clean=True)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_levels_that_coincide_are_said_to(name: str) -> None:
+    """Two times of one lambda: what cannot step between them blames neither alpha nor sigma."""
+    sde = RectifiedFlow(t_max=0.9)
+    times = uniform_lam(sde, 6).tolist()
+    twice = listed([*times[:4], math.nextafter(times[3], 0.0), *times[4:]])
+    levels = Grid.build(sde, 7, twice).levels
+    assert levels[3].lam == levels[4].lam
+    why = None
+    try:
+        assert abs(integrate(Plan.make(TABLES[name], sde, 7, twice), gaussian, 1.0, lambda i: 0.1)) < 10
+    except ValueError as error:
+        why = str(error)
+    assert why is None or re.search(r"that coincide: t = [\d.]+ and t = [\d.]+ are 0 apart in lambda", why)
+    with pytest.raises(ValueError, match="where alpha or sigma is 0"):  # which is still said where it is so
+        Plan.make(EulerMaruyama(), RectifiedFlow(), 5)
 
 
 def test_the_network_is_called_at_the_levels_of_the_paper() -> None:

@@ -22,11 +22,20 @@ from scoresde import (
     integrate,
     iterate,
     karras,
+    listed_sigmas,
     uniform_lam,
     uniform_time,
 )
 from scoresde.plan import Solver
-from scoresde.solvers import DDIM, ODE, DPMSolverPP, EulerMaruyama, PredictorCorrector, UniC
+from scoresde.solvers import (
+    DDIM,
+    ODE,
+    DPMSolverPP,
+    EulerMaruyama,
+    ExponentialAdams,
+    PredictorCorrector,
+    UniC,
+)
 from scoresde.solvers.er_sde import ERSDE, er_sde_5
 from scoresde.solvers.runge_kutta import Heun
 from scoresde.solvers.seeds import SEEDS
@@ -532,6 +541,46 @@ def test_restart_goes_no_higher_than_t_max_and_passes_over_what_a_run_does_not_r
     assert plan.stochastic
 
 
+@pytest.mark.parametrize("repeats", [0, 1, 2])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_restart_takes_every_turn_that_it_is_told_to(steps: int, repeats: int) -> None:
+    """One step and one turn, too, and none at all: then it is the solver in two parts."""
+    plan = Plan.make(Restart(DDIM(), ((0.1, 2.0, steps, repeats),)), EDM(), 12)
+    assert plan.nfe == 12 + steps * repeats
+    tops = [level for level in plan.levels if math.isclose(level.sigma, 2.0, rel_tol=1e-9)]
+    assert len(tops) == repeats
+    draws = {n for line in plan.lines for n in line.reads if n[0] == "z"}
+    assert len(draws) == repeats
+    if not repeats:
+        assert plan == Plan.make(DDIM(), EDM(), 12)
+
+
+def test_restart_takes_intervals_that_touch() -> None:
+    """Where one ends the next begins: a factor of 1 between them, and never one below 1."""
+    touching = Restart(DDIM(), ((0.5, 2.0, 3, 1), (0.1, 0.5, 2, 1)))
+    plan = Plan.make(touching, EDM(), 12)
+    assert plan.nfe == 12 + 3 + 2
+    rises = [i for i, (a, b) in enumerate(pairwise(plan.levels)) if b.lam < a.lam]
+    assert len(rises) == 2
+    assert [plan.levels[i + 1].sigma for i in rises] == pytest.approx([2.0, 0.5], rel=1e-9)
+
+
+def test_restart_turns_at_a_level_that_the_run_has_come_to() -> None:
+    """Where it starts within the interval it takes its first step before it turns."""
+    plan = Plan.make(Restart(DDIM(), ((0.19, 0.3, 2, 1),)), EDM(), 2, listed_sigmas([0.2, 0.1, 0.05]))
+    assert [level.sigma for level in plan.levels][::3] == pytest.approx([0.2, 0.1], rel=1e-9)
+    assert [level.sigma for level in plan.levels][1] == pytest.approx(0.3, rel=1e-9)
+    assert plan.nfe == 4
+
+
+def test_a_restart_at_the_end_of_a_run_ends_there() -> None:
+    """No network call follows a turn at the last level, whatever the solver does before its first step."""
+    for solver in (DDIM(), ExponentialAdams(2), UniC()):
+        plan = Plan.make(Restart(solver, ((0.002, 0.1, 3, 1),)), EDM(), 5)
+        assert plan.nfe == 5 + 3
+        assert math.isfinite(integrate(plan, lambda x, level: 0.3 * x, 1.0, lambda i: 0.5))
+
+
 @pytest.mark.parametrize("solver", [Churn(EulerMaruyama(), 5.0), Restart(SEEDS(2)), Churn(Restart())])
 def test_wrappers_wrap_anything(solver: Solver) -> None:
     plan = Plan.make(solver, VPSDE(), 30, to_clean=True)
@@ -559,6 +608,10 @@ def test_wrappers_wrap_anything(solver: Solver) -> None:
         (lambda: Churn(s_min=2.0, s_max=1.0), "s_min <= s_max .* got 2.0 and 1.0"),
         (lambda: Churn(s_noise=0.0), "s_noise must be positive, got 0.0"),
         (lambda: Restart(s_noise=math.nan), "s_noise must be positive, got nan"),
+        (lambda: Restart(s_noise=0.0), "s_noise must be positive, got 0.0"),
+        (lambda: Restart(intervals=((0.3, 0.3, 4, 2),)), "rho_min < rho_max, .* got"),  # a factor of 1
+        (lambda: Restart(intervals=((0.0, 0.3, 4, 2),)), "0 < rho_min < rho_max, .* got"),
+        (lambda: Restart(intervals=((0.1, 0.3, 4, -1),)), "no negative repeats"),
         (lambda: Restart(intervals=((0.3, 0.06, 4, 2),)), "rho_min < rho_max, .* got"),
         (
             lambda: Restart(intervals=((0.1, 0.3, 4, 2), (0.2, 0.5, 4, 2))),

@@ -12,7 +12,7 @@ from ..blackbox import ODE, BlackBox, SciPy, TorchSDE
 from ..parallel import Parallel
 from ..plan import Solver
 from ..registry import check_type, lookup, nearest, parse
-from .adams import ExponentialAdams, UniC
+from .adams import ExponentialAdams
 from .dpm import DPMFast, DPMSolver
 from .dpm_v3 import DPMSolverV3, Statistics
 from .dpmpp import DPMSolverPP
@@ -23,6 +23,7 @@ from .pndm import IPNDM, PNDM
 from .runge_kutta import ExponentialRK4, Heun, Midpoint, RungeKutta4
 from .seeds import SEEDS
 from .stochastic import SRA, DPMSolverPPSDE, SDEDPMSolver
+from .unic import UniC
 from .wrappers import Churn, FreeStart, Restart
 
 __all__ = [

@@ -1,7 +1,7 @@
 """Exponential Adams methods: the network's past outputs joined by a polynomial, and integrated exactly."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from math import expm1, inf, isfinite, isinf, sqrt
 from typing import NamedTuple, Protocol
@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from ..grid import Grid
-from ..plan import Solver, Tape, Vector
+from ..plan import Tape, Vector
 from ..sde import SDE, Level
-from .common import check_table, ddim, deviation, eps_of, held, kept
-from .first_order import DDIM
+from .common import ddim, deviation, eps_of, held, kept
 
 Numbers = NDArray[np.float64]
 
@@ -298,56 +297,3 @@ class ExponentialAdams:
             ]
         ends = [tape.keep(point) for point in sweep()]
         return ends[-1], nodes, steps[p - 1 :]
-
-
-@dataclass(frozen=True)
-class UniC:
-    """A corrector on any solver: its steps, each taken again with the output at the point it reached.
-
-    ``rule`` weighs the outputs, of which its ``corrector`` counts; its predictor is not used. No network call
-    more: the output at the point is the one that the solver begins its next step with (PEC). The ``solver``
-    takes each step by itself, without the history that a multistep method would have: for those, give
-    :class:`ExponentialAdams` a corrector. The order of a solver of order p becomes the smaller of p + 1 and
-    ``rule.corrector``. Zhao et al. 2023 (arXiv 2302.04867, Algorithm 1).
-    """
-
-    solver: Solver = field(default_factory=DDIM)
-    rule: ExponentialAdams = field(default_factory=lambda: ExponentialAdams(corrector=2, two="bh2"))
-
-    def __post_init__(self) -> None:
-        check_table(self.solver)
-        if not self.rule.corrector or self.rule.tau:
-            raise ValueError(f"rule must have a corrector, and no tau, got {self.rule!r}")
-
-    @property
-    def order(self) -> int:
-        """Of convergence."""
-        return min(self.solver.order + 1, self.rule.corrector)
-
-    def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
-        nodes = [self.rule._node(tape, x, grid.levels[0])]
-        for step in grid.singly():
-            t, s = step.levels
-            rule = self.rule._step(tape, x, t, s, nodes[0], grid.sde)
-            x = self.solver.solve(_Told(tape, nodes[0]), x, step)
-            if s is not grid.levels[-1]:
-                nodes = [self.rule._node(tape, tape.hold(x), s), *nodes][:7]
-                x = rule(nodes[: self.rule.corrector])
-            x = tape.keep(x)
-        return x
-
-
-class _Told(Tape):
-    """A tape for one step, with the output at its beginning at hand, whose end is no state."""
-
-    def __init__(self, tape: Tape, node: Node) -> None:
-        self.tape, self.node = tape, node
-
-    def denoise(self, x: Vector, level: Level[float]) -> Vector:
-        return self.node.d if level == self.node.level else self.tape.denoise(x, level)
-
-    def noise(self) -> Vector:
-        return self.tape.noise()
-
-    def keep(self, x: Vector) -> Vector:
-        return x

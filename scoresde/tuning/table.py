@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..grid import levels_of
-from ..plan import Line, Plan, Row, Vector, iterate
+from ..plan import Line, Plan, Vector, iterate
+from ..rows import Row
 from ..sampling import Denoises
 from ..sde import SDE, Level
 

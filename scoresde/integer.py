@@ -1,0 +1,22 @@
+"""Integers of any library, as Python's own."""
+
+import operator
+from typing import Any
+
+
+def integer(name: str, value: Any, least: int | None = None) -> int:
+    """``value`` as an ``int``, of which no sum overflows.
+
+    Raises:
+        TypeError: it is no integer; True and False are none.
+        ValueError: it is less than ``least``.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    if least is not None and number < least:
+        raise ValueError(f"{name} must be at least {least}, got {value!r}")
+    return number
