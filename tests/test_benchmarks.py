@@ -12,6 +12,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import pictures  # noqa: E402
 import plot  # noqa: E402
 import run  # noqa: E402
 from problems import MNIST_CLASSES, PROBLEMS, make_problem  # noqa: E402
@@ -27,6 +28,19 @@ FIELDS = {
 
 def records(folder):
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def figured(**fields):
+    """A line as run.py writes it, where the fields do not say otherwise."""
+    return {
+        **{"solver": "ddim", "sde": "edm", "spacing": "karras", "to_clean": False, "problem": "p", "seed": 0},
+        **{"nfe_requested": 10, "nfe": 10, "n_samples": 10, "batch_size": 10, "checkpoint": "shipped"},
+        **{"fd": 2.0, "fd_features": "FD[x]@10", "fd_reference": 1.0, "fd_converged": 1.0},
+        **{"fd_held_out": None, "held_out_count": None, "rmse_to_converged": 0.1, "converged_nfe": 64},
+        **{"seconds": 1.0, "seconds_network": 0.9, "seconds_per_1k_samples": 2.0, "peak_memory_mb": 9.0},
+        **{"device_name": "here", "dtype": "float32", "compiled": False, "versions": {"torch": "2"}},
+        **fields,
+    }
 
 
 def benchmark(folder, *arguments):
@@ -142,16 +156,21 @@ def test_of_a_crowd_the_best_at_each_budget_stand_out():
         for i in range(20)
         for nfe in (5, 12)
     ]
-    figure, axis = plot._lines(made, lambda record: record["nfe"], lambda record: record["fd"])
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["s5", "s12"]
-    assert len(axis.lines) == 20
-    plot.plt.close(figure)
+    made = [figured(**record) for record in made]
+    figure = pictures.curves_of(pictures.Axis("fd-nfe", "nfe", "fd"), made)
+    (legend,), (axis,) = figure.legends, figure.axes
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named == ["s5", "s12", "converged run, 1"]
+    assert (
+        len([line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]) == 20
+    )
+    pictures.plt.close(figure)
 
 
 def test_the_best_of_a_budget_come_with_their_better_spacing():
     same = dict.fromkeys(plot.SAME, 0) | {"problem": "p", "fd_features": "FD[x]@10", "nfe_requested": 5}
     made = [
-        same | {"solver": solver, "spacing": spacing, "fd": fd, "rmse_to_converged": rmse}
+        same | {"solver": solver, "spacing": spacing, "fd": fd, "rmse_to_converged": rmse, "nfe": 5}
         for solver, spacing, fd, rmse in [
             ("a", "karras", 3.0, 0.5),
             ("a", "beta", 2.0, 0.7),
@@ -166,7 +185,8 @@ def test_the_best_of_a_budget_come_with_their_better_spacing():
 
 def test_a_converged_run_is_reused_only_for_the_same_samples(tmp_path):
     for seed in ("0", "0", "1"):
-        assert benchmark(tmp_path, "--problem", "gmm2", "--n-samples", "50", "--seed", seed) == 0
+        drawn = ["--problem", "gmm2", "--n-samples", "50", "--seed", seed, "--again"]
+        assert benchmark(tmp_path, *drawn) == 0
     assert len(list(tmp_path.glob("converged-*"))) == 2
     first, second, other = records(tmp_path)
     assert first["fd"] == second["fd"] != other["fd"]
