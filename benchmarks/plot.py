@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from command import check_writable, command
-from lines import SAME, Record, groups, kept_budget, latest, read_runs
+from lines import SAME, Record, calls_of, groups, kept_budget, latest, read_runs
 from pictures import draw_curves
 from rich.table import Table
 from tables import console
@@ -126,11 +126,11 @@ def _table(group: Sequence[Record]) -> Table:
     for column in ("NFE", first["fd_features"], "to converged", "RMSE", "s / 1k", "network", "MB"):
         table.add_column(column, justify="right")
     for record in group:
-        rmse, asked = record["rmse_to_converged"], record["nfe_requested"]
+        rmse = record["rmse_to_converged"]
         table.add_row(
             record["solver"],
             record["spacing"],
-            f"{record['nfe']:g}" + ("" if record["nfe"] == asked else f" of {asked}"),
+            calls_of(record),
             f"{record['fd']:.4g}",
             f"{record['fd_reference']:.3g}",
             "-" if rmse is None else f"{rmse:.4f}",
