@@ -20,7 +20,7 @@ from typing import Any, cast
 
 import torch
 from command import command, lines_file
-from lines import append
+from lines import append, calls_of
 from own import problem_of
 from peers import Peer, azula, diffusers, k_diffusion
 from problems import PROBLEMS, Problem
@@ -179,11 +179,11 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
         ValueError, TypeError, OSError: an option that cannot be, before anything is sampled.
     """
     methods = {name: lookup("method", name, METHODS) for name in options.method}
-    for name in ("n_samples", "batch_size"):
-        if getattr(options, name) < 2:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 2, got {getattr(options, name)}")
-    if min(options.nfe) < 2:
-        raise ValueError(f"--nfe must be at least 2, got {min(options.nfe)}")
+    converged = 2 if options.converged is None else options.converged
+    numbers = {"n-samples": options.n_samples, "batch-size": options.batch_size, "converged": converged}
+    for name, number in (numbers | {"nfe": min(options.nfe)}).items():
+        if number < 2:
+            raise ValueError(f"--{name} must be at least 2, got {number}")
     problem = problem_of(options.problem, "edm", options.checkpoint)
     file = lines_file(options.out, "compare.jsonl")
 
@@ -285,8 +285,7 @@ def _print_table(records: Sequence[dict[str, Any]]) -> None:
         rmse = record["rmse_to_converged"]
         table.add_row(
             record["method"],
-            f"{record['nfe']}"
-            + f" of {record['nfe_requested']}" * (record["nfe"] != record["nfe_requested"]),
+            calls_of(record),
             f"{record['project']} {record['version']}",
             f"{record['fd']:.4g}",
             "-" if rmse is None else f"{rmse:.6f}",

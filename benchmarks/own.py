@@ -60,19 +60,31 @@ def problem_of(
     if checkpoint is not None:
         raise ValueError(f"--checkpoint has no place beside --problem {name}, which is one")
     trained = load_denoiser(name)
-    own = trained.denoiser.sde if sde is None else make("SDE", sde, SDES, {}).clip(LAM_MIN, LAM_MAX)
     found = _data(trained, data)
     measured = _features(found.x, features, weights)
+    return _own(name, trained, found, measured, sde, dtype)
+
+
+def _own(
+    name: str,
+    trained: Trained,
+    data: Data,
+    features: Features,
+    sde: str | None,
+    dtype: torch.dtype | None,
+) -> Problem:
+    """The problem of a network and its data, under its own SDE or one by name."""
+    process = trained.denoiser.sde if sde is None else make("SDE", sde, SDES, {}).clip(LAM_MIN, LAM_MAX)
     moments = Moments()
-    for part in torch.split(found.x, 500):
-        moments.add(measured.of(to_float(part)))
+    for part in torch.split(data.x, 500):
+        moments.add(features.of(to_float(part)))
     return Problem(
         name=name,
         shape=trained.shape,
-        denoiser=under(trained, own, dtype),
-        features=measured,
+        denoiser=under(trained, process, dtype),
+        features=features,
         data=moments,
-        labels=_labels(trained, found.labels),
+        labels=_labels(trained, data.labels),
         process=sde or trained.configuration.sde.name,
         checkpoint=name,
     )

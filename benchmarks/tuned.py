@@ -35,6 +35,7 @@ from scoresde.pretrained import FOLDERS
 from scoresde.registry import lookup
 from scoresde.sampling import sample
 from scoresde.solvers import SOLVERS
+from scoresde.spacings import spacing_of
 from scoresde.tuned import tuned_plan
 from scoresde.tuning import Settings, tune
 from scoresde.tuning.race import SPACINGS, stock
@@ -95,8 +96,15 @@ def _main(options: Namespace) -> int:
 
 
 def settled(options: Namespace, problem: str) -> Namespace:
-    """The options for one problem: its own, where the command line does not say."""
+    """The options for one problem: its own, where the command line does not say; ValueError for bad ones."""
     lookup("problem", problem, PROBLEMS)
+    for kind, names, known in (("SDE", options.sde, SDES), ("solver", options.solver, SOLVERS)):
+        for name in names or ():
+            lookup(kind, name, known)
+    for spec in options.spacing:
+        spacing_of(spec)
+    if options.converged is not None and options.converged < 1:
+        raise ValueError(f"--converged must be at least 1, got {options.converged}")
     own = DEFAULTS | OWN.get(problem, {})
     if options.tune or options.ablation:
         own["plans"] = None
