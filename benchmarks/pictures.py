@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 from ticks import plain_ticks
 
 RESULTS = Path(__file__).parent / "results"
+FAR = 1e3  # times the median of a ranking: beyond it a dot stands at the edge
 LONG = 80  # rows of a ranking, of which more are too many to read
 CROWD = 12  # curves, of which more cannot be told apart by colour and mark
 WORST = 3e3  # times the least distance: beyond it is no sample at all
@@ -194,7 +195,7 @@ def ranking(axis: Axis, records: Sequence[Record]) -> Figure:
         1, 2, sharey=True, width_ratios=(2, 1), figsize=(8.6, 1.6 + 0.19 * len(rows)), layout="constrained"
     )
     _dots(left, runs, axis.y, list(_compared(runs[0]).values()) * (axis.y == "fd"))
-    _dots(right, runs, axis.x)
+    _dots(right, runs, axis.x, numbered=True)
     left.set_yticks(range(len(rows)), [f"{name}   {_short(group[-1][axis.y])}" for name, group in rows])
     left.set_ylim(len(rows) - 0.4, -0.6)
     for i, run in enumerate(runs):
@@ -214,12 +215,15 @@ def ranking(axis: Axis, records: Sequence[Record]) -> Figure:
     return figure
 
 
-def _dots(axes: Axes, runs: Sequence[Record], name: str, others: Iterable[float] = ()) -> None:
-    """A figure of each run, a row each; those that are no samples at all at the right edge."""
+def _dots(
+    axes: Axes, runs: Sequence[Record], name: str, others: Iterable[float] = (), numbered: bool = False
+) -> None:
+    """A figure of each run, a row each, with room for a number beside it if ``numbered``."""
     seen = [value for value in (*(run[name] for run in runs), *others) if value > 0]
-    low, high = min(seen), min(max(seen), min(seen) * WORST)
+    low, high = min(seen), min(max(seen), statistics.median(seen) * FAR)
     room = max((high / low) ** 0.08, 2 / (high / low) ** 0.5, 1.05)
-    axes.set(xscale="log", xlim=(low / room, high * room * (1 if others else room)))  # a number beside it
+    beside = 1.2 * max(room, (high / low) ** 0.3) if numbered else room
+    axes.set(xscale="log", xlim=(low / room, high * beside))
     plain_ticks(axes, [runs[0]["nfe_requested"]] if name == "nfe" else (), up=False, apart=0.1)
     for i, run in enumerate(runs):
         beyond = run[name] > high

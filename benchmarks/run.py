@@ -165,8 +165,8 @@ def run(options: argparse.Namespace) -> tuple[Path, list[Record], list[Path], in
         if left:
             _make(bench, left, file, made, grids)
     except KeyboardInterrupt:
-        done = f"interrupted; {len(made)} of {len(left)} runs were made and are in {file}"
-        raise KeyboardInterrupt(f"{done}; the same command goes on") from None
+        done = f"interrupted after {len(made)} of {len(left)} runs; their lines are in {file}"
+        raise KeyboardInterrupt(f"{done}, and the same command goes on") from None
     return file, latest([*records, *made]), grids, len(left) - len(made)
 
 

@@ -388,7 +388,7 @@ def test_an_interrupted_benchmark_keeps_its_lines_and_goes_on(tmp_path, monkeypa
     assert benchmark(tmp_path, *arguments) == 130
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "1 of 3 runs were made" in said
+    assert "after 1 of 3 runs" in said
     assert len(records(tmp_path)) == 1
     assert benchmark(tmp_path, *arguments) == 0
     assert measured == ["ddim", "dpm2", "dpm2", "heun"]
