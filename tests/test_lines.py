@@ -5,6 +5,7 @@ import multiprocessing
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -156,13 +157,44 @@ def test_every_program_ends_in_one_line(program, error, status, words, monkeypat
     assert words in said
 
 
+STRANGE_NAMES = ["[/red]", "[bold]x[/bold]", ":smile:", "[link=x]"]
+
+
+@pytest.mark.parametrize("name", STRANGE_NAMES)
+def test_names_are_printed_as_they_are_in_the_tables_of_all_programs(name, capsys):
+    plot.print_table([figured(solver=name, problem=name, device_name=name, fd_features=name)])
+    overhead._print({name: {"data": 1.0}})
+    way = {"way": name, "batch_size": 1, "milliseconds": 1.0, "solver": name, "nfe": 4, "nfe_requested": 5}
+    latency._print([way | {"dtype": "float32", "device_name": name}])
+    row = {"method": name, "nfe": 4, "nfe_requested": 5, "project": name, "version": "1", "problem": name}
+    row |= {"fd_features": name, "fd": 1.0, "rmse_to_converged": None, "seconds": 1.0, "seconds_around": 1.0}
+    compare._print_table([row | {"n_samples": 2, "device_name": name}])
+    certificate = {
+        "solver": name,
+        "kind": None,
+        "faults": [f"{name}: crashed"],
+        "runs": [],
+        "combinations": 0,
+    }
+    report = {"solvers": [certificate], "faults": [f"{name}: crashed"], "predictions": {"vp": {"v": 0.0}}}
+    certify.print_table(report | {"references": {"vp": 0.0}, "sweep": [1]})
+    printed = capsys.readouterr().out
+    assert printed.count(name) >= 4 + 1 + 3 + 4 + 2
+
+
+def test_calls_that_are_not_those_asked_for_are_told_apart():
+    assert lines.calls_of({"nfe": 4, "nfe_requested": 5}) == "4 of 5"
+    assert lines.calls_of({"nfe": 549.25, "nfe_requested": 8}) == "549.25 of 8"
+    assert lines.calls_of({"nfe": 5, "nfe_requested": 5}) == "5"
+
+
 def test_processes_do_not_hear_ctrl_c_and_end_with_the_program():
     sleep = "__import__('time').sleep(600)"
-    work = pool.spread(eval, [("__import__('signal').getsignal(2)",), (sleep,), (sleep,)], 2)
-    assert next(work) == signal.SIG_IGN
-    assert signal.getsignal(signal.SIGINT) != signal.SIG_IGN
-    begun = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        work.throw(KeyboardInterrupt)
+    with closing(pool.spread(eval, [("__import__('signal').getsignal(2)",), (sleep,), (sleep,)], 2)) as work:
+        assert next(work) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) != signal.SIG_IGN
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            work.throw(KeyboardInterrupt)
     assert time.monotonic() - begun < 300
     assert not multiprocessing.active_children()
