@@ -114,17 +114,17 @@ def _digits(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Pro
         )
     shape = (1, 8, 8)
     trained = _load(checkpoint, shape, "digits")
-    images, labels = load_data("digits")
-    assert labels is not None
+    found = load_data("digits")
+    assert found.labels is not None
     moments = Moments()
-    moments.add(pixels(to_float(images)))
+    moments.add(pixels(to_float(found.x)))
     return Problem(
         name="digits",
         shape=shape,
         denoiser=under(trained, sde, dtype),
         features=Features("FD[pixels]", pixels),
         data=moments,
-        labels=balanced(tuple(torch.bincount(labels).tolist()))
+        labels=balanced(tuple(torch.bincount(found.labels).tolist()))
         if getattr(trained.denoiser.net, "classes", 0)
         else None,
     )

@@ -91,9 +91,9 @@ def run(options: argparse.Namespace, typed: str) -> int:
 
 def labelled(path: Path, split: str) -> tuple[Tensor, Tensor]:
     """uint8 images ``(N, 1, 28, 28)`` and labels ``(N,)``."""
-    x, labels = load_data(str(path), images=f"x_{split}", labels=f"y_{split}")
-    assert labels is not None
-    return x, labels
+    found = load_data(str(path), images=f"x_{split}", labels=f"y_{split}")
+    assert found.labels is not None
+    return found.x, found.labels
 
 
 def train(x: Tensor, labels: Tensor, options: argparse.Namespace) -> tuple[Classifier, int]:
