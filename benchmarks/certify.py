@@ -24,12 +24,10 @@ Markdown. Exits with 1 if anything is off, and names it.
 import argparse
 import json
 import math
-import multiprocessing
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -39,11 +37,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from command import check_writable, command
 from known import SDES, exact_denoiser, mixture, reference, relative
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.markup import escape
+from pool import spread
 from rich.table import Table
+from tables import console
 from torch import Tensor
 from tqdm import tqdm
 
@@ -137,14 +136,14 @@ NO_IDENTITY: dict[str, str] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Certify; 1 if anything is off; bad input is one line on stderr and 2."""
     options = _parser().parse_args(arguments)
-    try:
-        report = run(options)
-        write_atomically(options.out, json.dumps(report, indent=1, allow_nan=False).encode())
-        if options.markdown:
-            write_atomically(options.markdown, markdown(report).encode())
-    except (ValueError, TypeError, OSError) as error:
-        print(f"certify.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+    return command("certify.py", lambda: _main(options))
+
+
+def _main(options: argparse.Namespace) -> int:
+    report = run(options)
+    write_atomically(options.out, json.dumps(report, indent=1, allow_nan=False).encode())
+    if options.markdown:
+        write_atomically(options.markdown, markdown(report).encode())
     print_table(report)
     print(f"\nAll figures: {options.out}")
     return 1 if report["faults"] else 0
@@ -186,10 +185,12 @@ def run(options: argparse.Namespace) -> Record:
     problems = [name for name in depth.problems if _sde(name) in options.sde]
     if not problems:
         raise ValueError(f"--quick certifies on {', '.join(depth.problems)}, got --sde {options.sde[0]}")
+    for path in filter(None, (options.out, options.markdown)):
+        check_writable(path)
     tasks = [(name, problem, depth) for name, problem in product(solvers, problems)]
     found: dict[tuple[str, str], Record] = {}
     with tqdm(total=len(tasks), unit="proof", smoothing=0, disable=options.quiet) as bar:
-        for record in _all(tasks, options.jobs):
+        for record in spread(certify, tasks, options.jobs):
             found[record["solver"], record["sde"]] = record
             bar.set_description(record["solver"])
             bar.update()
@@ -220,17 +221,6 @@ def run(options: argparse.Namespace) -> Record:
         "solvers": certificates,
         "faults": faults,
     }
-
-
-def _all(tasks: Sequence[tuple[str, str, Depth]], jobs: int) -> Iterator[Record]:
-    """The records of all tasks as they come, from processes of one thread each."""
-    if jobs == 1:
-        yield from (certify(*task) for task in tasks)
-        return
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(tasks)), spawn, torch.set_num_threads, (1,)) as pool:
-        for future in as_completed([pool.submit(certify, *task) for task in tasks]):
-            yield future.result()
 
 
 def _sde(problem: str) -> str:
@@ -731,18 +721,18 @@ def _number(worst: Record | None, form: str, none: str = "-") -> str:
 
 def print_table(report: Record) -> None:
     """A line a solver, then all that is off."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 130)
+    out = console(130)
     table = Table(title=f"Certificates of {len(report['solvers'])} solvers, worst of {_where(report)}")
     for i, column in enumerate(COLUMNS):
         table.add_column(column, justify="left" if i in (0, 3, 10) else "right")
     for one in report["solvers"]:
-        table.add_row(*map(escape, row(one)), style="bold red" if one["faults"] else None)
-    console.print(table)
+        table.add_row(*row(one), style="bold red" if one["faults"] else None)
+    out.print(table)
     for fault in report["faults"]:
-        console.print(escape(fault), style="red", soft_wrap=True)
+        out.print(fault, style="red", soft_wrap=True)
     off = max(v for values in report["predictions"].values() for v in values.values())
-    console.print(f"Predictions agree to {off:.0e}, references to {max(report['references'].values()):.0e}.")
-    console.print(_combinations(report))
+    out.print(f"Predictions agree to {off:.0e}, references to {max(report['references'].values()):.0e}.")
+    out.print(_combinations(report))
 
 
 def _combinations(report: Record) -> str:

@@ -7,7 +7,6 @@ in, the spacing Karras's, all of it in float32; diffusers is told the noise, as 
 """
 
 import argparse
-import json
 import platform
 import sys
 import time
@@ -20,11 +19,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from command import command, lines_file
+from lines import append, calls_of
+from own import problem_of
 from peers import Peer, azula, diffusers, k_diffusion
-from problems import PROBLEMS, Problem, make_problem
-from rich.console import Console
+from problems import PROBLEMS, Problem
 from rich.table import Table
 from stopwatch import Timed, device_name
+from tables import console
 from torch import Tensor
 from tqdm import tqdm
 
@@ -145,13 +147,12 @@ METHODS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; bad input is one line on stderr and 2."""
     options = _parser().parse_args(arguments)
-    try:
-        records = compare(options)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"compare.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    _print_table(records)
-    print(f"\nJSON lines: {options.out}")
+    return command("compare.py", lambda: _main(options))
+
+
+def _main(options: argparse.Namespace) -> int:
+    _print_table(compare(options))
+    print(f"\nJSON lines: {lines_file(options.out, 'compare.jsonl')}")
     return 0
 
 
@@ -166,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=250, metavar="N", help="default 250")
     add("--seed", type=int, default=0)
     add("--converged", type=int, metavar="N", help="network calls of the converged run")
-    add("--out", type=Path, default=Path("results/compare.jsonl"), metavar="FILE")
+    add("--out", type=Path, default=Path("results/compare.jsonl"), metavar="PATH")
     add("--quiet", action="store_true", help="no progress bar")
     return parser
 
@@ -178,14 +179,13 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
         ValueError, TypeError, OSError: an option that cannot be, before anything is sampled.
     """
     methods = {name: lookup("method", name, METHODS) for name in options.method}
-    for name in ("n_samples", "batch_size"):
-        if getattr(options, name) < 2:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 2, got {getattr(options, name)}")
-    if min(options.nfe) < 2:
-        raise ValueError(f"--nfe must be at least 2, got {min(options.nfe)}")
-    problem = make_problem(options.problem, "edm", options.checkpoint)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.touch()
+    converged = 2 if options.converged is None else options.converged
+    numbers = {"n-samples": options.n_samples, "batch-size": options.batch_size, "converged": converged}
+    for name, number in (numbers | {"nfe": min(options.nfe)}).items():
+        if number < 2:
+            raise ValueError(f"--{name} must be at least 2, got {number}")
+    problem = problem_of(options.problem, "edm", options.checkpoint)
+    file = lines_file(options.out, "compare.jsonl")
 
     records: list[dict[str, Any]] = []
     with tqdm(disable=options.quiet, unit="call") as bar:
@@ -210,6 +210,7 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
                         "version": version("scoresde" if project == "scoresde" else PACKAGES[project]),
                         "problem": problem.name,
                         "nfe": timed.calls // len(batches),
+                        "nfe_requested": nfe,
                         "n_samples": options.n_samples,
                         "batch_size": options.batch_size,
                         "fd": frechet_distance(moments, problem.data),
@@ -223,8 +224,7 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
                         "versions": {"torch": torch.__version__, "python": platform.python_version()},
                     }
                     records.append(record)
-                    with open(options.out, "a") as file:
-                        file.write(json.dumps(record) + "\n")
+                    append(file, record)
     return records
 
 
@@ -279,13 +279,13 @@ def _print_table(records: Sequence[dict[str, Any]]) -> None:
     first = records[0]
     title = f"{first['problem']}, {first['n_samples']} samples, {first['device_name']}"
     table = Table("method", "NFE", "project", title=title)
-    for column in (first["fd_features"].replace("[", r"\["), "RMSE to converged", "seconds", "around"):
+    for column in (first["fd_features"], "RMSE to converged", "seconds", "around"):
         table.add_column(column, justify="right")
     for record, after in zip_longest(records, records[1:]):
         rmse = record["rmse_to_converged"]
         table.add_row(
             record["method"],
-            str(record["nfe"]),
+            calls_of(record),
             f"{record['project']} {record['version']}",
             f"{record['fd']:.4g}",
             "-" if rmse is None else f"{rmse:.6f}",
@@ -293,7 +293,7 @@ def _print_table(records: Sequence[dict[str, Any]]) -> None:
             f"{record['seconds_around']:.3f}",
             end_section=after is None or after["project"] == "scoresde",
         )
-    Console(highlight=False, width=None if sys.stdout.isatty() else 110).print(table)
+    console().print(table)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from command import command, lines_file
+from lines import append, calls_of
 from problems import Problem, make_problem
-from records import append, dtype_of, prepare_networks
-from rich.console import Console
+from records import dtype_of, prepare_networks
 from rich.table import Table
 from stopwatch import device_name, synchronise
+from tables import console
 from tqdm import tqdm
 
 from scoresde import captured, karras, prepare, sample
@@ -29,13 +31,7 @@ from scoresde.tuned import is_tuned
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, write the lines; bad input is one line on stderr and 2."""
     options = _parser().parse_args(arguments)
-    try:
-        records = measure(options)
-    except (ValueError, TypeError, OSError) as error:
-        print(f"latency.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    _print(records)
-    return 0
+    return command("latency.py", lambda: _print(measure(options)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--dtype", default="float32", metavar="TYPE", help="the network's: float32 or bfloat16")
     add("--compile", action="store_true", help="compiled runs, too: half a minute more for each batch size")
     add("--repeats", type=int, default=10, metavar="N", help="of which the median; default 10")
-    add("--out", type=Path, default=Path("results"), metavar="FOLDER", help="default results/")
+    add("--out", type=Path, default=Path("results"), metavar="PATH", help="a folder, or a file named .jsonl")
     add("--quiet", action="store_true", help="no progress bar")
     return parser
 
@@ -67,7 +63,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     plan = prepare(options.solver, problem.denoiser.sde, options.nfe, spacing)
     if not isinstance(plan, Plan):
         raise ValueError(f"--solver {options.solver} is no table, and its loop is not ours")
-    options.out.mkdir(parents=True, exist_ok=True)
+    file = lines_file(options.out, "latency.jsonl")
     records = []
     with tqdm(total=len(options.batch_size), unit="size", disable=options.quiet) as bar:
         for n in options.batch_size:
@@ -79,11 +75,12 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                     "milliseconds": _milliseconds(run, device, options.repeats),
                     "solver": options.solver,
                     "nfe": plan.nfe,
+                    "nfe_requested": options.nfe,
                     "dtype": options.dtype,
                     "device_name": device_name(device),
                     "torch": torch.__version__,
                 }
-                append(options.out / "latency.jsonl", record)
+                append(file, record)
                 records.append(record)
             bar.update()
     return records
@@ -119,10 +116,10 @@ def _milliseconds(run: Callable[[], object], device: torch.device, repeats: int)
     return 1000 * statistics.median(seconds)
 
 
-def _print(records: Sequence[dict[str, Any]]) -> None:
+def _print(records: Sequence[dict[str, Any]]) -> int:
     first = records[0]
     table = Table(
-        title=f"{first['solver']}, {first['nfe']} calls, {first['dtype']}, {first['device_name']}: ms"
+        title=f"{first['solver']}, {calls_of(first)} calls, {first['dtype']}, {first['device_name']}: ms"
     )
     ways = list(dict.fromkeys(record["way"] for record in records))
     for column in ("samples", *ways):
@@ -130,7 +127,8 @@ def _print(records: Sequence[dict[str, Any]]) -> None:
     for n in dict.fromkeys(record["batch_size"] for record in records):
         here = {record["way"]: record["milliseconds"] for record in records if record["batch_size"] == n}
         table.add_row(str(n), *(f"{here[way]:.3g}" for way in ways))
-    Console().print(table)
+    console().print(table)
+    return 0
 
 
 if __name__ == "__main__":

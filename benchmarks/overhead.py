@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from command import check_writable, command
 from peers import Peer, azula, diffusers_scheduler, k_diffusion
-from rich.console import Console
 from rich.table import Table
+from tables import console
 from tqdm import tqdm
 
 from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Grid, Noise, Plan, integrate, karras, solver_of
@@ -48,21 +49,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
     options = parser.parse_args(arguments)
-    try:
-        for name in ("repeats", "batch_size"):
-            if (value := getattr(options, name)) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
-        shape = (options.batch_size, *IMAGE)
-        names = options.solver or [n for n, solver in SOLVERS.items() if not isinstance(solver, BlackBox)]
-        runs = {name: _runs(name, shape, options.compile) for name in names} | _noise(shape, options.compile)
-        moved = {name: _moved(name) for name in names}
-        runs |= _peers(shape)
-    except (ValueError, TypeError) as error:
-        print(f"overhead.py: {error}", file=sys.stderr)
-        return 2
-    figures = measure(runs, options.repeats, shape)
-    for name, units in moved.items():
-        figures[name]["bytes"] = units
+    return command("overhead.py", lambda: _main(options))
+
+
+def _main(options: argparse.Namespace) -> int:
+    for name in ("repeats", "batch_size"):
+        if (value := getattr(options, name)) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    shape = (options.batch_size, *IMAGE)
+    names = options.solver or [n for n, solver in SOLVERS.items() if not isinstance(solver, BlackBox)]
+    plans = {name: _plan(name) for name in names}  # what cannot be is refused before memory is asked for
+    if options.out:
+        check_writable(options.out)
+    runs = {name: _runs(plan, shape, options.compile) for name, plan in plans.items()}
+    figures = measure(runs | _noise(shape, options.compile) | _peers(shape), options.repeats, shape)
+    for name, plan in plans.items():
+        figures[name]["bytes"] = _moved(plan)
     _print(figures)
     if options.out:
         write_atomically(options.out, json.dumps(figures, indent=1).encode())
@@ -72,9 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 Run = tuple[Callable[[], object], int]  # something to time, and the network calls in it
 
 
-def _runs(name: str, shape: tuple[int, ...], compile: bool) -> dict[str, Run]:
+def _runs(plan: Plan, shape: tuple[int, ...], compile: bool) -> dict[str, Run]:
     """A solver on a network that returns x_0, and behind a Denoiser, on one that returns the noise."""
-    plan = _plan(name)
     x, answer, z = (torch.randn(shape) for _ in range(3))
     denoiser = Denoiser(lambda x, t: answer, SDE, noise_prediction)
     carriers: dict[str, Callable[..., object]] = {
@@ -97,9 +98,8 @@ def _plan(name: str) -> Plan:
     return Plan.within(CALLS, solver, SDE)
 
 
-def _moved(name: str) -> float:
+def _moved(plan: Plan) -> float:
     """The bytes of a call that rows must move, in additions: two reads and a write."""
-    plan = _plan(name)
     return sum(len(line.reads) + 1 for line in plan.lines if line.level is None) / 3 / plan.nfe
 
 
@@ -206,7 +206,7 @@ def _print(figures: dict[str, dict[str, float]]) -> None:
         table.add_column(column, justify="left" if column == "solver" else "right")
     for name, kinds in figures.items():
         table.add_row(name, *(f"{kinds[kind]:.2f}" if kind in kinds else "" for kind in shown))
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
+    console().print(table)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ class Problem:
         held_out: FD of data that no network was trained on, and how many samples that is; None if not known.
         labels: of samples by their numbers, for a conditional network.
         converged: network calls of the run that stands for the exact solution.
+        process: the SDE's name.
+        checkpoint: the network's file, or "shipped".
     """
 
     name: str
@@ -59,6 +61,8 @@ class Problem:
     held_out: tuple[float, int] | None = None
     labels: Callable[[Tensor], Tensor] | None = None
     converged: int = 64
+    process: str = ""
+    checkpoint: str = "shipped"
 
 
 def make_problem(
@@ -68,7 +72,7 @@ def make_problem(
     dtype: torch.dtype | None = None,
     features: str | None = None,
     weights: Path | None = None,
-    images: Path | None = None,
+    images: str | None = None,
 ) -> Problem:
     """A problem by name, under an SDE by name; ValueError for options that do not go with it."""
     maker = lookup("problem", name, PROBLEMS)
@@ -77,7 +81,7 @@ def make_problem(
         for option, value in (("checkpoint", checkpoint), ("features", features)):
             if value is not None:
                 raise ValueError(f"--{option} has no place in problem {name!r}, whose score is exact")
-    problem = maker(process, checkpoint, dtype)
+    problem = replace(maker(process, checkpoint, dtype), process=sde, checkpoint=str(checkpoint or "shipped"))
     if features in (None, "mnist-cnn" if name == "mnist" else "pixels"):
         return problem
     return _with_features(problem, str(features), weights, images)
@@ -90,11 +94,11 @@ def _mnist(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Prob
     return Problem(
         name="mnist",
         shape=shape,
-        denoiser=_under(trained, sde, dtype),
-        features=_by_network("FD[mnist-cnn]", shipped.features, shipped.features.features),
+        denoiser=under(trained, sde, dtype),
+        features=by_network("FD[mnist-cnn]", shipped.features, shipped.features.features),
         data=shipped.reference,
         held_out=(frechet_distance(shipped.test, shipped.reference), shipped.test.count),
-        labels=_balanced(MNIST_CLASSES) if getattr(trained.denoiser.net, "classes", 0) else None,
+        labels=balanced(MNIST_CLASSES) if getattr(trained.denoiser.net, "classes", 0) else None,
     )
 
 
@@ -110,17 +114,17 @@ def _digits(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Pro
         )
     shape = (1, 8, 8)
     trained = _load(checkpoint, shape, "digits")
-    images, labels, _ = load_data("digits")
-    assert labels is not None
+    found = load_data("digits")
+    assert found.labels is not None
     moments = Moments()
-    moments.add(_pixels(to_float(images)))
+    moments.add(pixels(to_float(found.x)))
     return Problem(
         name="digits",
         shape=shape,
-        denoiser=_under(trained, sde, dtype),
-        features=Features("FD[pixels]", _pixels),
+        denoiser=under(trained, sde, dtype),
+        features=Features("FD[pixels]", pixels),
         data=moments,
-        labels=_balanced(tuple(torch.bincount(labels).tolist()))
+        labels=balanced(tuple(torch.bincount(found.labels).tolist()))
         if getattr(trained.denoiser.net, "classes", 0)
         else None,
     )
@@ -162,7 +166,7 @@ PROBLEMS: dict[str, Callable[[SDE, Path | None, torch.dtype | None], Problem]] =
 FEATURES = ("mnist-cnn", "pixels", "inception")
 
 
-def _with_features(problem: Problem, name: str, weights: Path | None, images: Path | None) -> Problem:
+def _with_features(problem: Problem, name: str, weights: Path | None, images: str | None) -> Problem:
     """The problem measured in other features; the data's moments are taken from its images anew."""
     lookup("features", name, dict.fromkeys(FEATURES))
     if name == "mnist-cnn":
@@ -171,20 +175,20 @@ def _with_features(problem: Problem, name: str, weights: Path | None, images: Pa
         raise ValueError(
             f"--features {name} needs --data, the training images of {problem.name!r} as .npz or folder"
         )
-    x = load_data(str(images), images="x_train" if images.suffix == ".npz" else "").x
+    x = load_data(images, images="x_train" if images.endswith(".npz") else "").x
     if tuple(x.shape[1:]) != problem.shape:
         raise ValueError(f"--data must hold images of shape {problem.shape}, got {tuple(x.shape[1:])}")
     if name == "inception":
-        features = _by_network("FID", *inception_features(weights))
+        features = by_network("FID", *inception_features(weights))
     else:
-        features = Features("FD[pixels]", _pixels)
+        features = Features("FD[pixels]", pixels)
     moments = Moments()
     for part in torch.split(x, 500):
         moments.add(features.of(to_float(part)))
     return replace(problem, features=features, data=moments, held_out=None)
 
 
-def _by_network(name: str, network: nn.Module, of: Callable[[Tensor], Tensor]) -> Features:
+def by_network(name: str, network: nn.Module, of: Callable[[Tensor], Tensor]) -> Features:
     """Features of pixels, that ``of`` calls the network for."""
 
     def there(x: Tensor) -> Tensor:
@@ -193,11 +197,12 @@ def _by_network(name: str, network: nn.Module, of: Callable[[Tensor], Tensor]) -
     return Features(name, there, network)
 
 
-def _pixels(x: Tensor) -> Tensor:
+def pixels(x: Tensor) -> Tensor:
+    """Images in [-1, 1] as vectors, rounded to the 256 values of pixels, ``(B, C H W)``."""
     return to_uint8(x).flatten(1).double() / 127.5 - 1
 
 
-def _under(trained: Trained, sde: SDE, dtype: torch.dtype | None) -> Denoiser | Transported:
+def under(trained: Trained, sde: SDE, dtype: torch.dtype | None) -> Denoiser | Transported:
     """The network under an SDE, its own or another."""
     own = trained.denoiser
     denoiser = Denoiser(own.net, own.sde, own.prediction, dtype=dtype)
@@ -213,7 +218,7 @@ def _load(checkpoint: Path, shape: tuple[int, ...], name: str) -> Trained:
     return trained
 
 
-def _balanced(counts: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+def balanced(counts: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     """Labels in the shares of ``counts``, evenly spread over any stretch of sample numbers."""
     edges = torch.tensor(counts, dtype=torch.float64).cumsum(0) / sum(counts)
 

@@ -1,11 +1,4 @@
-"""What the benchmarks have in common: where they run, and how their records are kept."""
-
-import argparse
-import hashlib
-import json
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+"""What the benchmarks have in common: where they run."""
 
 import torch
 from problems import Problem
@@ -28,28 +21,3 @@ def prepare_networks(problem: Problem, device: torch.device, dtype: torch.dtype,
         network.to(device, torch.float64 if dtype == torch.float64 else None)
         if compiled:
             network.compile(dynamic=False, options={"freezing": True})
-
-
-def key_of(problem: Problem, options: argparse.Namespace, calls: int) -> str:
-    """Names a converged run by all that decides it."""
-    network = getattr(problem.denoiser, "net", None)
-    digest = hashlib.sha256()
-    if isinstance(network, torch.nn.Module):
-        for value in network.state_dict().values():
-            digest.update(value.cpu().double().numpy().tobytes())
-    parts = (
-        problem.name,
-        repr(problem.denoiser.sde),
-        options.n_samples,
-        options.batch_size,
-        options.seed,
-        options.dtype,
-    )
-    digest.update(repr((*parts, calls, version("scoresde"))).encode())
-    return digest.hexdigest()[:16]
-
-
-def append(path: Path, record: dict[str, Any]) -> None:
-    """Add a JSON line."""
-    with open(path, "a") as file:
-        file.write(json.dumps(record) + "\n")

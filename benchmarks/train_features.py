@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from command import check_writable, command
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -43,18 +44,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
-    try:
-        run(options, shlex.join(["python", *(sys.argv if arguments is None else [sys.argv[0], *arguments])]))
-    except ValueError as error:
-        print(f"train_features: {error}", file=sys.stderr)
-        return 2
-    return 0
+    typed = shlex.join(["python", *(sys.argv if arguments is None else [sys.argv[0], *arguments])])
+    return command("train_features.py", lambda: run(options, typed))
 
 
-def run(options: argparse.Namespace, command: str) -> None:
+def run(options: argparse.Namespace, typed: str) -> int:
     """Train the classifier, write it and the moments of its features, and print how good it is."""
     if min(options.epochs, options.batch_size) < 1 or options.shift < 0 or not options.lr > 0:
         raise ValueError("epochs and batch-size must be at least 1, shift at least 0 and lr positive")
+    for name in (FEATURES, REFERENCE):
+        check_writable(options.out / name)
     splits = {split: labelled(options.data, split) for split in ("train", "test")}
     began = time.perf_counter()
     net, steps = train(*splits["train"], options)
@@ -69,7 +68,7 @@ def run(options: argparse.Namespace, command: str) -> None:
         steps=steps,
         seconds=round(seconds, 1),
         test_accuracy=accuracy,
-        command=command,
+        command=typed,
     )
     moments = {split: feature_moments(net.features, x) for split, (x, _) in splits.items()}
     distance = frechet_distance(moments["test"], moments["train"])
@@ -82,18 +81,19 @@ def run(options: argparse.Namespace, command: str) -> None:
         features=NAME,
         features_sha256=hashlib.sha256(features.read_bytes()).hexdigest(),
         fd_test_to_train=distance,
-        command=command,
+        command=typed,
     )
     print(f"{steps} steps in {seconds:.0f} s")
     print(f"test accuracy {accuracy:.2%}")
     print(f"FD[{NAME}] of {moments['test'].count:,} test images to the training set {distance:.4f}")
+    return 0
 
 
 def labelled(path: Path, split: str) -> tuple[Tensor, Tensor]:
     """uint8 images ``(N, 1, 28, 28)`` and labels ``(N,)``."""
-    x, labels, _ = load_data(str(path), images=f"x_{split}", labels=f"y_{split}")
-    assert labels is not None
-    return x, labels
+    found = load_data(str(path), images=f"x_{split}", labels=f"y_{split}")
+    assert found.labels is not None
+    return found.x, found.labels
 
 
 def train(x: Tensor, labels: Tensor, options: argparse.Namespace) -> tuple[Classifier, int]:

@@ -9,7 +9,6 @@ noises that no evaluation draws. ``--ablation`` leaves out parts of the tuning, 
 
 import argparse
 import hashlib
-import json
 import shutil
 import statistics
 import sys
@@ -21,20 +20,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from command import command, lines_file
+from converged import converged_file, converged_plan, kept
+from lines import append, read_lines
 from problems import PROBLEMS, Problem, make_problem
-from records import append, dtype_of, key_of, prepare_networks
+from records import dtype_of, prepare_networks
 from torch import Tensor
 from tqdm import tqdm
 
 from scoresde.configuration import SDES, device_of, exact_float32
-from scoresde.files import read_tensors, write_tensors
 from scoresde.metrics import Moments, feature_moments, frechet_distance
 from scoresde.plan import Plan
 from scoresde.pretrained import FOLDERS
 from scoresde.registry import lookup
-from scoresde.sampling import prepare, sample
+from scoresde.sampling import sample
 from scoresde.solvers import SOLVERS
-from scoresde.spacings import uniform_lam
+from scoresde.spacings import spacing_of
 from scoresde.tuned import tuned_plan
 from scoresde.tuning import Settings, tune
 from scoresde.tuning.race import SPACINGS, stock
@@ -83,20 +84,27 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; bad input is one line on stderr and 2."""
     options = _parser().parse_args(arguments)
-    try:
-        for problem in options.problem:
-            own = settled(options, problem)
-            print(f"{problem}:\n\n{ablation(own) if own.ablation else table(run(own))}\n")
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
-        print(f"tuned.py: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print(f"JSON lines: {options.out}/")
+    return command("tuned.py", lambda: _main(options))
+
+
+def _main(options: Namespace) -> int:
+    settings = [settled(options, problem) for problem in options.problem]
+    for own in settings:
+        print(f"{own.problem}:\n\n{ablation(own) if own.ablation else table(run(own))}\n")
+    print(f"JSON lines: {lines_file(options.out, 'tuned.jsonl')}")
     return 0
 
 
 def settled(options: Namespace, problem: str) -> Namespace:
-    """The options for one problem: its own, where the command line does not say."""
+    """The options for one problem: its own, where the command line does not say; ValueError for bad ones."""
     lookup("problem", problem, PROBLEMS)
+    for kind, names, known in (("SDE", options.sde, SDES), ("solver", options.solver, SOLVERS)):
+        for name in names or ():
+            lookup(kind, name, known)
+    for spec in options.spacing:
+        spacing_of(spec)
+    if options.converged is not None and options.converged < 1:
+        raise ValueError(f"--converged must be at least 1, got {options.converged}")
     own = DEFAULTS | OWN.get(problem, {})
     if options.tune or options.ablation:
         own["plans"] = None
@@ -133,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--compile", action=argparse.BooleanOptionalAction, help="compile the network (torch.compile)")
     add("--device", default="cpu", help="cpu, cuda, ...")
     add("--ablation", action="store_true", help="what each part of the tuning is worth")
-    add("--out", type=Path, default=Path("results"), metavar="FOLDER", help="default results/")
+    add("--out", type=Path, default=Path("results"), metavar="PATH", help="a folder, or a file named .jsonl")
     add("--quiet", action="store_true", help="no progress bar")
     return parser
 
@@ -150,6 +158,8 @@ class Bench:
             raise ValueError("--n-samples, --screen and --nfe must be at least 2, --dtype no float64")
         self.problem: Problem = self._problem(self.dtype)
         self.calls = options.converged or self.problem.converged
+        self.file = lines_file(options.out, "tuned.jsonl")
+        self._lines: dict[Path, list[Record]] = {}
         self._exact: dict[int, Tensor] = {}
         self._moments: dict[tuple[int, int], Moments] = {}
 
@@ -180,12 +190,10 @@ class Bench:
     def exact(self, seed: int) -> Tensor:
         """Where the noises of a seed end, kept in a file."""
         if seed not in self._exact:
-            key = key_of(self.problem, Namespace(**vars(self.options) | {"seed": seed}), self.calls)
-            kept = self.options.out / f"converged-{key}.safetensors"
-            if not kept.exists():
-                plan = prepare("dpmpp-3m", self.problem.denoiser.sde, self.calls, uniform_lam)
-                write_tensors(kept, {"x": self.draw(plan, self.options.n_samples, seed)})
-            self._exact[seed] = read_tensors(kept)[0]["x"]
+            named = Namespace(**vars(self.options) | {"seed": seed})
+            file = converged_file(self.file.parent, self.problem, named, self.calls)
+            plan, n = converged_plan(self.problem, self.calls), self.options.n_samples
+            self._exact[seed] = kept(file, lambda: self.draw(plan, n, seed), (n, *self.problem.shape))
         return self._exact[seed]
 
     def measure(self, plan: Plan, seed: int, n: int, solver: str) -> Record:
@@ -198,9 +206,10 @@ class Bench:
             **{"dtype": self.options.dtype, "converged": self.calls, "solver": solver},
             "plan": hashlib.sha256(repr((plan.lines, plan.start, plan.end)).encode()).hexdigest()[:12],
         }
-        file = self.options.out / ("tuned.jsonl" if n == self.options.n_samples else "screen.jsonl")
-        lines = file.read_text().splitlines() if file.exists() else []
-        for known in map(json.loads, lines):
+        file = self.file if n == self.options.n_samples else self.file.with_name("screen.jsonl")
+        if file not in self._lines:
+            self._lines[file] = [line for _, line in read_lines(file)] if file.exists() else []
+        for known in self._lines[file]:
             if known.items() >= about.items():
                 return dict(known)
         x, exact, of = self.draw(plan, n, seed), self.exact(seed)[:n], self.problem.features.of
@@ -214,6 +223,7 @@ class Bench:
             "rmse": (x - exact).square().mean().sqrt().item(),
         }
         append(file, record)
+        self._lines[file].append(record)
         return record
 
     def stocks(self, nfe: int, measures: Sequence[str], bar: Any) -> dict[str, Plan]:
@@ -246,7 +256,7 @@ class Bench:
         options, labels = self.options, self.problem.labels
         numbers = (options.samples, options.held_out, options.starts, options.finalists, options.bands)
         about = (options.dtype, *numbers, "robust" if options.robust else "plain")
-        folder = options.out / "plans" / "-".join(map(str, (self.problem.name, self.sde, *about)))
+        folder = self.file.parent / "plans" / "-".join(map(str, (self.problem.name, self.sde, *about)))
         file: Path = folder / part.replace(" ", "-") / f"tuned-{nfe}.json"
         if file.exists():
             return file

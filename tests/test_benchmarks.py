@@ -1,5 +1,6 @@
 """The benchmark's command line, run as a user runs it, and its parts."""
 
+import importlib
 import json
 import re
 import subprocess
@@ -12,6 +13,7 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import pictures  # noqa: E402
 import plot  # noqa: E402
 import run  # noqa: E402
 from problems import MNIST_CLASSES, PROBLEMS, make_problem  # noqa: E402
@@ -27,6 +29,19 @@ FIELDS = {
 
 def records(folder):
     return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+def figured(**fields):
+    """A line as run.py writes it, where the fields do not say otherwise."""
+    return {
+        **{"solver": "ddim", "sde": "edm", "spacing": "karras", "to_clean": False, "problem": "p", "seed": 0},
+        **{"nfe_requested": 10, "nfe": 10, "n_samples": 10, "batch_size": 10, "checkpoint": "shipped"},
+        **{"fd": 2.0, "fd_features": "FD[x]@10", "fd_reference": 1.0, "fd_converged": 1.0},
+        **{"fd_held_out": None, "held_out_count": None, "rmse_to_converged": 0.1, "converged_nfe": 64},
+        **{"seconds": 1.0, "seconds_network": 0.9, "seconds_per_1k_samples": 2.0, "peak_memory_mb": 9.0},
+        **{"device_name": "here", "dtype": "float32", "compiled": False, "versions": {"torch": "2"}},
+        **fields,
+    }
 
 
 def benchmark(folder, *arguments):
@@ -142,16 +157,21 @@ def test_of_a_crowd_the_best_at_each_budget_stand_out():
         for i in range(20)
         for nfe in (5, 12)
     ]
-    figure, axis = plot._lines(made, lambda record: record["nfe"], lambda record: record["fd"])
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["s5", "s12"]
-    assert len(axis.lines) == 20
-    plot.plt.close(figure)
+    made = [figured(**record) for record in made]
+    figure = pictures.curves_of(pictures.Axis("fd-nfe", "nfe", "fd"), made)
+    (legend,), (axis,) = figure.legends, figure.axes
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named == ["s5", "s12", "converged run, 1"]
+    assert (
+        len([line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]) == 20
+    )
+    pictures.plt.close(figure)
 
 
 def test_the_best_of_a_budget_come_with_their_better_spacing():
     same = dict.fromkeys(plot.SAME, 0) | {"problem": "p", "fd_features": "FD[x]@10", "nfe_requested": 5}
     made = [
-        same | {"solver": solver, "spacing": spacing, "fd": fd, "rmse_to_converged": rmse}
+        same | {"solver": solver, "spacing": spacing, "fd": fd, "rmse_to_converged": rmse, "nfe": 5}
         for solver, spacing, fd, rmse in [
             ("a", "karras", 3.0, 0.5),
             ("a", "beta", 2.0, 0.7),
@@ -166,7 +186,8 @@ def test_the_best_of_a_budget_come_with_their_better_spacing():
 
 def test_a_converged_run_is_reused_only_for_the_same_samples(tmp_path):
     for seed in ("0", "0", "1"):
-        assert benchmark(tmp_path, "--problem", "gmm2", "--n-samples", "50", "--seed", seed) == 0
+        drawn = ["--problem", "gmm2", "--n-samples", "50", "--seed", seed, "--again"]
+        assert benchmark(tmp_path, *drawn) == 0
     assert len(list(tmp_path.glob("converged-*"))) == 2
     first, second, other = records(tmp_path)
     assert first["fd"] == second["fd"] != other["fd"]
@@ -264,3 +285,204 @@ def test_inception_features_with_random_weights(tmp_path):
     features = of(torch.randint(256, (2, 1, 28, 28), dtype=torch.uint8))
     assert features.shape == (2, 2048)
     assert torch.isfinite(features).all()
+
+
+GMM2 = ["--problem", "gmm2", "--n-samples", "20", "--converged", "20"]
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No pictures of curves, which take a second a run."""
+    monkeypatch.setattr(run, "draw_curves", lambda *_: [])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_converged_run_ends_where_the_runs_do(tmp_path):
+    """The same plan from the same noise, to the bit, on either end."""
+    own = ["--solver", "dpmpp-3m", "--nfe", "20", "--spacing", "uniform-lambda"]
+    for end in ([], ["--to-clean"]):
+        assert benchmark(tmp_path, *GMM2, *own, *end) == 0
+    assert [record["rmse_to_converged"] for record in records(tmp_path)] == [0, 0]
+    assert len(list(tmp_path.glob("converged-*"))) == 2
+    assert len(plot.groups(records(tmp_path))) == 2
+
+
+def test_the_key_of_a_converged_run_is_that_of_files_from_before():
+    """Kept by hand: an old file would be drawn again under another key."""
+    import hashlib
+    from argparse import Namespace
+
+    from converged import key_of
+
+    options = Namespace(n_samples=50, batch_size=25, seed=3, dtype="float32", to_clean=False)
+    problem = make_problem("gmm2", "edm")
+    parts = ("gmm2", repr(problem.denoiser.sde), 50, 25, 3, "float32", 64, run_version())
+    assert key_of(problem, options, 64) == hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    assert key_of(problem, Namespace(**vars(options) | {"to_clean": True}), 64) != key_of(
+        problem, options, 64
+    )
+
+
+def run_version():
+    from importlib.metadata import version
+
+    return version("scoresde")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_what_has_a_line_is_not_drawn_again(tmp_path, capsys):
+    first = [*GMM2, "--solver", "ddim"]
+    assert benchmark(tmp_path, *first, "--nfe", "4") == 0
+    before = (tmp_path / "results.jsonl").read_bytes()
+    capsys.readouterr()
+    assert benchmark(tmp_path, *first, "--nfe", "4", "5") == 0
+    printed = capsys.readouterr()
+    assert "1 of 2 runs are in" in printed.err
+    assert [record["nfe"] for record in records(tmp_path)] == [4, 5]
+    assert (tmp_path / "results.jsonl").read_bytes().startswith(before)
+    assert printed.out.count("│ ddim") == 2  # the table has both
+    for other in (["--seed", "1"], ["--n-samples", "21"], ["--spacing", "beta"], ["--to-clean"], ["--again"]):
+        assert benchmark(tmp_path, *first, "--nfe", "4", *other) == 0
+    assert len(records(tmp_path)) == 7
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_line_from_before_there_were_keys_counts(tmp_path):
+    assert benchmark(tmp_path, *GMM2, "--nfe", "4") == 0
+    (record,) = records(tmp_path)
+    del record["key"]
+    (tmp_path / "results.jsonl").write_text(json.dumps(record) + "\n")
+    assert benchmark(tmp_path, *GMM2, "--nfe", "4") == 0
+    assert records(tmp_path) == [record]
+    # unless more than its names decides it
+    (tmp_path / "results.jsonl").write_text(json.dumps(record | {"key": "another network"}) + "\n")
+    assert benchmark(tmp_path, *GMM2, "--nfe", "4") == 0
+    assert len(records(tmp_path)) == 2
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_failing_solver_does_not_stop_those_after_it(tmp_path, capsys):
+    """Its budget is far below what its tolerance asks for, which only the run can tell."""
+    solvers = ["ddim", "dpm-adaptive-12:rtol=1e-8", "dpm2"]
+    assert benchmark(tmp_path, *GMM2, "--solver", *solvers, "--nfe", "6") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("run.py: dpm-adaptive-12:rtol=1e-8 at 6 calls failed: ")
+    assert said[1:] == ["run.py: 1 of 3 runs failed"]
+    assert [record["solver"] for record in records(tmp_path)] == ["ddim", "dpm2"]
+    assert benchmark(tmp_path / "none", *GMM2, "--solver", solvers[1], "--nfe", "6") == 2
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_interrupted_benchmark_keeps_its_lines_and_goes_on(tmp_path, monkeypatch, capsys):
+    measured = []
+    measure = run.Bench.measure
+
+    def interrupted(self, asked, *rest):
+        measured.append(asked.solver)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return measure(self, asked, *rest)
+
+    monkeypatch.setattr(run.Bench, "measure", interrupted)
+    arguments = [*GMM2, "--solver", "ddim", "dpm2", "heun", "--nfe", "4"]
+    assert benchmark(tmp_path, *arguments) == 130
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "after 1 of 3 runs" in said
+    assert len(records(tmp_path)) == 1
+    assert benchmark(tmp_path, *arguments) == 0
+    assert measured == ["ddim", "dpm2", "dpm2", "heun"]
+    assert [record["solver"] for record in records(tmp_path)] == ["ddim", "dpm2", "heun"]
+
+
+def test_out_may_be_a_file_of_lines(tmp_path, capsys):
+    out = tmp_path / "deep" / "x.jsonl"
+    assert run.main([*GMM2, "--nfe", "4", "--quiet", "--out", str(out)]) == 0
+    assert len(out.read_text().splitlines()) == 1
+    listed = [line for line in capsys.readouterr().out.splitlines() if str(tmp_path) in line]
+    assert [line.split(":")[0] for line in listed] == ["samples", "curves", "curves", "curves", "JSON lines"]
+    assert sorted(path.suffix for path in out.parent.iterdir()) == [".jsonl", *[".png"] * 4, ".safetensors"]
+
+
+def test_the_whole_file_is_drawn_and_what_is_no_line_is_named(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "results.jsonl"
+    file.write_text('{"half": \n' + json.dumps(figured()) + "\n" + json.dumps(figured(fd=1.5)) + "\n{")
+    drawn = []
+    monkeypatch.setattr(run, "draw_curves", lambda lines, *_: drawn.extend(lines) or [])
+    assert benchmark(tmp_path, *GMM2, "--nfe", "4") == 0
+    assert [line["problem"] for line in drawn] == ["p", "p", "gmm2"]
+    said = capsys.readouterr().err
+    assert f"{file}, line 1: left out" in said
+    assert f"{file}, line 4: left out" in said
+
+
+# Command lines that no one means; 0 or 2, and one line.
+HOSTILE = [
+    ("run", "--nfe 99999999999999999999999 --solver ddim --problem gmm2x"),
+    ("run", "--seed 99999999999999999999999999 --problem gmm2 --n-samples 4 --converged 4 --nfe 3"),
+    ("run", "--seed -1 --problem gmm2 --n-samples 4 --converged 4 --nfe 3"),
+    ("run", "--converged 0 --problem gmm2"),
+    ("run", "--converged -5 --problem gmm2"),
+    ("run", "--solver ddim:[[[[ --problem gmm2"),
+    ("run", "--solver [bold]ddim[/bold] --problem gmm2"),
+    ("run", "--solver tuned:/dev/null --problem gmm2"),
+    ("run", "--solver tuned:. --problem gmm2"),
+    ("run", "--solver tuned:é.json --problem gmm2"),
+    ("run", "--solver ode:method=dopri5,rtol=-1 --problem gmm2"),
+    ("run", "--spacing karras:rho=nan --problem gmm2"),
+    ("run", "--spacing karras:rho=1e999 --problem gmm2"),
+    ("run", "--problem [/red] --n-samples 4"),
+    ("run", "--problem " + "x" * 5000),
+    ("run", "--problem \x00"),
+    ("run", "--features pixels --data \x00"),
+    ("run", "--features pixels --data /dev/null"),
+    ("run", "--features inception --data digits --inception-weights /dev/null"),
+    ("run", "--checkpoint /"),
+    ("run", "--checkpoint /dev/null"),
+    ("run", "--problem gmm2 --n-samples 4 --out x.png"),
+    ("run", "--problem gmm2 --n-samples 4 --out /dev/null/x"),
+    ("run", "--problem gmm2 --n-samples 4 --out " + "y" * 300),
+    ("run", "--device cuda:999"),
+    ("run", "--device meta --problem gmm2"),
+    ("compare", "--out /dev/null/x --problem gmm2 --n-samples 4"),
+    ("compare", "--nfe 4 --problem gmm2 --n-samples 4 --seed 99999999999999999999999"),
+    ("compare", "--nfe 4 --problem gmm2 --n-samples 4 --converged -1"),
+    ("certify", "--solver [/] --jobs 1"),
+    ("certify", "--solver ddim --jobs 99999999999999999999 --out /"),
+    ("certify", "--solver ddim --sde edm --quick --markdown /dev/null/x"),
+    ("latency", "--solver tuned:x.json"),
+    ("latency", "--batch-size -1"),
+    ("latency", "--nfe 0"),
+    ("latency", "--out x.csv"),
+    ("overhead", "--solver [red]x"),
+    ("overhead", "--batch-size 0"),
+    ("overhead", "--solver ddim --repeats 1 --out /"),
+    ("tuned", "--problem gmm2 --n-samples 4 --screen 4 --nfe 3 --plans /dev/null"),
+    ("tuned", "--problem gmm2 --nfe 3 --n-samples 4 --screen 2 --solver [/x] --tune"),
+    ("tuned", "--problem gmm2 --out x.json --nfe 3 --n-samples 4 --screen 2"),
+    ("tuned", "--problem gmm2 --nfe 3 --n-samples 4 --screen 2 --seed -1 --converged 0"),
+    ("plot", "/dev/null"),
+    ("plot", "/"),
+    ("plot", "results.jsonl --best 0"),
+    ("plot", "\x00"),
+    ("train_features", "--data / --out x"),
+    ("train_features", "--data x.npz --out /dev/null/x --epochs -1"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(HOSTILE)))
+@pytest.mark.usefixtures("undrawn")
+def test_no_command_line_ends_in_a_traceback(number, tmp_path, monkeypatch, capsys):
+    program, line = HOSTILE[number]
+    module = importlib.import_module(program)
+    monkeypatch.chdir(tmp_path)
+    arguments = line.split(" ")
+    try:
+        status = module.main(arguments)
+    except SystemExit as end:  # of argparse
+        status = end.code
+    said = capsys.readouterr().err
+    assert status in (0, 2), said
+    assert "Traceback" not in said
+    assert "unexpected" not in said
+    assert status == 0 or said.splitlines()[-1].startswith((f"{program}.py: ", "usage"))

@@ -1,0 +1,133 @@
+"""A benchmark of one's own: a checkpoint of ``scoresde train``, and the data that it was trained on."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+import run
+from own import problem_of
+
+from scoresde.checkpoint import save_training
+from scoresde.configuration import validate
+from scoresde.training import start
+
+
+def checkpoint(folder, data, shape, network, **rest):
+    """An untrained network as training leaves one, and its data beside it."""
+    np.savez(folder / "data.npz", **data)
+    names = {"images": "x"} | ({"labels": "y"} if "y" in data else {})
+    content = {
+        "data": {"source": str(folder / "data.npz"), **names},
+        "network": network,
+        "prediction": {"name": "edm", "sigma_data": 0.5},
+        "sde": {"name": "edm", "t_min": 0.01, "t_max": 20.0},
+        "schedule": {"steps": 3},
+    }
+    configuration = validate(content | rest, "test")
+    save_training(
+        folder / "net", configuration, start(configuration.make_denoiser(), configuration.schedule), shape
+    )
+    return folder / "net"
+
+
+@pytest.fixture
+def vectors(tmp_path):
+    x = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+    y = np.array([0] * 48 + [2] * 16)
+    return checkpoint(
+        tmp_path, {"x": x, "y": y}, (2,), {"name": "mlp", "width": 8, "layers": 1, "classes": 3}
+    )
+
+
+FEW = ["--n-samples", "20", "--batch-size", "20", "--converged", "6", "--nfe", "4", "--quiet"]
+
+
+def records(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_a_checkpoint_is_a_problem_and_a_retrained_one_is_another(vectors, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "draw_curves", lambda *_: [])
+    out = tmp_path / "out.jsonl"
+    asked = ["--problem", str(vectors), *FEW, "--out", str(out)]
+    assert run.main(asked) == 0
+    (record,) = records(out)
+    assert (record["problem"], record["checkpoint"], record["sde"]) == (str(vectors), str(vectors), "edm")
+    assert record["fd_features"] == "FD[vectors]@20"
+    assert str(vectors) in capsys.readouterr().out.replace("\n", "")
+    assert run.main(asked) == 0
+    assert len(records(out)) == 1
+    retrained = checkpoint(
+        tmp_path,
+        {"x": np.zeros((9, 2), np.float32), "y": np.zeros(9, int)},
+        (2,),
+        {"name": "mlp", "width": 8, "classes": 3},
+    )
+    assert retrained == vectors
+    assert run.main(asked) == 0
+    again, other = records(out)
+    assert again == record
+    assert other["key"] != record["key"]
+
+
+def test_its_process_labels_and_data_are_its_own(vectors):
+    problem = problem_of(str(vectors / "model.safetensors"))
+    assert (problem.denoiser.sde.t_min, problem.denoiser.sde.t_max) == (0.01, 20.0)
+    counts = torch.bincount(problem.labels(torch.arange(1000)), minlength=3).tolist()
+    assert counts[1] == 0
+    assert abs(counts[0] - 750) < 5
+    under = problem_of(str(vectors), "vp").denoiser.sde
+    begin, end = (
+        under.lam(torch.tensor([t], dtype=torch.float64)).item() for t in (under.t_max, under.t_min)
+    )
+    assert begin == pytest.approx(-np.log(20), abs=1e-6)
+    assert 4 < end < -np.log(0.01) + 1e-6
+
+
+def test_other_data_may_be_named(vectors, tmp_path):
+    np.save(tmp_path / "other.npy", np.full((30, 2), 3.0, np.float32) + np.eye(30, 2, dtype=np.float32))
+    problem = problem_of(str(vectors), data=str(tmp_path / "other.npy"))
+    assert problem.data.mean.min() > 2.9
+    assert torch.bincount(problem.labels(torch.arange(999))).min() > 300  # none are known: each as often
+    np.save(tmp_path / "wide.npy", np.zeros((30, 3), np.float32))
+    with pytest.raises(ValueError, match=r"--data .*\(2,\).*\(3,\)"):
+        problem_of(str(vectors), data=str(tmp_path / "wide.npy"))
+
+
+def test_large_images_are_compared_by_means_of_pixels(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (6, 1, 64, 32), dtype=np.uint8)
+    unet = {"name": "unet", "in_channels": 1, "channels": [8], "blocks": 1}
+    problem = problem_of(str(checkpoint(tmp_path, {"x": x}, (1, 64, 32), unet)))
+    assert problem.features.name == "FD[pixels 32x32]"
+    assert problem.data.mean.shape == (1024,)
+    assert problem.labels is None
+    assert problem.data.mean[0] == pytest.approx(x[:, 0, :2, 0].mean() / 127.5 - 1, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--problem", "nowhere/net"], "nowhere/net.*checkpoint"),
+        (["--problem", "{net}", "--checkpoint", "x"], "--checkpoint.*net"),
+        (["--problem", "{net}", "--features", "inception"], "--features.*inception"),
+        (["--problem", "{net}", "--features", "pixels"], "--features.*pixels"),
+        (["--problem", "{net}", "--data", "nothing"], "nothing"),
+        (["--problem", "{net}", "--data", "digits"], r"\(2,\)"),
+        (["--problem", "{net}/training.safetensors"], "training.safetensors"),
+        (["--problem", "/"], "model.safetensors"),
+    ],
+)
+def test_what_is_no_problem_is_one_line(arguments, said, vectors, tmp_path, capsys):
+    out = tmp_path / "none"
+    assert run.main([*(part.format(net=vectors) for part in arguments), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(said, error)
+    assert not out.exists()
