@@ -43,7 +43,7 @@ def make(kind: str, name: str, registry: Mapping[str, Callable[..., M]], options
         check_type(f"{kind} {name!r} option {key}", value, hints.get(key, Any))
     try:
         return maker(**options)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:  # torch's are RuntimeError
         raise ValueError(f"{kind} {name!r}: {error}") from error
 
 
