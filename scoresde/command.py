@@ -24,6 +24,8 @@ EXTRAS = {
 # In the words of torch, whose allocators raise RuntimeError.
 NO_MEMORY = ("allocate memory", "out of memory", "not enough memory", "storage size calculation overflowed")
 
+PROGRAMS = ("scoresde", "scoresde.exe")  # what an installation calls the command
+
 LONGEST = 1000  # characters of a message
 
 
@@ -83,16 +85,21 @@ def interrupt_noted() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, usual)
 
 
-def end_imports_in_one_line(program: str) -> None:
-    """Have Ctrl-C end this process in one line while it imports what takes long, before it is guarded."""
+def end_imports_in_one_line() -> None:
+    """Where this process is the ``scoresde`` command, have Ctrl-C end it in one line from now on.
+
+    For the seconds in which torch and the rest are imported, before anything can be guarded.
+    """
+    if os.path.basename(sys.argv[0]) not in PROGRAMS and "scoresde.cli" not in sys.orig_argv:
+        return
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not issubclass(kind, KeyboardInterrupt) or os.environ.get("SCORESDE_TRACEBACK") == "1":
             sys.__excepthook__(kind, error, trace)
             return
-        status = _end(program, 130, "interrupted")
+        status = _end("scoresde", 130, "interrupted")
         sys.stderr.flush()
-        os._exit(status)  # nothing is open yet
+        os._exit(status)  # no file is open yet
 
     sys.excepthook = hook
 
