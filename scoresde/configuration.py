@@ -4,7 +4,7 @@ import codecs
 import inspect
 import json
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -144,23 +144,25 @@ def validate(content: dict[str, Any], where: str) -> Configuration:
 
 def _check_places(content: Mapping[str, Any]) -> None:
     """ValueError for a key that is known, but in another place than where it stands."""
-    known = KEYS | {
-        section: _options(content.get(section), registry) for section, registry in REGISTRIES.items()
-    }
+    known = dict(KEYS)
+    for section, registry in REGISTRIES.items():
+        choice = content.get(section, Configuration.model_fields[section].default)
+        name = choice.get("name") if isinstance(choice, dict) else getattr(choice, "name", None)
+        known[section] = _options([registry[name]] if isinstance(name, str) and name in registry else [])
     places = {"": content} | {key: value for key, value in content.items() if isinstance(value, dict)}
     for place, keys in places.items():
-        for key in keys:
-            homes = [home for home, names in known.items() if key in names]
-            if homes and place in known and place not in homes:
+        own = _options(REGISTRIES[place].values()) if place in REGISTRIES else known.get(place, [])
+        for key in keys if own else ():
+            homes = [
+                f"into [{home}]" if home else "above all sections" for home in known if key in known[home]
+            ]
+            if homes and key not in own:
                 found = f"{place}.{key}" if place else key
-                where = " or ".join(f"into [{home}]" if home else "above all sections" for home in homes)
-                raise ValueError(f"unknown key {found}; {key} belongs {where}")
+                raise ValueError(f"unknown key {found}; {key} belongs {' or '.join(homes)}")
 
 
-def _options(choice: Any, registry: Mapping[str, Callable[..., Any]]) -> list[str]:
-    """The options of what a section names, or of all that it may name."""
-    name = choice.get("name") if isinstance(choice, dict) else None
-    makers = [registry[name]] if isinstance(name, str) and name in registry else registry.values()
+def _options(makers: Iterable[Callable[..., Any]]) -> list[str]:
+    """The keys of a section that names one of these."""
     return ["name", *(option for maker in makers for option in inspect.signature(maker).parameters)]
 
 

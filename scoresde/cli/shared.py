@@ -71,19 +71,16 @@ def labels_asked(given: Sequence[str] | None, network: Loaded) -> list[int]:
 
 def _label(word: str, network: Loaded) -> int:
     """A label by its name, or else by its number."""
-    if word in network.names:
-        number = network.names.index(word)
-    elif word.isdecimal() and word.isascii():
-        number = int(word)
-    else:
-        number = -1
-    if number not in network.seen and number != network.no_class:
-        known = [network.names[k] if k < len(network.names) else str(k) for k in network.seen]
-        none = "" if network.no_class is None else f", {network.no_class} for no class"
-        raise ValueError(
-            f"--label must be one that the network was trained on, got {word!r}; {nearest(word, known)}{none}"
-        )
-    return number
+    none = () if network.no_class is None else (network.no_class,)
+    numbers = {str(number): number for number in (*network.seen, *none)}
+    names = {network.names[k]: k for k in network.seen if k < len(network.names)}
+    known: dict[str, int] = numbers | names
+    if word not in known:
+        called = {k: name for name, k in names.items()}
+        hint = nearest(word, [called.get(k, str(k)) for k in network.seen])
+        also = "".join(f", {number} for no class" for number in none)
+        raise ValueError(f"--label must be one that the network was trained on, got {word!r}; {hint}{also}")
+    return known[word]
 
 
 def usual_spacing(sde: SDE) -> Spacing:

@@ -94,7 +94,13 @@ def _try(denoiser: Denoiser, x: Tensor, times: Times, weighting: Weighting) -> N
     weighting(denoiser, denoiser.sde.level(t))
     x0 = to_float(x[:1])
     denoiser.eval().loss(x0, t, torch.zeros_like(x0))
-    _check_levels(denoiser, prepare("dpmpp-2m", denoiser.sde, 20, usual_spacing(denoiser.sde)))
+    try:
+        _check_levels(denoiser, prepare("dpmpp-2m", denoiser.sde, 20, usual_spacing(denoiser.sde)))
+    except (ValueError, OverflowError) as error:
+        clip = f"sde.t_max = {0.999 * denoiser.sde.t_max:.4g} would clip it"
+        raise ValueError(
+            f"what is trained could not be sampled under {denoiser.sde}: {error}; {clip}"
+        ) from None
 
 
 def _about(configuration: Configuration, data: Data) -> str:
