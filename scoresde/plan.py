@@ -25,6 +25,8 @@ from .spacings import Spacing, default_spacing, listed_steps
 
 Row = tuple[tuple[str, float], ...]
 
+LONGEST = 200_000  # lines of a run
+
 
 @dataclass(eq=False, slots=True)
 class Vector:
@@ -123,6 +125,8 @@ class Tape:
         return self._write(Line(f"x{self._states}", row, measured=(score.row, snr)))
 
     def _write(self, line: Line) -> Vector:
+        if len(self.lines) == LONGEST:
+            raise ValueError(f"a run of more than {LONGEST:,} lines is not written; use fewer steps")
         self.lines.append(line)
         return Vector({line.name: 1.0})
 
@@ -294,7 +298,10 @@ class Plan:
             if not isinstance(about, dict | None):
                 raise ValueError(f"its about must be an object, got {about!r}")
             return replace(cls.of(lines, start, end), about=about)
-        except (OSError, ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
+        except (
+            *(OSError, ValueError, OverflowError, RecursionError),
+            *(LookupError, TypeError, AttributeError),
+        ) as error:
             raise ValueError(f"{path} is no plan of scoresde: {error}") from error
 
 

@@ -57,7 +57,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
             raise ValueError(f"options are written name:key=value,key=value; got {spec!r}")
         try:
             options[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, or a number or a nesting beyond all bounds
             options[key] = value
     return name, options
 
