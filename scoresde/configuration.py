@@ -18,6 +18,7 @@ from .discrete import DiscreteVPSDE
 from .networks import NETWORKS
 from .registry import lookup, make, nearest
 from .sde import EDM, SDE, VESDE, VPSDE, Cosine, RectifiedFlow, SubVPSDE
+from .training.randomness import seeded
 from .training.times import TIMES, Times
 from .training.trainer import Schedule
 from .training.weighting import WEIGHTINGS, Weighting
@@ -74,8 +75,7 @@ class Configuration(BaseModel):
     seed: int = 0
 
     def make_denoiser(self) -> Denoiser:
-        with torch.random.fork_rng([]):  # the first weights, too, are decided by the configuration alone
-            torch.default_generator.manual_seed(self.seed % 2**64)  # a negative one is taken so, too
+        with seeded(self.seed):  # the first weights, too, are decided by the configuration alone
             network: nn.Module = make("network", self.network.name, NETWORKS, self.network.options)
         sde = make("SDE", self.sde.name, SDES, self.sde.options)
         prediction = make("prediction", self.prediction.name, PREDICTIONS, self.prediction.options)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from .sde import SDE, Level
 class Affine(NamedTuple):
     """E[x_0 | x_t] = skip x_t + out net(scale x_t, time), each a float or a tensor.
 
-    ``time`` None: the network is told ``sde.label(t)``.
+    ``time`` None: the network is told the SDE's label of t (:class:`Denoiser`).
     """
 
     scale: Any
@@ -85,7 +86,10 @@ PREDICTIONS: dict[str, Callable[..., Prediction]] = {
 class Denoiser(nn.Module):
     """E[x_0 | x_t] from any network.
 
-    ``skip x_t + out net(scale x_t, time)`` with three numbers a level that ``prediction`` gives.
+    ``skip x_t + out net(scale x_t, time)`` with three numbers a level that ``prediction`` gives. Where it
+    gives no time, the network is told ``sde.label(t)``, which may be 0 to 999; a network with a
+    ``label_span``, as those of ``scoresde.networks``, is told ``sde.unit_label`` instead, which its features
+    of the level are made for.
 
     Args:
         net: any module or callable ``(x, t[, cond]) -> like x``; x ``(B, ...)``, t ``(B,)``.
@@ -93,11 +97,13 @@ class Denoiser(nn.Module):
         prediction: what the network estimates: :func:`noise`, :func:`score`, :func:`data`, :func:`v`,
             :func:`velocity` or :func:`edm`. There is no default, for nothing tells a wrong one by its looks.
         dtype: precision of the network alone: float32 or float64, to which x is cast, or bfloat16 or float16,
-            in which it runs under autocast, x staying float32. None: the type of x.
+            in which it runs under autocast, x staying float32. None: the type of its parameters, or, where it
+            has none, of x.
 
     Raises:
         TypeError: an argument of another kind; later, a network that does not return a tensor.
-        ValueError: another dtype; later, an output of another shape or type than the network's input.
+        ValueError: another dtype; labels beyond the network's ``label_span``; later, an output of another
+            shape or type than the network's input.
     """
 
     def __init__(
@@ -117,6 +123,14 @@ class Denoiser(nn.Module):
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
         self.net, self.sde, self.prediction, self.dtype = net, sde, prediction, dtype
+        # In a tuple: no parameter of this module. Its type is read at every call, for half() may change it.
+        self._first = _first_parameter(net)
+        if dtype is None and self._first and self._first[0].dtype not in DTYPES:
+            raise ValueError(f"a network cannot run with parameters of {self._first[0].dtype}")
+        span: float | None = getattr(unwrapped(net), "label_span", None)
+        self._unit = span is not None
+        if span is not None:
+            _check_labels_within(span, net, sde, prediction)
 
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors that are ``(B,)`` or broadcast with x; returns as x."""
@@ -136,7 +150,7 @@ class Denoiser(nn.Module):
 
         The target ``((1 - skip alpha) x_0 - skip sigma eps) / out`` *is* eps, the score, x_0, v, or EDM's F
         (Vincent 2011; Song et al. 2021, eq. 7), its two factors computed in float64. x0, eps ``(B, ...)``; t
-        ``(B,)``; returns ``(B,)``.
+        ``(B,)``, best on the CPU, for some devices have no float64; returns ``(B,)``.
         """
         level = self.sde.level(_per_sample(t.double(), x0))
         c = self.prediction(level)
@@ -148,16 +162,19 @@ class Denoiser(nn.Module):
         return error.flatten(1).mean(1) if error.ndim > 1 else error
 
     def _time(self, c: Affine, level: Level[Any]) -> Any:
-        return self.sde.label(level.t) if c.time is None else c.time
+        if c.time is not None:
+            return c.time
+        return self.sde.unit_label(level) if self._unit else self.sde.label(level.t)
 
     def _output(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
-        low = self.dtype is not None and self.dtype.itemsize < 4
-        shown = x.to(torch.float32 if low else self.dtype or x.dtype)
+        dtype = self.dtype or (self._first[0].dtype if self._first else x.dtype)
+        low = dtype.itemsize < 4
+        shown = x.to(torch.float32 if low else dtype)
         if isinstance(time, Tensor):
-            label = time.flatten().to(shown.dtype).expand(len(x))
+            label = _cast(time.flatten(), shown).expand(len(x))
         else:
             label = shown.new_full((len(x),), time)
-        with torch.autocast(x.device.type, self.dtype) if low else nullcontext():
+        with torch.autocast(x.device.type, dtype) if low else nullcontext():
             output: Tensor = self.net(shown, label) if cond is None else self.net(shown, label, cond)
         if not isinstance(output, Tensor):
             raise TypeError(f"the network must return a tensor, got {type(output).__name__}")
@@ -190,6 +207,11 @@ class Transported(nn.Module):
         """The network within."""
         return self.denoiser.net
 
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The network's precision."""
+        return self.denoiser.dtype
+
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors ``(B,)``, of the new process; returns ``(B, ...)``."""
         trained = self.denoiser.sde
@@ -206,6 +228,33 @@ class Transported(nn.Module):
 DTYPES = (None, torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
+def unwrapped(net: Any) -> Any:
+    """The network inside of ``torch.compile(net)`` and of torch's two wrappers for several devices."""
+    if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(net.module)
+    inner = getattr(net, "_orig_mod", None) if isinstance(net, nn.Module) else None
+    return net if inner is None else unwrapped(inner)
+
+
+def _first_parameter(net: Any) -> tuple[Tensor, ...]:
+    parameters = net.parameters() if isinstance(net, nn.Module) else ()
+    return tuple(islice((p for p in parameters if p.is_floating_point()), 1))
+
+
+def _check_labels_within(span: float, net: object, sde: SDE, prediction: Prediction) -> None:
+    """ValueError where the SDE's labels are further apart than a network tells apart."""
+    with torch.device("cpu"):  # a network may be made on the meta device, which has no numbers
+        level = sde.level(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
+        if prediction(level).time is not None:
+            return
+        first, last = sorted(sde.unit_label(level).tolist())
+    if not last - first <= span:
+        raise ValueError(
+            f"{type(unwrapped(net)).__name__} can be told labels within {span:g} of each other, but those of "
+            f"{sde} are {first:.4g} to {last:.4g}; give the SDE a unit_label, or use the edm prediction"
+        )
+
+
 def _per_sample(number: Any, x: Tensor) -> Any:
     """A number for every sample, ``(B,)``, in a shape that broadcasts with x; anything else as it is."""
     if isinstance(number, Tensor) and number.ndim == 1:
@@ -214,5 +263,5 @@ def _per_sample(number: Any, x: Tensor) -> Any:
 
 
 def _cast(number: Any, x: Tensor) -> Any:
-    """A coefficient, computed in float64, in the type of x."""
-    return number.to(x.dtype) if isinstance(number, Tensor) else number
+    """A coefficient, computed in float64, in the type of x and beside it."""
+    return number.to(x.device, x.dtype) if isinstance(number, Tensor) else number

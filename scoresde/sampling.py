@@ -13,6 +13,7 @@ from .blackbox import ODE, BlackBox, Run
 from .compiled import compiled_denoise, compiled_noise, integrate_compiled
 from .denoiser import Denoiser, Prediction
 from .fingerprint import check_levels, check_made_for
+from .modes import warn_if_training
 from .noise import Noise, later
 from .plan import Draw, Plan, Solver, integrate
 from .sde import SDE, Level
@@ -153,6 +154,7 @@ def sample(
     if isinstance(run, Plan) and run.about is not None:
         check_levels(run, inner.sde, "the plan")
         check_made_for(run, inner)
+    warn_if_training(inner, stacklevel=4)
     carry = _carrier(run, compile)
     network = compiled_denoise(inner) if compile else inner
 

@@ -50,6 +50,10 @@ class SDE(ABC):
         """What a network is told of the time t; t itself, unless it was trained on numbered steps."""
         return t
 
+    def unit_label(self, level: Level[T]) -> T:
+        """The same within about one unit, for a network whose features of the level are made for that."""
+        return level.t
+
     def alpha(self, t: Tensor) -> Tensor:
         """alpha_t, the factor of the data."""
         return self.log_alpha(t).exp()
@@ -282,6 +286,9 @@ class EDM(SDE):
 
     def __post_init__(self) -> None:
         _check_range(self, "t", self.t_min, self.t_max, SMALLEST)
+
+    def unit_label(self, level: Level[T]) -> T:
+        return -level.lam / 4  # log(t) / 4, as Karras et al. tell their networks
 
     def log_alpha(self, t: Tensor) -> Tensor:
         return t * 0

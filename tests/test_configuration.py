@@ -218,8 +218,8 @@ BAD = {
     ),
     "unknown key of schedule": (
         "schedule.step=1",
-        r"unknown key schedule.step; did you mean 'steps'\? known: batch_size, clip, decay, ema, "
-        r"label_dropout, lr, max_skipped, precision, steps, warmup, weight_decay$",
+        r"unknown key schedule.step; did you mean 'steps'\? known: allow_missing_classes, batch_size, clip, "
+        r"decay, ema, label_dropout, lr, max_skipped, precision, steps, warmup, weight_decay$",
     ),
     "a key of a section above all": ("steps=5", "unknown key steps; steps belongs into \\[schedule\\]$"),
     "a key of another section": (

@@ -1,14 +1,20 @@
 """Where a network meets a level: every prediction against its definition, and what a network is shown."""
 
+import copy
 import math
+from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from scoresde.denoiser import PREDICTIONS, Denoiser, Transported, data, edm, noise, score, v, velocity
 from scoresde.discrete import DiscreteVPSDE
+from scoresde.networks import MLP, UNet
 from scoresde.sde import EDM, VESDE, VPSDE, Cosine, Level, RectifiedFlow, SubVPSDE
 
 EPS = torch.finfo(torch.float64).eps
@@ -345,6 +351,121 @@ def test_a_whole_precision_is_that_of_what_the_network_is_shown():
     estimate = Denoiser(net, VPSDE(), v, dtype=torch.float64)(torch.ones(2, 3), level)
     ((shown, told),) = net.calls
     assert (shown.dtype, told.dtype, estimate.dtype) == (torch.float64, torch.float64, torch.float32)
+
+
+@pytest.mark.parametrize("own", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    ("net", "shape"), [(MLP(2, 16, 1), (4, 2)), (UNet(1, (8, 16), 1), (4, 1, 8, 8))], ids=["mlp", "unet"]
+)
+def test_without_a_precision_the_network_runs_in_that_of_its_parameters(net, shape, dtype, own):
+    net = copy.deepcopy(net)
+    torch.nn.init.constant_([*net.parameters()][-1], 0.7)  # a new U-Net returns zero
+    x, level = draw(shape, 0, dtype), VPSDE().level(torch.tensor(0.5, dtype=torch.float64))
+    with torch.no_grad():
+        exact = Denoiser(copy.deepcopy(net).double(), VPSDE(), v)(x.double(), level)
+        denoiser = Denoiser(net, VPSDE(), v)
+        denoiser.to(own)  # after it was made
+        estimate = denoiser(x, level)
+    assert estimate.dtype == dtype
+    # Roundings of some ten layers, each of numbers of the size of 1.
+    size = max(torch.finfo(own).eps, torch.finfo(dtype).eps)
+    torch.testing.assert_close(estimate.double(), exact, rtol=0, atol=20 * size)
+
+
+class NoFloat64(TorchDispatchMode):
+    """As on devices that have none: no tensor off the CPU may be of float64."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in (part for part in tree_leaves(out) if isinstance(part, torch.Tensor)):
+            assert tensor.device.type == "cpu" or tensor.dtype != torch.float64, func
+        return out
+
+
+@pytest.mark.parametrize("sde", [VPSDE(), EDM(), DiscreteVPSDE()], ids=["vp", "edm", "ddpm"])
+@every_prediction
+def test_the_loss_of_times_on_the_cpu_makes_no_float64_on_another_device(sde, name):
+    net = MLP(2, 8, 1).to("meta")
+    denoiser, x = Denoiser(net, sde, CHOSEN[name]), torch.zeros(4, 2, device="meta")
+    with NoFloat64():
+        loss = denoiser.loss(x, times(sde, 4), x)
+    assert (loss.device.type, loss.dtype, loss.shape) == ("meta", torch.float32, (4,))
+    with NoFloat64(), pytest.raises(AssertionError):
+        torch.zeros(1, device="meta").double()
+
+
+def test_parameters_that_nothing_can_be_computed_with_are_refused():
+    net = torch.nn.Linear(2, 2).to(torch.float8_e4m3fn)
+    with pytest.raises(ValueError, match=r"a network cannot run with parameters of torch\.float8"):
+        Denoiser(net, VPSDE(), noise)
+
+
+def test_a_transported_denoiser_has_the_precision_of_its_own():
+    inner = Denoiser(Recorder(), VPSDE(), noise, dtype=torch.bfloat16)
+    assert Transported(Transported(inner, EDM()), Cosine()).dtype == torch.bfloat16
+
+
+# ------------------------------------------------------------------------------------- labels of a unit
+
+
+class Unit(torch.nn.Module):
+    """A network whose features are made for labels within 8 units, which notes what it is told."""
+
+    label_span = 8.0
+
+    def __init__(self):
+        super().__init__()
+        self.told = []
+
+    def forward(self, x, t):
+        self.told.append(t)
+        return torch.zeros_like(x)
+
+
+def test_the_networks_that_ship_are_made_for_labels_of_about_one_unit():
+    assert MLP.label_span == UNet.label_span == 8.0
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda net: net, torch.nn.DataParallel, partial(torch.compile, backend="eager")],
+    ids=["as it is", "DataParallel", "compiled"],
+)
+@every_prediction
+@every_sde
+def test_a_network_that_asks_for_it_is_told_labels_of_about_one_unit(sde, name, wrap):
+    t = times(sde, 5)
+    level = sde.level(t)
+    expected = -level.lam / 4 if name == "edm" or sde == EDM() else t
+    assert expected.max() - expected.min() <= 8
+    net, x = Unit(), torch.zeros(5, 2, dtype=torch.float64)
+    denoiser = Denoiser(wrap(net), sde, CHOSEN[name])
+    denoiser(x, level)
+    denoiser.loss(x, t, x)
+    for number in range(5):
+        denoiser(x[:1], Level(*(entry[number].item() for entry in level)))
+    in_use, in_loss, *single = net.told
+    torch.testing.assert_close(in_use, expected, rtol=1e-15, atol=0)
+    assert torch.equal(in_use, in_loss)
+    assert torch.equal(torch.cat(single), in_use)
+
+
+@dataclass(frozen=True)
+class Thousand(EDM):
+    """A process whose time is far from one unit."""
+
+    def unit_label(self, level):
+        return level.t
+
+
+def test_labels_further_apart_than_a_network_tells_apart_are_refused_where_a_denoiser_is_made():
+    named = r"Unit can be told labels within 8 of each other, but those of Thousand.* are 0.002 to 80; give"
+    with pytest.raises(ValueError, match=named):
+        Denoiser(Unit(), Thousand(), v)
+    Denoiser(Unit(), Thousand(), edm())  # which says itself what the network is told
+    Denoiser(Unit(), Thousand(1.0, 8.0), v)
+    Denoiser(Recorder(), Thousand(), v)
 
 
 # ------------------------------------------------------------------------------------- another process

@@ -1,22 +1,31 @@
 """Training: what is learned, how often each level counts, and what a run is a function of."""
 
+import copy
 import math
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
 from itertools import islice
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kstest, truncnorm
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from scoresde.denoiser import Denoiser, data, edm, noise, score, v, velocity
+from scoresde.configuration import validate
+from scoresde.denoiser import Denoiser, Transported, data, edm, noise, score, v, velocity
 from scoresde.discrete import DiscreteVPSDE
 from scoresde.networks import MLP, UNet
 from scoresde.sde import EDM, VESDE, VPSDE, Cosine, RectifiedFlow, SubVPSDE
-from scoresde.training import Schedule, start, train, weighting
+from scoresde.training import Schedule, check_savable, deviation, labels_of, start, train, weighting
+from scoresde.training.randomness import seeded
 from scoresde.training.times import importance, log_normal, spread, uniform
-from scoresde.training.trainer import batch_indices, check_labels, to_float
+from scoresde.training.trainer import batch_indices, check_labels, module, to_float
 
 SDES = {
     "vp": VPSDE(),
@@ -416,16 +425,14 @@ def test_the_stated_share_of_labels_is_dropped_and_the_others_are_those_of_the_s
     assert torch.equal(seen[~dropped], own[~dropped])
 
 
-def test_without_labels_a_network_with_classes_is_given_none():
-    net = Labels(3)
-    run(net, EDM(), edm(), gaussian(64), steps=2)
-    assert net.seen == [None, None]
-
-
 @pytest.mark.parametrize(
     ("classes", "n", "labels", "named"),
     [
         (3, 0, None, "the data set is empty"),
+        (3, 4, None, "the network has 3 classes, but the data have no labels"),
+        (3, 4, torch.tensor([0, 2, 2, 0]), "no sample has the label 1, but the network has 3 classes"),
+        (20, 4, torch.tensor([5, 7, 7, 5]), "the label 0, 1, 2, 3, 4, 6, 8, 9, 10, 11 and 8 more, but"),
+        (3, 4, torch.zeros(4, dtype=torch.complex64), "labels must be 4 integers, .* of torch.complex64"),
         (3, 4, torch.zeros(3, dtype=torch.long), r"labels must be 4 integers, .*, got shape \(3,\)"),
         (3, 4, torch.zeros(4, 1, dtype=torch.long), r"labels must be 4 integers, .*, got shape \(4, 1\)"),
         (3, 4, torch.zeros(4), "labels must be 4 integers, .* of torch.float32"),
@@ -624,7 +631,7 @@ def test_the_average_is_of_parameters_alone():
 
     net.register_forward_hook(count)
     frequencies = net.level[0].freqs.clone()
-    state, _ = run(net, EDM(), edm(), draw((32, 1, 4, 4)), steps=5)
+    state, _ = run(net, EDM(), edm(1.0), draw((32, 1, 4, 4)), steps=5)
     buffers, averaged = dict(net.named_buffers()), dict(state.average.module.named_buffers())
     assert buffers.keys() == averaged.keys()
     for name, buffer in buffers.items():
@@ -675,6 +682,33 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(kind):
     assert (state.step, state.skipped, state.in_row) == (12, 3, 0)
 
 
+class Normed(Failing):
+    """The same behind a batch normalisation, and with a buffer that is replaced at every step."""
+
+    def __init__(self, bad):
+        super().__init__(bad)
+        self.norm = nn.BatchNorm1d(2)
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x, t):
+        self.count = self.count + 1
+        return super().forward(self.norm(x * (math.nan if self.calls + 1 in self.bad else 1)), t)
+
+
+def test_a_step_that_is_not_finite_changes_no_buffer():
+    net = Normed({1, 4, 5})
+    schedule = Schedule(steps=6, batch_size=16, warmup=0, max_skipped=3)
+    state = start(Denoiser(net, EDM(), edm()), schedule)
+    before = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    for p in train(state, gaussian(64), schedule=schedule):
+        now = {name: buffer.clone() for name, buffer in net.named_buffers()}
+        kept = [torch.equal(now[name], before[name]) for name in before]
+        assert all(kept) if p.step in (1, 4, 5) else not any(kept)
+        before = now
+    assert net.count.item() == net.norm.num_batches_tracked.item() == 3
+    assert all(torch.isfinite(buffer).all() for buffer in state.average.buffers())
+
+
 def test_training_stops_after_so_many_steps_in_a_row_and_says_why():
     net = Failing({3, 5, 6, 7, 8})
     schedule = Schedule(steps=20, batch_size=16, max_skipped=4)
@@ -722,3 +756,277 @@ def test_data_that_is_not_finite_stops_training_too():
 def test_schedules_that_cannot_be_are_refused(options, named):
     with pytest.raises(ValueError, match=named):
         Schedule(**options)
+
+
+def test_classes_without_a_sample_may_be_allowed():
+    labels = torch.tensor([0, 2, 2, 0])
+    assert check_labels(Labels(3), torch.zeros(4, 2), labels, allow_missing=True) == 3
+    run(Labels(3), EDM(), edm(), torch.zeros(4, 2), labels, steps=1, allow_missing_classes=True)
+
+
+def test_labels_of_says_which_classes_there_are_and_their_names():
+    assert labels_of(None) is None
+    assert labels_of(torch.tensor([3, 1, 3])) == ((1, 3), ())
+    assert labels_of(torch.tensor([1, 0], dtype=torch.uint8), ["cat", "dog"]) == ((0, 1), ("cat", "dog"))
+
+
+# ------------------------------------------------------------------------------------- kinds of data
+
+
+@pytest.mark.parametrize(
+    "kind", [np.float32, np.float64, ">f4", np.float16, np.longdouble, np.uint8, np.uint16]
+)
+def test_an_array_trains_as_its_tensor_does(kind):
+    numbers = draw((64, 2, 8), 3).numpy() * 0.5
+    x = (np.clip(numbers * 60 + 128, 0, 255) if np.dtype(kind).kind == "u" else numbers).astype(kind)
+    as_tensor = torch.from_numpy(x if x.dtype == np.uint8 else x.astype(np.float32))
+    labels = np.arange(64, dtype=np.int32) % 3
+    runs = []
+    with pytest.warns() if kind == np.uint16 else nullcontext():
+        for data_set, classes in ((x, labels), (as_tensor, torch.from_numpy(labels))):
+            torch.manual_seed(0)
+            runs.append(run(Scaling(3), VPSDE(), v, data_set, classes, steps=3, times=uniform)[1])
+    assert runs[0] == runs[1]
+
+
+class Scaling(nn.Module):
+    """x times a number that is learned, whatever its shape; with classes, which it does not look at."""
+
+    def __init__(self, classes=0):
+        super().__init__()
+        self.classes, self.weight = classes, nn.Parameter(torch.full((1,), 0.1))
+
+    def forward(self, x, t, cond=None):
+        return self.weight * x
+
+
+def test_a_memory_mapped_array_is_read_batch_by_batch(tmp_path):
+    np.save(tmp_path / "x.npy", gaussian(64).numpy())
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    states = [run(mlp(), EDM(), edm(), x, steps=3)[0] for x in (mapped, gaussian(64))]
+    assert equal_states(*states)
+
+
+VECTORS = torch.zeros(4, 2)
+
+
+@pytest.mark.parametrize(
+    ("x", "labels", "error", "named"),
+    [
+        (
+            DataLoader(TensorDataset(VECTORS)),
+            None,
+            TypeError,
+            "a tensor or an array .*, got DataLoader; ",
+        ),
+        (TensorDataset(VECTORS), None, TypeError, "x must be a tensor or an array .*, got TensorDataset"),
+        ([[0.0, 1.0]], None, TypeError, "x must be a tensor or an array of all data, .*, got list;"),
+        ((part for part in VECTORS), None, TypeError, "x must be a tensor or an array .*, got generator;"),
+        (np.array(["a"]), None, ValueError, r"x must be .* real numbers, got shape \(1,\) of <U1"),
+        (VECTORS.sum(), None, ValueError, r"x must be .* real numbers, got shape \(\) of torch.float32"),
+        (VECTORS.cfloat(), None, ValueError, "x must be .* real numbers, .* torch.complex64"),
+        (VECTORS.bool(), None, ValueError, "x must be .* real numbers, .* torch.bool"),
+        (VECTORS, [0, 1, 2, 0], TypeError, "labels must be a tensor or an array .*, got list"),
+        (VECTORS, np.zeros(4), ValueError, "labels must be integers, got an array of float64"),
+    ],
+    ids=str,
+)
+def test_what_is_neither_tensor_nor_array_is_refused_before_the_first_step(x, labels, error, named):
+    schedule = Schedule(steps=1)
+    state = start(Denoiser(Labels(3), EDM(), edm()), schedule)
+    with pytest.raises(error, match=named):
+        train(state, x, labels, schedule=schedule)
+
+
+def test_a_seed_that_is_no_integer_is_refused_and_one_of_any_size_is_not():
+    schedule = Schedule(steps=1, batch_size=4)
+    state = start(Denoiser(mlp(), EDM(), edm()), schedule)
+    with pytest.raises(TypeError, match=r"seed must be an integer, got 0\.5"):
+        train(state, gaussian(8), schedule=schedule, seed=0.5)
+    losses = [
+        run(mlp(), EDM(), edm(), gaussian(8), steps=1, seed=s)[1] for s in (1, np.int8(1), 2**80, -(2**80))
+    ]
+    assert losses[0] == losses[1]
+    assert len({progress.loss for (progress,) in losses}) == 3
+
+
+def test_a_configuration_s_seed_may_be_of_any_size():
+    content = {"data": {"source": "digits"}, "network": {"name": "mlp"}, "prediction": {"name": "v"}}
+    first = {
+        seed: validate(content | {"seed": seed}, "test").make_denoiser().net.enter.bias.sum().item()
+        for seed in (0, 1, -1, 2**70 + 2, -(2**70) - 3)
+    }
+    assert len(set(first.values())) == 5
+    torch.manual_seed(1)
+    assert first[1] == MLP().enter.bias.sum().item()
+
+
+# ------------------------------------------------------------------------------------- the scale of the data
+
+
+def test_the_deviation_is_that_of_what_the_network_sees():
+    assert deviation(MEAN.mean() + 0.5 * draw((20_000, 2))) == pytest.approx(0.5, rel=0.02)
+    pixels = torch.tensor([0, 255], dtype=torch.uint8).repeat(50)[:, None]
+    assert deviation(pixels) == pytest.approx(1.0)
+    assert deviation(pixels.numpy()) == pytest.approx(1.0)
+
+
+def warned(x, prediction, times=None):
+    """The warnings of the first step."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(Scaling(), EDM(), prediction, x, steps=1, times=times)
+    assert all(entry.filename == __file__ for entry in caught)
+    return [str(entry.message) for entry in caught]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 255), (3, 3.5)])
+@pytest.mark.parametrize("shape", [(64, 1, 4, 4), (64, 16)])
+def test_images_that_are_never_negative_are_warned_of_with_their_range(low, high, shape):
+    x = torch.linspace(low, high, 1024).reshape(shape)
+    (message,) = warned(x, v)
+    assert f"the data lie in [{low:.4g}, {high:.4g}], while networks are made for numbers around 0" in message
+
+
+@pytest.mark.parametrize(
+    "x", [torch.linspace(-1, 1, 1024).reshape(64, 16), torch.rand(64, 2), torch.zeros(9, 16)]
+)
+def test_data_around_0_and_few_numbers_and_constant_data_are_not_warned_of(x):
+    assert warned(x, v) == []
+
+
+@pytest.mark.parametrize("d", [0.05, 0.5, 30.0])
+def test_a_sigma_data_or_times_beyond_a_factor_2_are_warned_of_with_the_deviation(d):
+    x = d * gaussian(4096) / deviation(gaussian(4096))
+    for factor in (1.9, 1 / 1.9):
+        assert warned(x, edm(factor * d), log_normal(math.log(0.6 * d))) == []
+    for factor in (2.2, 1 / 2.2):
+        (message,) = warned(x, edm(factor * d), log_normal(math.log(0.6 * d)))
+        assert f"sigma_data = {factor * d:.4g}, and these have {d:.4g}" in message
+    for median in (0.31, 2.0):
+        assert warned(x, edm(d), log_normal(math.log(median * d))) == []
+    for median in (0.28, 2.2):
+        (message,) = warned(x, edm(d), log_normal(math.log(median * d)))
+        assert f"the data have the deviation {d:.4g}" in message
+        assert f"mean = {math.log(0.6 * d):.2f} is usual" in message
+
+
+@pytest.mark.parametrize("prediction", [noise, score, data, v, velocity])
+def test_predictions_that_scale_nothing_are_made_for_no_deviation(prediction):
+    assert warned(30 * gaussian(64), prediction, uniform) == []
+
+
+# ------------------------------------------------------------------------------------- precisions and modes
+
+
+def test_a_network_in_float64_is_trained_and_its_average_keeps_the_precision_of_the_denoiser():
+    state, _ = run(mlp().double(), EDM(), edm(), gaussian(64), steps=3)
+    assert {p.dtype for p in state.average.module.parameters()} == {torch.float64}
+    assert state.averaged(draw((3, 2), dtype=torch.float32), EDM().level(torch.tensor(0.5))).isfinite().all()
+    for dtype in (None, torch.bfloat16, torch.float64):
+        denoiser = Denoiser(mlp(), EDM(), edm(), dtype=dtype)
+        assert start(denoiser, Schedule()).averaged.dtype == dtype
+        assert copy.deepcopy(denoiser).dtype == dtype
+
+
+def test_the_run_does_not_depend_on_the_default_type():
+    x, labels = gaussian(64), torch.arange(64) % 3
+    nets = [mlp(classes=3) for _ in range(2)]
+    expected = run(nets[0], EDM(), edm(), x, labels, steps=3)[1]
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert run(nets[1], EDM(), edm(), x, labels, steps=3)[1] == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_dropout_is_on_again_after_a_look_at_the_samples():
+    losses = []
+    for look in (False, True):
+        schedule = Schedule(steps=6, batch_size=16)
+        state = start(Denoiser(dropping(), EDM(), edm()), schedule)
+        part = []
+        for progress in train(state, gaussian(64), schedule=schedule):
+            part.append(progress.loss)
+            if look:
+                state.denoiser.eval()
+        losses.append(part)
+    assert losses[0] == losses[1]
+
+
+# ------------------------------------------------------------------------------------- threads
+
+
+def test_threads_that_train_give_the_bits_of_each_alone_and_leave_the_global_state():
+    def one(seed):
+        with seeded(seed):
+            net = Dropping()
+        return run(net, EDM(), edm(), gaussian(64), steps=40, seed=seed)
+
+    alone = [one(seed) for seed in range(4)]
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(one, range(4)))
+    assert torch.equal(torch.get_rng_state(), before)
+    for (state, progress), (other, other_progress) in zip(alone, together, strict=True):
+        assert progress == other_progress
+        assert equal_states(state, other)
+
+
+# ------------------------------------------------------------------------------------- wrapped networks
+
+
+@pytest.mark.parametrize("wrap", [partial(torch.compile, backend="eager"), nn.DataParallel])
+def test_a_wrapped_network_is_trained_and_its_weights_keep_their_names(wrap):
+    x, labels = gaussian(64), torch.arange(64) % 3
+    plain, _ = run(mlp(classes=3), DiscreteVPSDE(), v, x, labels, steps=3, times=uniform)
+    state, _ = run(wrap(mlp(classes=3)), DiscreteVPSDE(), v, x, labels, steps=3, times=uniform)
+    assert module(state.denoiser).state_dict().keys() == plain.denoiser.net.state_dict().keys()
+    assert equal_weights(module(state.denoiser), module(plain.denoiser))
+    assert equal_weights(state.average.module, plain.average.module)
+    check_savable(state.denoiser)
+
+
+def equal_weights(a, b):
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_only_a_denoiser_is_trained():
+    with pytest.raises(TypeError, match="only a Denoiser can be trained, got Transported"):
+        start(Transported(Denoiser(mlp(), EDM(), edm()), VPSDE()), Schedule())
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+        self.second.weight = self.first.weight
+
+
+def with_buffer(value):
+    net = nn.Linear(2, 2)
+    net.register_buffer("mask", value)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("net", "named"),
+    [
+        (Tied(), "first.weight and second.weight share their memory"),
+        (with_buffer(torch.tensor([0.0, -math.inf])), "mask is not finite, .* persistent=False"),
+        (with_buffer(torch.zeros(2).to(torch.float8_e4m3fn)), "mask has the type torch.float8_e4m3fn"),
+        (
+            nn.Sequential(torch.compile(nn.Linear(2, 2), backend="eager")),
+            "0 is wrapped by OptimizedModule, which renames",
+        ),
+        (nn.Sequential(nn.DataParallel(nn.Linear(2, 2))), "0 is wrapped by DataParallel"),
+    ],
+)
+def test_what_a_checkpoint_cannot_hold_is_found_before_training(net, named):
+    with pytest.raises(ValueError, match=named):
+        check_savable(Denoiser(net, EDM(), edm()))
+    net = nn.Linear(2, 2)
+    net.register_buffer("mask", torch.tensor(math.inf), persistent=False)
+    check_savable(Denoiser(net, EDM(), edm()))

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+SPAN = 8.0  # labels as far apart as this look the same to the lowest frequency, and to all others
+
 
 class Sinusoidal(nn.Module):
     """cos and sin of ``2 pi f t``, f in a geometric progression (Vaswani et al. 2017, arXiv 1706.03762).
@@ -20,8 +22,10 @@ class Sinusoidal(nn.Module):
         self.register_buffer("freqs", 2 * math.pi * torch.logspace(-3, 6, size // 2, base=2.0))
 
     def forward(self, t: Tensor) -> Tensor:
-        angles = t.to(self.freqs.dtype)[:, None] * self.freqs
-        return torch.cat([angles.cos(), angles.sin()], 1)
+        # In float32 at least: of 64 cycles in bfloat16, nothing would be left.
+        freqs = self.freqs.to(torch.promote_types(self.freqs.dtype, torch.float32))
+        angles = t.to(freqs.dtype)[:, None] * freqs
+        return torch.cat([angles.cos(), angles.sin()], 1).to(self.freqs.dtype)
 
 
 class Fourier(Sinusoidal):

@@ -4,14 +4,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .embedding import Sinusoidal
+from .embedding import SPAN, Sinusoidal
 
 
 class MLP(nn.Module):
     """Residual layers on a vector, told the noise level.
 
     ``forward(x, t, cond=None)``: x ``(B, size)``, t ``(B,)``, cond ``(B,)`` labels in ``[0, classes]``, where
-    ``classes`` itself, or no ``cond``, means *no class*; returns ``(B, size)``.
+    ``classes`` itself, or no ``cond``, means *no class*; returns ``(B, size)``. t is of about one unit: a
+    :class:`scoresde.Denoiser` sees to that, whatever the SDE.
 
     Args:
         size: length of the vector.
@@ -22,6 +23,8 @@ class MLP(nn.Module):
     Raises:
         ValueError: a size that is not positive; later, vectors of another size, or labels without classes.
     """
+
+    label_span = SPAN
 
     def __init__(self, size: int = 2, width: int = 128, layers: int = 3, classes: int = 0) -> None:
         super().__init__()

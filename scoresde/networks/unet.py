@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .embedding import Fourier, Sinusoidal
+from .embedding import SPAN, Fourier, Sinusoidal
 
 
 class UNet(nn.Module):
     """A contracting and an expanding path with skip connections, told the noise level.
 
-    ``forward(x, t, cond=None)``: x ``(B, in_channels, H, W)``, t ``(B,)`` in any range of the order of 1,
-    cond ``(B,)`` class labels in ``[0, classes]``, where ``classes`` itself, or no ``cond``, means *no
-    class*; returns ``(B, in_channels, H, W)``.
+    ``forward(x, t, cond=None)``: x ``(B, in_channels, H, W)``, t ``(B,)`` of about one unit, to which a
+    :class:`scoresde.Denoiser` sees, whatever the SDE, cond ``(B,)`` class labels in ``[0, classes]``, where
+    ``classes`` itself, or no ``cond``, means *no class*; returns ``(B, in_channels, H, W)``.
 
     Residual blocks as in DDPM++ (Song et al. 2021, arXiv 2011.13456, appendix H), with the noise level as a
     scale and a shift (Dhariwal and Nichol 2021, arXiv 2105.05233), attention at the lowest resolution only,
@@ -35,6 +35,8 @@ class UNet(nn.Module):
         ValueError: a size that is not positive, channels not divisible by 8, or an unknown embedding; later,
             images of other channels or of an H or W that is not divisible, or labels without classes.
     """
+
+    label_span = SPAN
 
     def __init__(
         self,

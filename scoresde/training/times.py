@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,7 +27,8 @@ def uniform(sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
     return sde.t_min + u * (sde.t_max - sde.t_min), torch.ones_like(u)
 
 
-def log_normal(mean: float = -1.2, std: float = 1.2) -> Times:
+@dataclass(frozen=True)
+class LogNormal:
     """log(sigma / alpha) normal (Karras et al. 2022, arXiv 2206.00364, Table 1), within the SDE's range.
 
     The tails beyond the ends are left out, not moved onto them. This changes what is minimised, as a
@@ -36,10 +38,18 @@ def log_normal(mean: float = -1.2, std: float = 1.2) -> Times:
         ValueError: a ``mean`` or ``std`` that is not finite, or ``std`` <= 0; later, an SDE whose range holds
             less than 1e-9 of this distribution.
     """
-    if not (math.isfinite(mean) and 0 < std < math.inf):
-        raise ValueError(f"mean must be finite and std positive and finite, got {mean!r} and {std!r}")
 
-    def times(sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
+    mean: float = -1.2
+    std: float = 1.2
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
+            raise ValueError(
+                f"mean must be finite and std positive and finite, got {self.mean!r} and {self.std!r}"
+            )
+
+    def __call__(self, sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
+        mean, std = self.mean, self.std
         ends = -sde.lam(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
         low, high = (0.5 * (1 + torch.erf((ends - mean) / (std * math.sqrt(2))))).tolist()
         if not high - low > 1e-9:
@@ -50,7 +60,10 @@ def log_normal(mean: float = -1.2, std: float = 1.2) -> Times:
         logs = mean + std * torch.special.ndtri(low + u * (high - low))
         return sde.time_of(-logs.clamp(*ends.tolist())).clamp(sde.t_min, sde.t_max), torch.ones_like(u)
 
-    return times
+
+def log_normal(mean: float = -1.2, std: float = 1.2) -> Times:
+    """:class:`LogNormal` times."""
+    return LogNormal(mean, std)
 
 
 def importance(sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,19 +1,34 @@
 """The training loop: a generator, so that logging, saving and stopping are the caller's."""
 
-import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from numbers import Integral
 from typing import ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, unwrapped
+from .batches import batch_indices, check_data, chosen, to_float, warn_of_scale
+from .labels import as_labels, check_labels, classes_of
+from .randomness import seed_of, seeded
 from .times import Times, log_normal, spread
 from .weighting import Weighting, plain
+
+__all__ = [
+    "Progress",
+    "Schedule",
+    "State",
+    "batch_indices",
+    "check_labels",
+    "module",
+    "start",
+    "to_float",
+    "train",
+]
 
 DECAYS = ("cosine", "linear", "constant")
 PRECISIONS = ("float32", "bfloat16")
@@ -36,6 +51,8 @@ class Schedule:
         label_dropout: share of the samples whose label is replaced by *no class*.
         precision: of the network, by autocast; the loss and the weights stay in float32.
         max_skipped: steps in a row with a non-finite loss or gradient, skipped, before training stops.
+        allow_missing_classes: labels need not cover the network's classes. A class that was not trained is
+            not to be asked for.
 
     Raises:
         ValueError: a number outside its range.
@@ -54,6 +71,7 @@ class Schedule:
     label_dropout: float = 0.1
     precision: Literal["float32", "bfloat16"] = "float32"
     max_skipped: int = 10
+    allow_missing_classes: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "max_skipped"):
@@ -104,18 +122,26 @@ class State:
     @property
     def averaged(self) -> Denoiser:
         """The denoiser to sample from, with the averaged parameters; it shares their memory."""
-        return Denoiser(self.average.module, self.denoiser.sde, self.denoiser.prediction).eval()
+        own = self.denoiser
+        return Denoiser(self.average.module, own.sde, own.prediction, dtype=own.dtype).eval()
 
 
 def module(denoiser: Denoiser) -> nn.Module:
-    """The network, which must be a module to be trained or saved; TypeError if it is only callable."""
-    if not isinstance(denoiser.net, nn.Module):
-        raise TypeError(f"only a module can be trained, got {type(denoiser.net).__name__}")
-    return denoiser.net
+    """The network without wrappers, for its weights; TypeError if it is no module but only callable."""
+    net = unwrapped(denoiser.net)
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"only a module can be trained, got {type(net).__name__}")
+    return net
 
 
 def start(denoiser: Denoiser, schedule: Schedule) -> State:
-    """The state before the first step."""
+    """The state before the first step.
+
+    ``torch.compile(net)``, DataParallel and DistributedDataParallel are trained as they are; the average, and
+    so what is saved, is of the network within.
+    """
+    if not isinstance(denoiser, Denoiser):
+        raise TypeError(f"only a Denoiser can be trained, got {type(denoiser).__name__}")
     net = module(denoiser)
 
     def average(averaged: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
@@ -129,8 +155,8 @@ def start(denoiser: Denoiser, schedule: Schedule) -> State:
 
 def train(
     state: State,
-    x: Tensor,
-    labels: Tensor | None = None,
+    x: Tensor | np.ndarray,
+    labels: Tensor | np.ndarray | None = None,
     *,
     schedule: Schedule,
     times: Times | None = None,
@@ -142,110 +168,101 @@ def train(
     E over x_0, t and eps of ``weighting(t) |net - target|^2`` (Vincent 2011; Song et al. 2021, arXiv
     2011.13456, eq. 7), t by ``times`` on numbers spread evenly over the batch. Everything random in step k is
     a function of (seed, k) alone, so training that goes on from a saved ``state`` gives the bits of training
-    that never stopped.
+    that never stopped, and training in several threads those of each alone. The global random state, from
+    which dropout draws, is as it was after every step; within one, other threads that train wait for it.
 
     Args:
         state: from :func:`start`; changed in place.
-        x: the data, ``(N, ...)``: float as the network is to see it, or uint8, whose 0..255 becomes -1..1.
+        x: the data, ``(N, ...)``, a tensor or an array: floats as the network is to see them, or uint8, whose
+            0..255 becomes -1..1.
         labels: ``(N,)`` integers, for a network with ``classes``; dropped ones become ``classes``.
+        schedule: how long and how carefully.
+        times: at which times; default, log-normal.
+        weighting: of the loss.
+        seed: an integer of any size.
 
     Raises:
-        ValueError: an empty data set, or labels that do not fit.
-        FloatingPointError: ``schedule.max_skipped`` steps in a row had a non-finite loss or gradient. Those
-            steps changed no parameter.
+        TypeError: data or labels that are no tensor and no array, such as a DataLoader.
+        ValueError: an empty data set; labels that do not fit, are missing, or do not cover all classes (see
+            ``Schedule.allow_missing_classes``).
+        FloatingPointError: later, ``schedule.max_skipped`` steps in a row had a non-finite loss or gradient.
+            Those steps changed no parameter and no buffer.
+
+    Warns:
+        UserWarning: data that are never negative, such as pixels in [0, 1]; ``sigma_data`` or the mean of
+            log-normal times far from their deviation.
     """
-    times = times or log_normal()
+    if not isinstance(seed, Integral):
+        raise TypeError(f"seed must be an integer, got {seed!r}")
+    check_data(x)
+    labels, times = as_labels(labels), times or log_normal()
+    check_labels(module(state.denoiser), x, labels, allow_missing=schedule.allow_missing_classes)
+    warn_of_scale(x, state.denoiser.prediction, times, stacklevel=3)
+    state.denoiser.train()
+
+    def steps() -> Iterator[Progress]:
+        while state.step < schedule.steps:
+            yield _step(state, x, labels, schedule, times, weighting, int(seed))
+
+    return steps()
+
+
+def _step(
+    state: State,
+    x: Tensor | np.ndarray,
+    labels: Tensor | None,
+    schedule: Schedule,
+    times: Times,
+    weighting: Weighting,
+    seed: int,
+) -> Progress:
     net = module(state.denoiser)
-    classes = check_labels(net, x, labels)
-    parameters = list(net.parameters())
-    device = parameters[0].device
-    net.train()
-    while state.step < schedule.steps:
-        draw = torch.Generator().manual_seed(_hash(seed, state.step))
-        chosen = batch_indices(seed, state.step, schedule.batch_size, len(x))
-        x0 = to_float(x[chosen]).to(device)
-        cond = None
-        if labels is not None:
-            cond = labels[chosen].long()
-            dropped = torch.rand(len(cond), generator=draw) < schedule.label_dropout
-            cond = torch.where(dropped, classes, cond).to(device)
-        u = spread(torch.rand(len(x0), generator=draw, dtype=torch.float64))
-        t, factor = times(state.denoiser.sde, u)
-        eps = torch.randn(x0.shape, generator=draw).to(device)
-        level = state.denoiser.sde.level(t)
-        weight = (weighting(state.denoiser, level) * factor).float().to(device)
+    if not net.training:  # the caller drew samples in between
+        state.denoiser.train()
+    device = next(net.parameters()).device
+    draw = torch.Generator().manual_seed(seed_of(seed, state.step))
+    indices = batch_indices(seed, state.step, schedule.batch_size, len(x))
+    x0, cond = chosen(x, indices).to(device), None
+    if labels is not None:
+        cond = labels[indices.to(labels.device)].long().cpu()
+        dropped = torch.rand(len(cond), generator=draw, dtype=torch.float32) < schedule.label_dropout
+        cond = torch.where(dropped, classes_of(net), cond).to(device)
+    t, factor = times(state.denoiser.sde, spread(torch.rand(len(x0), generator=draw, dtype=torch.float64)))
+    eps = torch.randn(x0.shape, generator=draw, dtype=torch.float32).to(device)
+    weight = (weighting(state.denoiser, state.denoiser.sde.level(t)) * factor).float().to(device)
 
-        lr = schedule.lr_at(state.step)
-        for group in state.optimizer.param_groups:
-            group["lr"] = lr
-        state.optimizer.zero_grad()
-        bf16 = schedule.precision == "bfloat16"
-        forked = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(forked), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            # For dropout within the network: not the numbers that eps is made of.
-            _seed(device, _hash(seed, state.step, 1))
-            loss = (weight * state.denoiser.loss(x0, t.to(device), eps, cond)).mean()
+    buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
+    state.optimizer.zero_grad()
+    bf16 = schedule.precision == "bfloat16"
+    with seeded(seed_of(seed, state.step, 1), device):  # for dropout: not the numbers that eps is made of
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            loss = (weight * state.denoiser.loss(x0, t, eps, cond)).mean()
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(parameters, schedule.clip)
-        finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
-        if finite:
-            state.optimizer.step()
-            state.average.update_parameters(net)
-        state.in_row = 0 if finite else state.in_row + 1
-        state.skipped += not finite
-        state.step += 1
-        if state.in_row >= schedule.max_skipped:
-            raise FloatingPointError(
-                f"the loss or its gradient was not finite in {state.in_row} steps in a row, the last one "
-                f"step {state.step}; lower lr or clip, or look for values that are not finite in the data"
-            )
-        yield Progress(state.step, loss.item(), norm.item(), lr, state.skipped)
+    return _update(state, net, loss, buffers, schedule)
 
 
-def check_labels(net: object, x: Tensor, labels: Tensor | None) -> int:
-    """The number of classes of a network, after making sure that data and labels fit it."""
-    classes = int(getattr(net, "classes", 0))
-    if not len(x):
-        raise ValueError("the data set is empty")
-    if labels is None:
-        return classes
-    if labels.shape != x.shape[:1] or labels.is_floating_point():
-        raise ValueError(
-            f"labels must be {len(x)} integers, one for every sample, "
-            f"got shape {tuple(labels.shape)} of {labels.dtype}"
+def _update(
+    state: State, net: nn.Module, loss: Tensor, buffers: Mapping[str, Tensor], schedule: Schedule
+) -> Progress:
+    """Take the step of a loss if it is finite, and otherwise take back what it did to the buffers."""
+    lr = schedule.lr_at(state.step)
+    for group in state.optimizer.param_groups:
+        group["lr"] = lr
+    norm = nn.utils.clip_grad_norm_(list(net.parameters()), schedule.clip)
+    finite = bool(torch.isfinite(loss) & torch.isfinite(norm))
+    if finite:
+        state.optimizer.step()
+        state.average.update_parameters(net)
+    else:
+        for name, buffer in net.named_buffers():
+            if name in buffers and not torch.equal(buffer, buffers[name]):
+                buffer.copy_(buffers[name])
+    state.in_row = 0 if finite else state.in_row + 1
+    state.skipped += not finite
+    state.step += 1
+    if state.in_row >= schedule.max_skipped:
+        raise FloatingPointError(
+            f"the loss or its gradient was not finite in {state.in_row} steps in a row, the last one "
+            f"step {state.step}; lower lr or clip, or look for values that are not finite in the data"
         )
-    if classes and (int(labels.min()) < 0 or int(labels.max()) >= classes):
-        raise ValueError(f"labels must be in [0, {classes}), got {int(labels.min())} to {int(labels.max())}")
-    if not classes:
-        raise ValueError("labels were given, but the network has no classes")
-    return classes
-
-
-def to_float(x: Tensor) -> Tensor:
-    """Pixels 0..255 as -1..1; float data as it is, in float32."""
-    return x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x.float()
-
-
-def batch_indices(seed: int, step: int, size: int, n: int) -> Tensor:
-    """Indices of a step's batch: one endless walk through the data, shuffled anew in every epoch."""
-    place = torch.arange(step * size, (step + 1) * size)
-    epochs = range(step * size // n, ((step + 1) * size - 1) // n + 1)
-    return torch.cat([_order(seed, epoch, n)[place[place // n == epoch] % n] for epoch in epochs])
-
-
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, n: int) -> Tensor:
-    return torch.randperm(n, generator=torch.Generator().manual_seed(_hash(seed, -1 - epoch)))
-
-
-def _seed(device: torch.device, seed: int) -> None:
-    """Seed the global random state of the CPU and of one device; torch.manual_seed would seed all devices."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-
-
-def _hash(*numbers: int) -> int:
-    """A seed for each tuple of numbers, unlike its neighbours'."""
-    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:7], "little")
+    return Progress(state.step, loss.item(), norm.item(), lr, state.skipped)
