@@ -99,8 +99,9 @@ def to_uint8(x: Tensor) -> Tensor:
     """
     if not x.is_floating_point():
         raise ValueError(f"images must be floating point numbers in [-1, 1], got {x.dtype}")
-    if not torch.isfinite(x).all():
-        raise ValueError("images must be finite")
+    bad = int((~torch.isfinite(x)).sum())
+    if bad:
+        raise ValueError(f"images must be finite, {bad} of {x.numel()} numbers are not")
     return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
