@@ -116,7 +116,7 @@ def test_channels_that_make_no_picture_are_refused_before_the_draw(tmp_path, cap
     run = trained(tmp_path, config=two)
     capsys.readouterr()
     assert drawn(run, tmp_path / "out") == 2
-    refused(capsys, r"pictures need shape \(N, 1 or 3, H, W\), got \(0, 2, 8, 8\)")
+    refused(capsys, r"pictures need images of shape \(1 or 3, H, W\), got \(2, 8, 8\)")
     assert not (tmp_path / "out").exists()
 
 

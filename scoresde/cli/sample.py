@@ -12,9 +12,9 @@ from torch import Tensor
 
 from ..blackbox import BlackBox, Run
 from ..configuration import device_of
+from ..data.pictures import check_images, save_grid, save_image
 from ..files import write_atomically
 from ..fingerprint import fingerprint
-from ..images import check_images, save_grid, save_image
 from ..metrics import to_uint8
 from ..plan import Plan
 from ..sampling import Counted, prepare, sample
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
     device = device_of(options.device)
     network = load(options)
     if len(network.shape) == 3:
-        check_images(torch.empty(0, *network.shape))
+        check_images(network.shape)
     plan = planned(options, network.denoiser.sde)
     labels = labels_asked(options.label, network)
     settings = _settings(options, network, labels)
