@@ -463,7 +463,6 @@ def test_a_finished_run_that_goes_on_is_left_as_it_is(command):
 
 def test_the_exit_code_of_the_program_is_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["scoresde", "train", "--config", str(tmp_path / "none.toml")])
-    monkeypatch.delitem(sys.modules, "scoresde.cli")  # to be run as python -m runs it
     with pytest.raises(SystemExit) as caught:
         runpy.run_module("scoresde.cli", run_name="__main__")
     assert caught.value.code == 2

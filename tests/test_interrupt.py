@@ -70,7 +70,7 @@ def test_ctrl_c_anywhere_is_one_line_and_writes_nothing(arguments, where, tmp_pa
     monkeypatch.setattr(where, interrupt)
     assert main(arguments) == 130
     interrupted(capsys)
-    assert not list(tmp_path.iterdir())
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
 
 
 def test_a_tuning_that_is_interrupted_says_how_to_go_on(tmp_path, monkeypatch, capsys):

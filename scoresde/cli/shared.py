@@ -53,7 +53,7 @@ def load(options: argparse.Namespace, dtype: torch.dtype | None = None) -> Loade
 def _labels(trained: Trained) -> tuple[tuple[int, ...], tuple[str, ...], int | None]:
     classes = int(getattr(trained.denoiser.net, "classes", 0))
     dropped = classes and trained.configuration.schedule.label_dropout > 0
-    labels = getattr(trained, "labels", None)
+    labels = trained.labels
     seen = tuple(range(classes)) if labels is None else labels.seen
     return seen, () if labels is None else labels.names, classes if dropped else None
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..checkpoint import TRAINING, load_denoiser, load_training, save_training
+from ..checkpoint import TRAINING, data_hash, load_training, save_training, take_weights
 from ..command import interrupt_noted
 from ..configuration import (
     CONFIGURATIONS,
@@ -23,10 +23,23 @@ from ..configuration import (
 )
 from ..data import Data, load_data
 from ..denoiser import PREDICTIONS, Denoiser
-from ..files import write_atomically
+from ..files import locked, write_atomically
 from ..sampling import _check_levels, prepare
-from ..training import TIMES, WEIGHTINGS, Progress, State, Times, Weighting, start, train
-from ..training.trainer import check_labels, module, to_float
+from ..training import (
+    TIMES,
+    WEIGHTINGS,
+    Progress,
+    State,
+    Times,
+    Weighting,
+    deviation,
+    labels_of,
+    start,
+    train,
+)
+from ..training.batches import to_float
+from ..training.labels import check_labels
+from ..training.trainer import module
 from .shared import say, usual_spacing
 
 
@@ -56,34 +69,27 @@ def run(options: argparse.Namespace) -> None:
     folder = options.out or Path("runs") / file.stem
     if options.save_every < 1:
         raise ValueError(f"--save-every must be at least 1, got {options.save_every}")
-    if (folder / TRAINING).exists() and not options.resume:
-        raise ValueError(f"{folder} holds a training run; go on with --resume, or name another --out")
+    _check_free(folder, resume=options.resume)
     device = device_of(options.device)
     denoiser = configuration.make_denoiser()
-    data = load_data(**configuration.data.model_dump())
-    check_labels(denoiser.net, data.x, data.labels)
+    data = load_data(**configuration.data.model_dump(), progress=not options.quiet)
+    allow = configuration.schedule.allow_missing_classes
+    check_labels(denoiser.net, data.x, data.labels, allow_missing=allow)
     if options.init:
-        _take_weights(denoiser, options.init)
+        take_weights(denoiser, options.init)
     _try(denoiser, data.x, configuration.make_times(), configuration.make_weighting())
     say(_about(configuration, data))
-    if (folder / TRAINING).exists():
-        state = load_training(folder, configuration, device)
-    else:
-        state = start(denoiser.to(device), configuration.schedule)
-    if options.compile:
-        module(state.denoiser).compile()
-    write_atomically(folder / "configuration.json", configuration.model_dump_json(indent=2).encode())
-    training = _Run(folder, configuration, data, state)
-    training.go_on(options.save_every, progress=not options.quiet)
-    say(f"{folder}/: {state.step} steps; draw from it with scoresde sample --checkpoint {folder}")
+    with locked(folder):
+        training = _Run(folder, configuration, data, denoiser.to(device), resume=options.resume)
+        if options.compile:
+            module(training.state.denoiser).compile()
+        training.go_on(options.save_every, progress=not options.quiet)
+    say(f"{folder}/: {training.state.step} steps; draw from it by scoresde sample --checkpoint {folder}")
 
 
-def _take_weights(denoiser: Denoiser, path: Path) -> None:
-    """Put the weights of a trained network into another of the same make."""
-    try:
-        module(denoiser).load_state_dict(module(load_denoiser(path).denoiser).state_dict())
-    except RuntimeError as error:
-        raise ValueError(f"--init {path} is another network than the configuration's: {error}") from None
+def _check_free(folder: Path, *, resume: bool) -> None:
+    if (folder / TRAINING).exists() and not resume:
+        raise ValueError(f"{folder} holds a training run; go on with --resume, or name another --out")
 
 
 @torch.no_grad()
@@ -105,7 +111,6 @@ def _try(denoiser: Denoiser, x: Tensor, times: Times, weighting: Weighting) -> N
 
 def _about(configuration: Configuration, data: Data) -> str:
     """What the data are like, and the settings that should be like them."""
-    few = to_float(data.x[:: max(1, len(data.x) // 4096)])
     shape = " x ".join(map(str, data.x.shape[1:]))
     beside = [
         f"{key} {value:g}"
@@ -117,7 +122,7 @@ def _about(configuration: Configuration, data: Data) -> str:
         if value is not None
     ]
     settings = f"; {', '.join(beside)}" if beside else ""
-    return f"{len(data.x)} samples of {shape}, deviation {few.std(correction=0).item():.4g}{settings}"
+    return f"{len(data.x)} samples of {shape}, deviation {deviation(data.x):.4g}{settings}"
 
 
 def _option(choice: Choice, registry: Mapping[str, Callable[..., object]], name: str) -> float | None:
@@ -130,10 +135,20 @@ def _option(choice: Choice, registry: Mapping[str, Callable[..., object]], name:
 class _Run:
     """A training in a folder: its state, written there every so often, and its losses."""
 
-    def __init__(self, folder: Path, configuration: Configuration, data: Data, state: State) -> None:
-        self.folder, self.configuration, self.data, self.state = folder, configuration, data, state
-        self.log = _Log(folder / "loss.jsonl", state.step)
-        self.saved = state.step
+    def __init__(
+        self, folder: Path, configuration: Configuration, data: Data, denoiser: Denoiser, *, resume: bool
+    ) -> None:
+        self.folder, self.configuration, self.data = folder, configuration, data
+        self.hash = data_hash(data.x, data.labels)
+        if (folder / TRAINING).exists():
+            _check_free(folder, resume=resume)  # another run may have ended meanwhile
+            device = next(module(denoiser).parameters()).device
+            self.state = load_training(folder, configuration, device, data=self.hash)
+        else:
+            self.state = start(denoiser, configuration.schedule)
+        write_atomically(folder / "configuration.json", configuration.model_dump_json(indent=2).encode())
+        self.log = _Log(folder / "loss.jsonl", self.state.step)
+        self.saved = self.state.step
 
     def go_on(self, save_every: int, *, progress: bool) -> None:
         """Train to the last step; after Ctrl-C, save the last whole one, and raise KeyboardInterrupt."""
@@ -174,7 +189,15 @@ class _Run:
 
     def _save(self) -> None:
         self.log.write(self.state.step)
-        save_training(self.folder, self.configuration, self.state, self.data.x.shape[1:])
+        x, labels, names = self.data
+        save_training(
+            self.folder,
+            self.configuration,
+            self.state,
+            x.shape[1:],
+            labels=labels_of(labels, names),
+            data=self.hash,
+        )
         self.saved = self.state.step
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..configuration import device_of, exact_float32
 from ..denoiser import Denoiser, Transported
+from ..files import locked
 from ..fingerprint import fingerprint
 from ..plan import Plan
 from ..tuning import Report, Settings, tune
@@ -66,15 +67,16 @@ def run(options: argparse.Namespace) -> None:
         draft = _at_precision(denoiser, getattr(torch, options.draft_dtype))
     state = options.out / "state"
     made_for = fingerprint(denoiser) | {"seed": options.seed}
-    try:
-        for nfe in sorted(set(options.nfe), reverse=True):
-            if not _is_there(options.out, nfe, made_for):
-                _tune(options, nfe, network, cond, draft, settings, state)
-    except KeyboardInterrupt:
-        if not state.exists():
-            raise
-        raise KeyboardInterrupt(f"interrupted; the same command goes on from {state}") from None
-    shutil.rmtree(state, ignore_errors=True)
+    with locked(options.out):
+        try:
+            for nfe in sorted(set(options.nfe), reverse=True):
+                if not _is_there(options.out, nfe, made_for):
+                    _tune(options, nfe, network, cond, draft, settings, state)
+        except KeyboardInterrupt:
+            if not state.exists():
+                raise
+            raise KeyboardInterrupt(f"interrupted; the same command goes on from {state}") from None
+        shutil.rmtree(state, ignore_errors=True)
 
 
 def _files(folder: Path, nfe: int) -> tuple[Path, Path, Path]:
