@@ -28,7 +28,7 @@ class Teacher:
     def save(self, path: Path, key: str) -> None:
         """Replace the file as a whole."""
         header = {"key": key, "calls": self.calls, "difference": self.difference}
-        write_tensors(path, {"target": self.target}, content=self.hash, **header)
+        write_tensors(path, {"target": self.target}, hash=self.hash, **header)
 
     @property
     def hash(self) -> str:
@@ -53,7 +53,7 @@ class Teacher:
         if type(difference) is not float or not 0 <= difference < math.inf:
             raise _damaged(path, f"difference must be a finite number, at least 0, got {difference!r}")
         teacher = cls(target, calls, difference)
-        _check_hash(path, header.get("content"), teacher.hash)
+        _check_hash(path, header.get("hash"), teacher.hash)
         return teacher
 
 
