@@ -75,8 +75,7 @@ def load_training(
         data: :func:`data_hash` of the data to go on with; None does not compare.
 
     Raises:
-        ValueError: no such file, one that is damaged or not of a training run, or one written for another
-            configuration or other data; the first thing that differs is named.
+        ValueError: no such file, a damaged one, or one of another configuration or other data, by name.
     """
     path = folder / TRAINING
     tensors, header = read_tensors(path)
@@ -92,17 +91,20 @@ def load_training(
     in_row = _count(path, header, "in_row", skipped)
     _check_counts(path, tensors, step)
     # On the device from the start: loading puts the optimiser's tensors where the parameters are.
-    denoiser = configuration.make_denoiser().to(device)
-    state = start(denoiser, configuration.schedule)
-    module(denoiser).load_state_dict(_under("net.", tensors))
+    state = start(configuration.make_denoiser().to(device), configuration.schedule)
+    _fill(state, tensors)
+    state.step, state.skipped, state.in_row = step, skipped, in_row
+    return state
+
+
+def _fill(state: State, tensors: Mapping[str, Tensor]) -> None:
+    module(state.denoiser).load_state_dict(_under("net.", tensors))
     state.average.load_state_dict(_under("average.", tensors))
     optimizer = state.optimizer.state_dict()
     for name, value in _under("optimizer.", tensors).items():
         index, key = name.split(".", 1)
         optimizer["state"].setdefault(int(index), {})[key] = value
     state.optimizer.load_state_dict(optimizer)
-    state.step, state.skipped, state.in_row = step, skipped, in_row
-    return state
 
 
 class Trained(NamedTuple):
