@@ -1,51 +1,189 @@
 """Files that are replaced at once or not at all: bytes, and tensors with JSON in their header."""
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+import secrets
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+from filelock import FileLock, Timeout, lock_descriptor
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
+
+BEGUN = ".scoresde-"  # how the name of a file begins that is not yet whole
+LOCK = ".lock"
+FORMAT = 2  # of files of tensors: with a hash, which 1 had not
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file as a whole: whatever happens, the old or the new content is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    """Replace a file as a whole: whatever happens, the old or the new content is there.
+
+    Several threads and processes may write one path; the last one stays. The file keeps its mode. A
+    symbolic link is replaced, never followed. What killed writers left in the folder is removed.
+
+    Raises:
+        OSError: the file cannot be written; it names ``path``.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} is a folder or a device, and cannot be replaced by a file")
     try:
-        with open(new, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _tidy(path.parent.absolute())
+        with _begin(path.parent) as file:
+            try:
+                with suppress(FileNotFoundError):
+                    os.chmod(file.name, stat.S_IMODE(path.stat().st_mode))
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                if os.name == "nt":  # Windows moves no open file
+                    file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _begin(folder: Path) -> BinaryIO:
+    """A new file of a name that cannot be guessed, locked as long as its writer lives."""
+    while True:
+        file = open(folder / f"{BEGUN}{secrets.token_hex(8)}", "xb")  # noqa: SIM115 - the caller closes it
+        with suppress(OSError):  # a file system without locks
+            lock_descriptor(file.fileno())
+        if os.path.exists(file.name):
+            return file
+        file.close()  # another process tidied up before the file was locked
+
+
+@lru_cache(maxsize=64)  # once a process: a folder may hold many files
+def _tidy(folder: Path) -> None:
+    """Remove the files in a folder whose writers were killed: those that are not locked."""
+    for left in folder.glob(f"{BEGUN}*"):
+        with suppress(OSError):
+            if stat.S_ISREG(left.lstat().st_mode):
+                with open(left, "rb") as file:
+                    if lock_descriptor(file.fileno(), blocking=False):
+                        left.unlink()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is made if need be, so that the files of two runs never mix.
+
+    The lock ends with its process, however that ends.
+
+    Raises:
+        ValueError: another run holds the folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(f"another run is writing to {folder}; wait for its end, or name another") from None
+    try:
+        yield
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):  # Windows removes no open file
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
+def hash_of(tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> str:
+    """SHA-256 over names, types, shapes and bits of tensors, and over a header of texts; 64 hex digits."""
+    digest = hashlib.sha256(json.dumps(header or {}, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def check_writable(tensors: Mapping[str, object]) -> None:
+    """Make sure that tensors can be written to a file and be read again.
+
+    Tensors that share memory can: each is written.
+
+    Raises:
+        ValueError: a value that is no dense tensor, is not finite, or has a type that the file format lacks;
+            it is named.
+    """
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} is no tensor but {type(value).__name__}: a checkpoint cannot hold it")
+        if value.layout != torch.strided or value.is_quantized or value.is_meta:
+            raise ValueError(f"{name} must be a dense tensor with numbers for a checkpoint to hold it")
+        try:
+            load(save({"one": torch.zeros(1, dtype=torch.uint8).expand(8).contiguous().view(value.dtype)}))
+        except (KeyError, RuntimeError):
+            raise ValueError(f"{name} is of {value.dtype}, which no checkpoint can hold") from None
+        if not _finite(value):
+            raise ValueError(
+                f"{name} holds numbers that are not finite, which no checkpoint holds; if it is a constant, "
+                f"register it with persistent=False, or use a large finite number"
+            )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], **header: Any) -> None:
-    """Write tensors, with every value of ``header`` as JSON beside them.
+    """Write tensors, with every value of ``header`` as JSON beside them, and a hash of all of it.
 
     Raises:
         FloatingPointError: a tensor is not finite. Nothing is written then.
     """
-    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    bad = [name for name, tensor in tensors.items() if not _finite(tensor)]
     if bad:
         raise FloatingPointError(f"{path} was not written: {', '.join(bad[:3])} not finite")
-    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(own, {key: json.dumps(value) for key, value in header.items()}))
+    own: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        own[name] = tensor.detach().cpu().contiguous()
+        place = own[name].untyped_storage().data_ptr()
+        if place in places:  # the format has no shared memory
+            own[name] = own[name].clone()
+        places.add(place)
+    texts = {key: json.dumps(value) for key, value in (header | {"format": FORMAT}).items()}
+    texts["hash"] = json.dumps(hash_of(own, texts))
+    write_atomically(path, save(own, texts))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and header of a file; ValueError if it is missing, cut short or of another kind (a pickle)."""
+    """Tensors and header of a file, without its hash.
+
+    Files without a hash, written by early versions, are read as they are.
+
+    Raises:
+        ValueError: the file is missing, cut short, changed, not finite, or of another kind (a pickle).
+    """
     if not path.is_file():
         raise ValueError(f"checkpoint {path} does not exist")
     try:
         with safe_open(path, "pt") as file:
-            header = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError, OSError) as error:
+            texts = file.metadata() or {}
+            header = {key: json.loads(value) for key, value in texts.items()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        bad = [name for name, tensor in tensors.items() if not _finite(tensor)]
+    except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
         raise ValueError(f"checkpoint {path} is not a whole safetensors file of scoresde: {error}") from None
+    written = texts.pop("hash", None)
+    # Two keys, so that a file whose key "hash" is damaged is no file of before.
+    if (written or "format" in texts) and written != json.dumps(hash_of(tensors, texts)):
+        raise ValueError(f"checkpoint {path} was changed since it was written: its hash does not fit")
+    if bad:
+        raise ValueError(f"checkpoint {path} is damaged: {', '.join(bad[:3])} not finite")
+    return tensors, {key: value for key, value in header.items() if key not in ("hash", "format")}
+
+
+def _finite(tensor: Tensor) -> bool:
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    return bool(torch.isfinite(tensor.float() if tensor.itemsize == 1 else tensor).all())

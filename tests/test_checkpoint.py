@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_run import SHAPE, configured, trained
 from torch import nn
 
 from scoresde import cli, files
@@ -23,54 +24,10 @@ from scoresde.checkpoint import (
     save_training,
 )
 from scoresde.cli import main
-from scoresde.configuration import validate
-from scoresde.data import load_data
 from scoresde.files import read_tensors, write_atomically, write_tensors
 from scoresde.networks import NETWORKS
-from scoresde.training import start, train
 
 ROOT = Path(__file__).parents[1]
-
-PLAIN = {
-    "data": {"source": "digits"},
-    "network": {
-        "name": "unet",
-        "channels": [8],
-        "blocks": 1,
-        "patch": 2,
-        "classes": 10,
-        "embedding": "fourier",
-        "dropout": 0.3,
-    },
-    "sde": {"name": "edm"},
-    "times": {"name": "log-normal", "mean": -1.0},
-    "weighting": {"name": "edm", "sigma_data": 0.7},
-    "prediction": {"name": "edm", "sigma_data": 0.7},
-    "schedule": {"steps": 8, "batch_size": 16, "warmup": 2, "ema": 0.5, "label_dropout": 0.3},
-    "seed": 3,
-}
-SHAPE = (1, 8, 8)
-
-
-def configured(**changes):
-    content = {key: dict(value) if isinstance(value, dict) else value for key, value in PLAIN.items()}
-    for key, value in changes.items():
-        content[key] = content[key] | value if isinstance(value, dict) else value
-    return validate(content, "test")
-
-
-def trained(configuration, steps, state=None):
-    """A state after some more steps, and their losses."""
-    state = state or start(configuration.make_denoiser(), configuration.schedule)
-    digits = load_data("digits")
-    options = {
-        "schedule": configuration.schedule,
-        "times": configuration.make_times(),
-        "weighting": configuration.make_weighting(),
-        "seed": configuration.seed,
-    }
-    progress = train(state, digits.x, digits.labels, **options)
-    return state, [next(progress) for _ in range(steps)]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +101,9 @@ def test_tensors_that_do_not_fit_their_own_configuration_are_refused(folder, kin
     tensors, header = read_tensors(folder / kind)
     del tensors[next(name for name in tensors if "enter" in name)]
     write_tensors(folder / kind, tensors, **header)
-    with pytest.raises(ValueError, match=rf"{kind} does not fit its own configuration: .*\s+Missing key"):
+    with pytest.raises(
+        ValueError, match=rf"{kind} does not fit its own configuration: \S*enter\S* is missing$"
+    ):
         load_denoiser(folder) if kind == MODEL else load_training(folder, configured())
 
 
@@ -246,7 +205,8 @@ def test_a_loaded_denoiser_gives_the_bits_of_the_averaged_network(folder):
     x = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     cond = torch.tensor([0, 3, 9, 10])
     for given in (folder, folder / MODEL, str(folder)):
-        denoiser, configuration, shape = load_denoiser(given)
+        denoiser, configuration, shape, labels = load_denoiser(given)
+        assert labels is None
         assert (configuration, shape) == (configured(), SHAPE)
         assert not denoiser.training
         assert not any(parameter.requires_grad for parameter in denoiser.parameters())
@@ -271,21 +231,23 @@ def test_the_files_hold_the_average_and_the_network_apart(folder):
     assert differ > 10
     # The format of the files that are already there.
     content = configured().model_dump(mode="json")
-    assert header == {"configuration": content, "shape": [1, 8, 8], "step": 3, "skipped": 0}
-    assert all_of_it == header | {"in_row": 0}
+    header_of_it = {"configuration": content, "shape": [1, 8, 8], "step": 3, "skipped": 0}
+    assert header == header_of_it | {"labels": None, "data": None}
+    entries = list(range(len(list(state.denoiser.net.parameters()))))
+    assert all_of_it == header | {"in_row": 0, "optimizer": entries}
     assert training["average.n_averaged"].item() == 3
     assert training["optimizer.0.step"].item() == 3
 
 
 def test_a_loaded_state_is_the_saved_one(folder):
     state, _ = trained(configured(), 3)
-    state.skipped, state.in_row = 5, 2
+    state.skipped, state.in_row = 2, 1
     save_training(folder, configured(), state, SHAPE)
     torch.manual_seed(0)
     before = torch.get_rng_state()
     loaded = load_training(folder, configured())
     assert torch.equal(torch.get_rng_state(), before)
-    assert (loaded.step, loaded.skipped, loaded.in_row) == (3, 5, 2)
+    assert (loaded.step, loaded.skipped, loaded.in_row) == (3, 2, 1)
     for a, b in ((loaded.denoiser, state.denoiser), (loaded.average, state.average)):
         ours, theirs = a.state_dict(), b.state_dict()
         assert ours.keys() == theirs.keys()
@@ -300,19 +262,24 @@ def test_a_loaded_state_is_the_saved_one(folder):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"seed": 4}, "seed"),
-        ({"schedule": {"lr": 0.5}}, "schedule"),
-        ({"network": {"blocks": 2}}, "network"),
-        ({"sde": {"t_max": 10.0}}, "sde"),
-        ({"prediction": {"sigma_data": 0.5}}, "prediction"),
-        ({"times": {"std": 2.0}}, "times"),
-        ({"weighting": {"sigma_data": 0.5}}, "weighting"),
-        ({"data": {"split": "test"}}, "data"),
-        ({"seed": 4, "schedule": {"ema": 0.1}}, "schedule, seed"),
+        ({"seed": 4}, "seed was 3, is 4"),
+        ({"schedule": {"lr": 0.5}}, "schedule.lr was 0.001, is 0.5"),
+        ({"schedule": {"steps": 7}}, "schedule.steps was 8, is 7"),
+        ({"network": {"blocks": 2}}, "network.blocks was 1, is 2"),
+        (
+            {"network": {"patch": 1, "in_channels": 1}},
+            "network.patch was 2, is 1; network.in_channels was not set, is 1",
+        ),
+        ({"sde": {"t_max": 10.0}}, "sde.t_max was not set, is 10.0"),
+        ({"prediction": {"sigma_data": 0.5}}, "prediction.sigma_data was 0.7, is 0.5"),
+        ({"times": {"std": 2.0}}, "times.std was not set, is 2.0"),
+        ({"weighting": {"sigma_data": 0.5}}, "weighting.sigma_data was 0.7, is 0.5"),
+        ({"data": {"split": "test"}}, "data.split was 'train', is 'test'"),
+        ({"seed": 4, "schedule": {"ema": 0.1, "steps": 9}}, "schedule.ema was 0.5, is 0.1; seed was 3, is 4"),
     ],
 )
-def test_going_on_with_another_configuration_is_refused_by_section(folder, changes, named):
-    with pytest.raises(ValueError, match=f"with another configuration; these sections differ: {named}$"):
+def test_going_on_with_another_configuration_is_refused_by_key(folder, changes, named):
+    with pytest.raises(ValueError, match=f"{TRAINING} was written with another configuration: {named}$"):
         load_training(folder, configured(**changes))
 
 
@@ -476,5 +443,8 @@ def test_a_folder_with_a_run_is_not_trained_over(folder, capsys):
     assert main(command(folder)) == 2
     assert "holds a training run; go on with --resume, or name another --out" in capsys.readouterr().err
     assert main(command(folder, "--resume")) == 2
-    assert "was written with another configuration; these sections differ" in capsys.readouterr().err
+    assert (
+        "was written with another configuration: network.channels was [8], is [16, 32]; "
+        in capsys.readouterr().err
+    )
     assert files_of(folder) == before

@@ -1,0 +1,85 @@
+"""Which classes a network was trained on."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+NAMED = 10  # classes that an error lists
+
+
+class Labels(NamedTuple):
+    """Which classes a network was trained on, and their names."""
+
+    seen: tuple[int, ...]
+    names: tuple[str, ...] = ()
+
+
+def labels_of(labels: Tensor | None, names: Sequence[str] | None = None) -> Labels | None:
+    """The classes in the labels ``(N,)`` of training data; None where there are none."""
+    return None if labels is None else Labels(tuple(_classes(labels)), tuple(names or ()))
+
+
+def classes_of(net: object) -> int:
+    """The number of classes of a network, 0 for one that takes no labels."""
+    return int(getattr(net, "classes", 0))
+
+
+def as_labels(labels: Any) -> Tensor | None:
+    """Labels of a tensor or an array as a tensor; TypeError if they are neither."""
+    if labels is None or isinstance(labels, Tensor):
+        return labels
+    if not isinstance(labels, np.ndarray):
+        raise TypeError(f"labels must be a tensor or an array of integers, got {type(labels).__name__}")
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers, got an array of {labels.dtype}")
+    return torch.from_numpy(labels.astype(np.int64))
+
+
+def check_labels(net: object, x: Any, labels: Tensor | None, *, allow_missing: bool = False) -> int:
+    """The number of classes of a network, after making sure that data and labels fit it.
+
+    Args:
+        net: a network, with ``classes`` if it takes labels.
+        x: the data, ``(N, ...)``.
+        labels: ``(N,)`` integers in [0, classes).
+        allow_missing: labels need not cover all classes.
+
+    Raises:
+        ValueError: no data; a network with classes without labels, or the other way round; labels of another
+            number, type or range; classes without a label, which are named.
+    """
+    classes = classes_of(net)
+    if not len(x):
+        raise ValueError("the data set is empty")
+    if labels is None:
+        if classes:
+            raise ValueError(
+                f"the network has {classes} classes, but the data have no labels; give labels, or make the "
+                f"network with classes=0"
+            )
+        return 0
+    if labels.shape != (len(x),) or labels.is_floating_point() or labels.is_complex():
+        raise ValueError(
+            f"labels must be {len(x)} integers, one for every sample, "
+            f"got shape {tuple(labels.shape)} of {labels.dtype}"
+        )
+    if not classes:
+        raise ValueError("labels were given, but the network has no classes")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise ValueError(f"labels must be in [0, {classes}), got {int(labels.min())} to {int(labels.max())}")
+    missing = sorted(set(range(classes)) - set(_classes(labels)))
+    if missing and not allow_missing:
+        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        raise ValueError(
+            f"no sample has the label {', '.join(map(str, missing[:NAMED]))}{more}, but the network has "
+            f"{classes} classes; make it with as many as there are, or set schedule.allow_missing_classes"
+        )
+    return classes
+
+
+def _classes(labels: Tensor) -> list[int]:
+    classes: list[int] = torch.unique(labels).tolist()
+    return classes

@@ -1,0 +1,46 @@
+"""A small training run, in the same bits every time."""
+
+from scoresde.configuration import validate
+from scoresde.data import load_data
+from scoresde.training import start, train
+
+PLAIN = {
+    "data": {"source": "digits"},
+    "network": {
+        "name": "unet",
+        "channels": [8],
+        "blocks": 1,
+        "patch": 2,
+        "classes": 10,
+        "embedding": "fourier",
+        "dropout": 0.3,
+    },
+    "sde": {"name": "edm"},
+    "times": {"name": "log-normal", "mean": -1.0},
+    "weighting": {"name": "edm", "sigma_data": 0.7},
+    "prediction": {"name": "edm", "sigma_data": 0.7},
+    "schedule": {"steps": 8, "batch_size": 16, "warmup": 2, "ema": 0.5, "label_dropout": 0.3},
+    "seed": 3,
+}
+SHAPE = (1, 8, 8)
+
+
+def configured(**changes):
+    content = {key: dict(value) if isinstance(value, dict) else value for key, value in PLAIN.items()}
+    for key, value in changes.items():
+        content[key] = content[key] | value if isinstance(value, dict) else value
+    return validate(content, "test")
+
+
+def trained(configuration, steps, state=None):
+    """A state after some more steps, and their losses."""
+    state = state or start(configuration.make_denoiser(), configuration.schedule)
+    digits = load_data("digits")
+    options = {
+        "schedule": configuration.schedule,
+        "times": configuration.make_times(),
+        "weighting": configuration.make_weighting(),
+        "seed": configuration.seed,
+    }
+    progress = train(state, digits.x, digits.labels, **options)
+    return state, [next(progress) for _ in range(steps)]
