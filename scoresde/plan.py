@@ -268,7 +268,10 @@ class Plan:
         """Read what :meth:`save` wrote; the run's bits are the same. ValueError if the file is no plan."""
 
         def level(value: list[str] | None) -> Any:
-            return value and Level(*map(float.fromhex, value))
+            made = None if value is None else Level(*map(float.fromhex, value))
+            if made and any(map(math.isnan, made)):
+                raise ValueError(f"a level must be of numbers, got {value}")
+            return made
 
         def row(value: list[list[Any]]) -> Row:
             return tuple((str(name), float(weight)) for name, weight in value)
@@ -294,7 +297,10 @@ class Plan:
             if not isinstance(about, dict | None):
                 raise ValueError(f"its about must be an object, got {about!r}")
             return replace(cls.of(lines, start, end), about=about)
-        except (OSError, ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
+        except (
+            *(OSError, ValueError, OverflowError, RecursionError),
+            *(LookupError, TypeError, AttributeError),
+        ) as error:
             raise ValueError(f"{path} is no plan of scoresde: {error}") from error
 
 
