@@ -272,7 +272,10 @@ class Plan:
         """Read what :meth:`save` wrote; the run's bits are the same. ValueError if the file is no plan."""
 
         def level(value: list[str] | None) -> Any:
-            return value and Level(*map(float.fromhex, value))
+            made = None if value is None else Level(*map(float.fromhex, value))
+            if made and any(map(math.isnan, made)):
+                raise ValueError(f"a level must be of numbers, got {value}")
+            return made
 
         def row(value: list[list[Any]]) -> Row:
             return tuple((str(name), float(weight)) for name, weight in value)

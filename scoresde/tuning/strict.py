@@ -2,7 +2,7 @@
 
 import json
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,7 +17,9 @@ def parsed(content: bytes, what: type[Made]) -> Made:
     """
     try:
         json.loads(content, parse_constant=_number)
-        return cast(Made, _adapter(what).validate_json(content, strict=True))
+        kind: Any = what
+        made: Made = _adapter(kind).validate_json(content, strict=True)
+        return made
     except ValidationError as error:
         first: Any = error.errors(include_url=False, include_context=False)[0]
         key = ".".join(map(str, first["loc"]))
@@ -27,7 +29,7 @@ def parsed(content: bytes, what: type[Made]) -> Made:
 
 
 @cache
-def _adapter(what: type[Any]) -> TypeAdapter[Any]:
+def _adapter(what: Any) -> TypeAdapter[Any]:
     return TypeAdapter(what)
 
 
