@@ -10,6 +10,7 @@ that are not states, several draws of noise in a step. It is plain data: print i
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -454,16 +455,30 @@ def _check_reads(lines: list[Line]) -> None:
     """Refuse lines of a file that no run can carry out."""
     known = {"x0"}
     for line in lines:
+        kind = "[xh]" if line.level is None else "d"
+        if not re.fullmatch(rf"{kind}(0|[1-9][0-9]{{0,8}})", line.name) or line.name in known:
+            raise ValueError(f"{line.name!r} is no name of a new vector, which is {kind} and a number")
         if not line.row or (line.measured and not line.measured[0]):
             raise ValueError(f"{line.name} is made of nothing")
+        if line.measured and not (line.name[0] == "x" and line.row[1:] and line.row[-1][0][0] == "z"):
+            raise ValueError(f"{line.name} is no state, with noise added last, that norms could size")
         for name, weight in line.row + (line.measured[0] if line.measured else ()):
-            if name not in known and not (name[:1] == "z" and name[1:].isdecimal()):
+            if name not in known and not re.fullmatch("z[0-9]{1,9}", name):
                 raise ValueError(f"{line.name} is made of {name}, which no line before it makes")
             if not math.isfinite(weight):
                 raise ValueError(f"{line.name} has the weight {weight!r} on {name}")
         known.add(line.name)
+        if line.measured and not 0 < line.measured[1] < math.inf:
+            raise ValueError(f"{line.name} has the signal-to-noise ratio {line.measured[1]!r}")
     if not lines or lines[-1].name[:1] != "x":
         raise ValueError("it does not end with a state")
+
+
+def _checked(level: Level[float]) -> Level[float]:
+    """A level of a file; ValueError if it can be none."""
+    if not (all(map(math.isfinite, level[:3])) and min(level[1:3]) >= 0 and not math.isnan(level.lam)):
+        raise ValueError(f"no level has the numbers {tuple(level)}")
+    return level
 
 
 def _no_step(solver: Solver, sde: SDE) -> str:

@@ -1,13 +1,20 @@
 """No command line and no file ends in a traceback: one line and 2 for what cannot be, 0 for what can."""
 
 import json
+import os
+import random
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scoresde import EDM, prepare
 from scoresde.cli import main
+from scoresde.configuration import read_configuration
+
+ROOT = Path(__file__).parents[1]
+FEW = int(os.environ.get("SCORESDE_FUZZ", "60"))  # trials of each kind
 
 SMALL = """
 data = {source = "digits"}
@@ -223,3 +230,142 @@ def test_a_hostile_command_line_is_answered_with_one_line(line, place, tmp_path,
     if status == 2:
         assert errors.count("\n") == 1 or "warning: " in errors
         assert len(errors) < 2000
+
+
+# ------------------------------------------------------------------------------------- changed at random
+
+# What may stand in a file in place of a value.
+ODD = [
+    *(None, True, False, 0, -1, 1, 3, 2**63, -(2**70), 10**400, 0.5, -0.0, 1e308, float("inf"), float("nan")),
+    *("", "x0", "x1", "z", "z-1", "z²", "z" + "9" * 30, "d", "d0", "h0", "\x1b[31m", "\ud800", "a" * 3000),
+    *("0x1p0", "-0x1p0", "0x1p9999", "0x0p0", "nan", "inf", "dpm2", "edm", "karras"),
+    *(
+        [],
+        {},
+        [[]],
+        ["x0", 1.0],
+        [["x0", 1.0]],
+        ["0x1p0"] * 4,
+        ["nan"] * 4,
+        {"name": "x0"},
+        {"a": {"b": [1]}},
+    ),
+]
+
+
+def places(content):
+    """Every container in plain data, with each of its keys."""
+    inner = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in list(inner):
+        yield content, key
+        if isinstance(value, dict | list):
+            yield from places(value)
+
+
+def changed(content, chance):
+    """Plain data with one to three things in it replaced, removed, doubled or moved."""
+    content = json.loads(json.dumps(content))
+    for _ in range(chance.choice([1, 1, 2, 3])):
+        container, key = chance.choice(list(places(content)))
+        how = chance.random()
+        if how < 0.65:
+            container[key] = chance.choice(ODD)
+        elif how < 0.75 or isinstance(container, dict):
+            del container[key]
+        elif how < 0.9:
+            container.insert(chance.randrange(len(container)), container[key])
+        else:
+            chance.shuffle(container)
+        if not content:
+            break
+    return content
+
+
+def damaged(data, chance):
+    """Bytes with some replaced, a part left out or doubled, or the end cut off."""
+    start, end = sorted(chance.randrange(len(data) + 1) for _ in range(2))
+    how = chance.random()
+    if how < 0.4:
+        noise = bytes(chance.randrange(256) for _ in range(chance.choice([1, 1, 4, 20])))
+        return data[:start] + noise + data[start + len(noise) :]
+    if how < 0.6:
+        return data[:start]
+    return data[:start] + data[end:] if how < 0.8 else data[:end] + data[start:]
+
+
+PLANS = [("ddim", 2), ("dpmpp-2m", 3), ("pc:measured=true", 2), ("heun", 3), ("unipc", 4), ("sra", 4)]
+
+
+def plan_of(chance, folder):
+    """A file of a plan that was changed at random."""
+    solver, nfe = chance.choice(PLANS)
+    path = folder / "fuzzed.json"
+    prepare(solver, EDM(), nfe).save(path)
+    content = json.loads(path.read_text()) | {
+        "about": {"sde": "EDM(t_min=0.002, t_max=80.0)", "weights": "0"}
+    }
+    if chance.random() < 0.7:
+        path.write_text(json.dumps(changed(content, chance)))
+    else:
+        path.write_bytes(damaged(json.dumps(content).encode(), chance))
+    return path
+
+
+def configuration_of(chance, folder):
+    """A file of a configuration that was changed at random, and what is put over it."""
+    path = folder / "fuzzed.toml"
+    text = (ROOT / "configs" / chance.choice(["digits.toml", "mnist-fine.toml"])).read_text()
+    how, overrides = chance.random(), []
+    lines = text.splitlines()
+    if how < 0.3:
+        path.write_bytes(damaged(text.encode(), chance))
+    elif how < 0.6:
+        chance.shuffle(lines)
+        path.write_text("\n".join(lines))
+    else:
+        path.write_text(text)
+    for _ in range(chance.randrange(3)):
+        key = chance.choice(
+            [line.split(" = ")[0] for line in lines if " = " in line] + ["name", "x.y", "a b"]
+        )
+        section = chance.choice(
+            ["data", "network", "sde", "prediction", "times", "schedule", "weighting", ""]
+        )
+        value = chance.choice(ODD)
+        text = value if isinstance(value, str) and chance.random() < 0.5 else json.dumps(value)
+        overrides.append(f"{section}{'.' * bool(section)}{key}={text}")
+    return path, overrides
+
+
+def is_refused_or_runs(arguments, capsys):
+    """The status of a command, which must be 0, or 2 and one line."""
+    status = main([*map(str, arguments), "--quiet"])
+    errors = capsys.readouterr().err
+    assert status in (0, 2), errors
+    lines = [line for line in errors.splitlines() if "warning: " not in line]
+    assert len(lines) == (status == 2), errors
+    return status
+
+
+@pytest.mark.filterwarnings("default")
+def test_plans_that_were_changed_at_random_run_or_are_refused(place, tmp_path, capsys):
+    chance, found = random.Random(0), []
+    for trial in range(FEW):
+        path = plan_of(chance, tmp_path)
+        out = ["--out", tmp_path / str(trial)]
+        run = ["sample", "--checkpoint", place / "run", "--n", "1", "--solver", f"tuned:{path}", *out]
+        found.append(is_refused_or_runs(run, capsys))
+    assert 0.02 < found.count(0) / FEW < 0.6  # no trial is vain
+
+
+def test_configurations_that_were_changed_at_random_are_read_or_refused(tmp_path):
+    chance, good = random.Random(0), 0
+    for _ in range(FEW):
+        path, overrides = configuration_of(chance, tmp_path)
+        try:
+            read_configuration(path, overrides)
+            good += 1
+        except ValueError as error:
+            message = str(error)
+            assert str(path) in message or "override" in message, message
+    assert 0.02 < good / FEW < 0.6

@@ -229,7 +229,7 @@ def test_the_command_takes_a_tuned_plan(tmp_path, capsys):
     made_for(pretrained("mnist").denoiser, 2).save(tmp_path / "two.json")
     common = ["sample", "--quiet", "--n", "1", "--out", str(tmp_path / "out"), "--solver"]
     assert main([*common, f"tuned:{tmp_path / 'two.json'}"]) == 0
-    assert (tmp_path / "out" / "000000.png").exists()
+    assert (tmp_path / "out" / "images" / "000000.png").exists()
     for more, what in ((["--spacing", "karras"], "own levels"), (["--nfe", "3"], "nfe must be 2")):
         assert main([*common, f"tuned:{tmp_path / 'two.json'}", *more]) == 2
         assert what in capsys.readouterr().err
