@@ -3,6 +3,7 @@
 import codecs
 import inspect
 import json
+import os
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
@@ -142,7 +143,7 @@ def validate(content: dict[str, Any], where: str) -> Configuration:
         configuration = Configuration.model_validate_json(json.dumps(content, default=str))
         # Everything is made once, to find what is wrong with it here and now; the network without numbers.
         with torch.device("meta"):
-            configuration.make_denoiser()
+            _check_size(configuration.make_denoiser())
         configuration.make_times()
         configuration.make_weighting()
     except ValidationError as error:
@@ -152,6 +153,15 @@ def validate(content: dict[str, Any], where: str) -> Configuration:
     except RecursionError:
         raise ValueError(f"{where}: it is nested too deeply") from None
     return configuration
+
+
+def _check_size(denoiser: Denoiser) -> None:
+    """ValueError for a network that is larger than all memory: to try would take minutes."""
+    size = sum(value.numel() * value.element_size() for value in denoiser.state_dict().values())
+    if hasattr(os, "sysconf") and size > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise ValueError(
+            f"network: its weights take {size / 2**30:,.0f} GiB, and this machine has {memory / 2**30:,.0f}"
+        )
 
 
 def _check_places(content: Mapping[str, Any]) -> None:

@@ -310,6 +310,14 @@ def test_a_bad_value_is_refused_by_file_and_key(path, override, named):
         read_configuration(path, [override])
 
 
+def test_a_network_larger_than_memory_is_refused_before_it_is_made(path):
+    path.write_text(GOOD.replace('"unet"\nchannels = [8]\nblocks = 1', '"mlp"\nwidth = 1000000000'))
+    with pytest.raises(
+        ValueError, match=r"some.toml: network: its weights take [\d,]+ GiB, and this machine"
+    ):
+        read_configuration(path)
+
+
 @bad_files
 def test_a_bad_file_is_refused_by_its_name(path, content, named):
     path.write_text(content)
