@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from scoresde.images import save_grid
+from scoresde.data.pictures import save_grid
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -268,7 +268,7 @@ def _draw(path: Path, records: Sequence[Record], x: Callable[[Record], float], l
 def draw_samples(x: Tensor, path: Path, title: str) -> None:
     """Images as a grid, vectors as points in their first two dimensions."""
     if x.ndim == 4:
-        save_grid(path, x, scale=2)
+        save_grid(path, x)
         return
     figure, axis = plt.subplots(figsize=(4, 4), layout="constrained")
     axis.scatter(x[:, 0], x[:, 1], s=6)

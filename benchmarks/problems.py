@@ -110,7 +110,7 @@ def _digits(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Pro
         )
     shape = (1, 8, 8)
     trained = _load(checkpoint, shape, "digits")
-    images, labels = load_data("digits")
+    images, labels, _ = load_data("digits")
     assert labels is not None
     moments = Moments()
     moments.add(_pixels(to_float(images)))

@@ -91,7 +91,7 @@ def run(options: argparse.Namespace, command: str) -> None:
 
 def labelled(path: Path, split: str) -> tuple[Tensor, Tensor]:
     """uint8 images ``(N, 1, 28, 28)`` and labels ``(N,)``."""
-    x, labels = load_data(str(path), images=f"x_{split}", labels=f"y_{split}")
+    x, labels, _ = load_data(str(path), images=f"x_{split}", labels=f"y_{split}")
     assert labels is not None
     return x, labels
 

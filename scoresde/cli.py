@@ -17,10 +17,10 @@ from .checkpoint import TRAINING, load_denoiser, load_training, save_training
 from .command import guarded
 from .configuration import SDES, device_of, exact_float32, read_configuration
 from .data import load_data
+from .data.pictures import save_grid, save_image
 from .denoiser import Denoiser, Transported
 from .files import write_atomically
 from .fingerprint import fingerprint
-from .images import save_grid, save_image
 from .metrics import to_uint8
 from .plan import Plan
 from .pretrained import FOLDERS

@@ -5,12 +5,13 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SkipValidation, ValidationError, model_validator
 from torch import nn
 
+from .data.pixels import check_options
 from .denoiser import PREDICTIONS, Denoiser
 from .discrete import DiscreteVPSDE
 from .networks import NETWORKS
@@ -50,6 +51,17 @@ class Source(BaseModel):
     images: str = ""
     labels: str = ""
     split: str = "train"
+    # One check for all callers of load_data, with its own words: pydantic looks at these not at all.
+    size: Annotated[int | tuple[int, int] | list[int] | None, SkipValidation] = None
+    mode: str = ""
+    crop: Annotated[bool | str, SkipValidation] = False
+    unreadable: str = "error"
+    max_bytes: int = 2**32
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_options(self.size, self.mode, self.crop, self.unreadable, self.max_bytes)
+        return self
 
 
 class Configuration(BaseModel):

@@ -7,6 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from .data.pixels import to_uint8 as to_uint8
+
 
 @dataclass(eq=False)
 class Moments:
@@ -144,21 +146,6 @@ def feature_moments(features: Callable[[Tensor], Tensor], images: Tensor, batch_
         for batch in torch.split(images, batch_size):
             moments.add(features(batch))
     return moments
-
-
-def to_uint8(x: Tensor) -> Tensor:
-    """Images in [-1, 1], of any shape, as pixels 0..255: clamped, then rounded, in float32.
-
-    Everything that is measured goes this way, data too, so that no difference is one of rounding.
-
-    Raises:
-        ValueError: not floating point, or numbers that are not finite.
-    """
-    if not x.is_floating_point():
-        raise ValueError(f"images must be floating point numbers in [-1, 1], got {x.dtype}")
-    if not torch.isfinite(x).all():
-        raise ValueError("images must be finite")
-    return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def _root(cov: Tensor) -> Tensor:

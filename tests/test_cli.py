@@ -11,8 +11,8 @@ from PIL import Image
 
 from scoresde import EDM, Denoiser, Plan, cli
 from scoresde.cli import main
+from scoresde.data.pictures import save_grid, tile
 from scoresde.denoiser import edm
-from scoresde.images import save_grid, tile
 
 TUNING = sys.modules["scoresde.tuning.tune"]._Tuning  # not of the function of its name
 FITTED = TUNING._fitted
@@ -27,9 +27,11 @@ def test_samples_are_numbered_images_and_a_grid(tmp_path):
     pictures = drawn(tmp_path / "out", "--n", "5")
     assert list(pictures) == [*(f"{i:06d}.png" for i in range(5)), "grid.png"]
     assert pictures["000003.png"].shape == (28, 28)
-    # Three columns and two rows of 28 pixels, with lines of one between and around.
-    assert pictures["grid.png"].shape == (59, 88)
-    assert np.array_equal(pictures["grid.png"][30:58, 1:29], pictures["000003.png"])
+    # Three columns and two rows of 28 pixels, with lines of one between and around: 59 x 88; all ten times.
+    assert pictures["grid.png"].shape == (590, 880)
+    sheet = pictures["grid.png"][::10, ::10]
+    assert np.array_equal(pictures["grid.png"], sheet.repeat(10, 0).repeat(10, 1))
+    assert np.array_equal(sheet[30:58, 1:29], pictures["000003.png"])
 
 
 def test_a_sample_is_the_same_in_any_run(tmp_path):
@@ -71,7 +73,7 @@ def test_a_grid_keeps_every_image_in_its_place():
 
 
 def test_what_is_no_image_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"\(2, 5\)"):
+    with pytest.raises(ValueError, match=r"\(1 or 3, H, W\), got \(5,\)"):
         save_grid(tmp_path / "x.png", torch.zeros(2, 5))
     with pytest.raises(ValueError, match="finite"):
         save_grid(tmp_path / "x.png", torch.full((1, 1, 2, 2), float("nan")))

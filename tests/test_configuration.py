@@ -162,7 +162,7 @@ BAD = {
     "unknown top key": ("sed=1", r"unknown key sed; did you mean 'seed'\?"),
     "unknown key of data": (
         "data.sorce=1",
-        r"unknown key data.sorce; .* known: images, labels, source, split$",
+        r"unknown key data.sorce; .* known: crop, images, labels, max_bytes, .*, source, split, unreadable$",
     ),
     "unknown key of schedule": (
         "schedule.step=1",

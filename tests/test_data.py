@@ -1,7 +1,7 @@
 """Data sets: what is read, as what, and what is refused."""
 
-import importlib.util
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def images(folder, names, pixels=COLOURS):
 def test_digits_are_those_of_scikit_learn_on_the_whole_range_of_pixels():
     from sklearn.datasets import load_digits
 
-    x, labels = load_data("digits")
+    x, labels, _ = load_data("digits")
     original = load_digits()
     assert (x.shape, x.dtype, labels.dtype) == ((1797, 1, 8, 8), torch.uint8, torch.int64)
     assert labels.tolist() == original.target.tolist()
@@ -50,14 +50,14 @@ def test_digits_are_those_of_scikit_learn_on_the_whole_range_of_pixels():
 
 
 def test_an_array_of_images_gets_a_channel(tmp_path):
-    x, labels = load_data(npy(tmp_path, PIXELS))
+    x, labels, _ = load_data(npy(tmp_path, PIXELS))
     assert labels is None
     assert x.dtype == torch.uint8
     assert np.array_equal(x.numpy(), PIXELS[:, None])
 
 
 def test_channels_come_first_wherever_they_were(tmp_path):
-    last = load_data(npy(tmp_path, COLOURS)).x
+    last = load_data(Path(npy(tmp_path, COLOURS))).x
     first = load_data(npy(tmp_path, np.moveaxis(COLOURS, 3, 1))).x
     assert last.shape == (4, 3, 6, 5)
     assert torch.equal(first, last)
@@ -68,7 +68,7 @@ def test_channels_come_first_wherever_they_were(tmp_path):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_vectors_may_be_of_any_size_and_become_float32(tmp_path, dtype):
     vectors = (100 * np.random.default_rng(0).standard_normal((5, 2))).astype(dtype)
-    x, labels = load_data(npy(tmp_path, vectors))
+    x, labels, _ = load_data(npy(tmp_path, vectors))
     assert labels is None
     assert x.dtype == torch.float32
     assert np.array_equal(x.numpy(), vectors.astype(np.float32))
@@ -83,10 +83,10 @@ def test_float_images_are_kept_to_the_ends_of_their_range(tmp_path):
 
 def test_arrays_of_an_archive_are_found_by_name(tmp_path):
     source = npz(tmp_path, train=PIXELS, test=PIXELS[:2], classes=LABELS)
-    x, labels = load_data(source, images="train", labels="classes")
+    x, labels, _ = load_data(source, images="train", labels="classes")
     assert np.array_equal(x[:, 0].numpy(), PIXELS)
     assert (labels.tolist(), labels.dtype) == (LABELS.tolist(), torch.int64)
-    x, labels = load_data(source, images="test")
+    x, labels, _ = load_data(source, images="test")
     assert len(x) == 2
     assert labels is None
 
@@ -96,7 +96,7 @@ def test_a_single_array_needs_no_name(tmp_path):
 
 
 def test_a_folder_of_images_is_read_in_the_order_of_the_names(tmp_path):
-    x, labels = load_data(images(tmp_path, ["b.png", "a.PNG", "c.bmp", "d.tiff"]))
+    x, labels, _ = load_data(images(tmp_path, ["b.png", "a.PNG", "c.bmp", "d.tiff"]))
     assert labels is None
     assert np.array_equal(x.numpy(), np.moveaxis(COLOURS[[1, 0, 2, 3]], 3, 1))
 
@@ -104,7 +104,7 @@ def test_a_folder_of_images_is_read_in_the_order_of_the_names(tmp_path):
 def test_sub_folders_are_classes_in_the_order_of_their_names(tmp_path):
     source = images(tmp_path, ["dog/1.png", "cat/1.png", "cat/2.png", "eel/1.png"], PIXELS)
     (tmp_path / "cat" / "notes.txt").write_text("no image")
-    x, labels = load_data(source)
+    x, labels, _ = load_data(source)
     assert np.array_equal(x[:, 0].numpy(), PIXELS[[1, 2, 0, 3]])
     assert labels.tolist() == [0, 0, 1, 2]
 
@@ -143,8 +143,11 @@ DIFFERENT = [COLOURS[0], COLOURS[1, :5], COLOURS[2], COLOURS[3]]
         (lambda d: npy(d, 1.5 + SMALL), {}, r"data.npy: float images must be in \[-1, 1\] .* 1.5 to 1.5"),
         (lambda d: npy(d, SMALL - 2), {}, r"float images must be in \[-1, 1\] .*, got -2.0 to -2.0"),
         (lambda d: npy(d, nan(SMALL)), {}, "float images must be in .* got nan to nan"),
-        (lambda d: npy(d, nan(SMALL[0])), {}, "vectors finite, got nan to nan"),
-        (lambda d: npy(d, SMALL[0] + np.inf), {}, "vectors finite, got inf to inf"),
+        (lambda d: npy(d, nan(SMALL[0])), {}, "vectors finite in float32, got nan to nan"),
+        (lambda d: npy(d, SMALL[0] + np.inf), {}, "vectors finite in float32, got inf to inf"),
+        # Finite as it stands, but not as the float32 that it becomes.
+        (lambda d: npy(d, np.array([[0.0, 1e300]])), {}, "vectors finite in float32, got 0.0 to 1e\\+300"),
+        (lambda d: npy(d, np.array([[-1e39, 0.0]])), {}, "vectors finite in float32, got -1e\\+39 to 0.0"),
         (lambda d: npy(d, SMALL.astype(np.int64)), {}, "must hold uint8 or .* numbers, got int64"),
         (lambda d: npy(d, SMALL.astype(np.uint16)), {}, "must hold uint8 or .* numbers, got uint16"),
         (lambda d: npy(d, SMALL.astype(bool)), {}, "must hold uint8 or floating point numbers, got bool"),
@@ -175,15 +178,24 @@ DIFFERENT = [COLOURS[0], COLOURS[1, :5], COLOURS[2], COLOURS[3]]
             PAIR,
             "labels must be 4 integers, .* of float64",
         ),
+        (
+            lambda d: npz(d, a=PIXELS, y=np.array([0, 1, 2, 2**63], dtype=np.uint64)),
+            PAIR,
+            "labels must fit 64 bits with a sign, got 9223372036854775808",
+        ),
+        (lambda d: npy(d, PIXELS), {"split": "test"}, "data.npy has no splits, .* got split 'test'"),
+        (lambda d: npy(d, PIXELS), {"size": 8}, "holds numbers, not images .* got 8 and ''"),
+        (lambda d: npz(d, a=PIXELS), {"mode": "L"}, "holds numbers, not images .* got None and 'L'"),
+        (lambda d: "digits", {"size": (4, 4)}, r"digits holds numbers, .* got \(4, 4\) and ''"),
         (lambda d: npy(d, PIXELS), {"labels": "y"}, "data.npy has no named arrays: .* got '', 'y'"),
         (lambda d: "digits", {"images": "x"}, "digits has no named arrays: .* got 'x', ''"),
         (lambda d: str(d), {"labels": "y"}, "has no named arrays"),
         (lambda d: str(d), {}, "holds no images .*.png"),
-        (lambda d: images(d, FOUR, DIFFERENT), {}, r"\(6, 5, 3\) in .*0.png and \(5, 5, 3\) in .*1"),
+        (lambda d: images(d, FOUR, DIFFERENT), {}, r"\(3, 6, 5\) in .*0.png and \(3, 5, 5\) in .*1"),
         (
             lambda d: images(d, ["0.png", "1.png"], [COLOURS[0], PIXELS[0]]),
             {},
-            r"one size and mode, got \(6, 5, 3\) in .*0.png and \(6, 5\) in .*1.png",
+            r"one size and mode, got \(3, 6, 5\) in .*0.png and \(1, 6, 5\) in .*1.png",
         ),
         (
             lambda d: images(d, ["a/0.png", "b/1.png", "2.png", "a/3.png"]),
@@ -243,9 +255,3 @@ def test_a_damaged_image_is_refused_by_its_path(tmp_path, damage):
     damage(tmp_path / "2.png")
     with pytest.raises(ValueError, match=r"2\.png is not a whole image"):
         load_data(str(tmp_path))
-
-
-@pytest.mark.skipif(importlib.util.find_spec("datasets") is not None, reason="the package is here")
-def test_hugging_face_data_without_its_package_says_what_to_install():
-    with pytest.raises(ValueError, match=r"need: pip install scoresde\[datasets\]"):
-        load_data("hf:mnist")

@@ -256,6 +256,8 @@ def two(d: int) -> Moments:
         (lambda: gaussian_moments(torch.zeros(2), torch.eye(2), 1), "count must be at least 2, got 1"),
         (lambda: to_uint8(torch.zeros(2, dtype=torch.uint8)), "uint8"),
         (lambda: to_uint8(torch.tensor([NAN])), "finite"),
+        (lambda: to_uint8(torch.tensor([0.5, NAN, -0.5])), "finite, 1 of 3 numbers are not"),
+        (lambda: to_uint8(torch.tensor([[0.5, INF], [-INF, NAN]])), "finite, 3 of 4 numbers are not"),
     ],
 )
 def test_bad_input_is_refused(call: Callable[[], object], message: str) -> None:

@@ -154,7 +154,7 @@ class Split(NamedTuple):
 def mnist() -> Split:
     if not MNIST.exists():
         pytest.skip("MNIST is not here: ../shared/data/mnist.npz")
-    images, labels = load_data(str(MNIST), images="x_test", labels="y_test")
+    images, labels, _ = load_data(str(MNIST), images="x_test", labels="y_test")
     assert labels is not None
     net = pretrained("mnist").features
     moments, right = Moments(), 0

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.pictures import tile
+from ..data.pixels import to_uint8
 from ..files import write_atomically
-from ..images import tile
-from ..metrics import to_uint8
 from ..noise import Noise
 from ..plan import Plan, integrate
 from ..sampling import Denoises, sample

@@ -1,0 +1,145 @@
+"""What an image shows, as numbers: one function for files and rows of data sets; and back to pixels."""
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .reading import Array
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Size = int | Sequence[int] | None
+
+MODES = ("L", "LA", "RGB", "RGBA")
+LONGEST = 8192  # pixels of a side; more is no size for a network
+
+# What the other modes of 8 bits are shown as.
+SHOWN_AS = {
+    "1": "L",
+    "La": "LA",
+    "PA": "RGBA",
+    "RGBa": "RGBA",
+    "RGBX": "RGB",
+    "CMYK": "RGB",
+    "YCbCr": "RGB",
+    "LAB": "RGB",
+    "HSV": "RGB",
+}
+
+
+def pixels(image: "Image.Image", mode: str = "", size: Size = None, crop: bool | str = False) -> Array:
+    """The pixels that a Pillow image shows, ``(C, H, W)``.
+
+    The image is turned as its EXIF orientation says, converted, then scaled (Lanczos). Of several frames the
+    first counts; Pillow itself reads colours of 16 bits as 8.
+
+    Args:
+        mode: ``"L"``, ``"LA"``, ``"RGB"`` or ``"RGBA"``, all of uint8. Transparency is dropped where the mode
+            has none, as Pillow does. With ``""`` the image decides: a palette becomes RGB, or RGBA where it
+            has transparency; CMYK, LAB, YCbCr and HSV become RGB, PA becomes RGBA, 1 bit becomes L; grey of
+            16 bits becomes float32 in [-1, 1] (0 is -1, 65,535 is 1), and floats in [-1, 1] stay.
+        size: height and width, or one number for both; None leaves the image as large as it is.
+        crop: keep the middle of an image of another aspect ratio; it is stretched otherwise, with a warning.
+
+    Raises:
+        ValueError: floats outside [-1, 1], or integers outside 0..65,535, whose range nothing says.
+    """
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _deep(image, bool(mode))
+    else:
+        image = _as(image, _shown_as(image))
+    array = np.atleast_3d(np.asarray(_scaled(_as(image, mode or image.mode), size, crop)))
+    if array.dtype != np.uint8:  # Lanczos overshoots at edges, and Pillow clips uint8 alone
+        array = array.clip(-1, 1)
+    return np.moveaxis(array, 2, 0)
+
+
+def check_options(size: Size, mode: str, crop: bool | str, unreadable: str, max_bytes: int) -> None:
+    """ValueError, with what is allowed, unless these are options of :func:`scoresde.data.load_data`."""
+    if mode not in ("", *MODES):
+        raise ValueError(f"mode must be one of {', '.join(MODES)}, or '' for the image's own, got {mode!r}")
+    if size is not None:
+        sides(size)
+    if crop not in (True, False, "center"):
+        raise ValueError(f"crop must be true, false or 'center', got {crop!r}")
+    if crop and size is None:
+        raise ValueError(f"crop needs size, the height and width to cut to, got crop {crop!r} alone")
+    if unreadable not in ("error", "skip"):
+        raise ValueError(f"unreadable must be 'error' or 'skip', got {unreadable!r}")
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
+        raise ValueError(f"max_bytes must be a whole number from 1, got {max_bytes!r}")
+
+
+def sides(size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width; ValueError unless there are one or two whole numbers of pixels."""
+    pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    right = all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= LONGEST for n in pair)
+    if len(pair) != 2 or not right:
+        raise ValueError(
+            f"size must be one or two whole numbers (height, width) from 1 to {LONGEST}, got {size!r}"
+        )
+    return pair[0], pair[1]
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Images in [-1, 1], of any shape, as pixels 0..255: clamped, then rounded, in float32.
+
+    Everything that is measured goes this way, data too, so that no difference is one of rounding.
+
+    Raises:
+        ValueError: not floating point, or numbers that are not finite.
+    """
+    if not x.is_floating_point():
+        raise ValueError(f"images must be floating point numbers in [-1, 1], got {x.dtype}")
+    bad = int((~torch.isfinite(x)).sum())
+    if bad:
+        raise ValueError(f"images must be finite, {bad} of {x.numel()} numbers are not")
+    return ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+
+
+def _as(image: "Image.Image", mode: str) -> "Image.Image":
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _shown_as(image: "Image.Image") -> str:
+    if image.mode == "P":
+        clear = "transparency" in image.info or (image.palette and image.palette.mode.endswith("A"))
+        return "RGBA" if clear else "RGB"
+    return SHOWN_AS.get(image.mode, image.mode)
+
+
+def _deep(image: "Image.Image", to_8_bits: bool) -> "Image.Image":
+    """Grey of more than 8 bits, as floats in [-1, 1] or as L; Pillow's own conversion clips at 255."""
+    from PIL import Image
+
+    values = np.asarray(image)
+    low, high = (-1, 1) if values.dtype.kind == "f" else (0, 65535)
+    if not (low <= values.min() and values.max() <= high):  # False for NaN too
+        raise ValueError(
+            f"its numbers must be in {low}..{high}, for nothing says their range, "
+            f"got {values.min()} to {values.max()}"
+        )
+    floats = values if values.dtype.kind == "f" else (values / 32767.5 - 1).astype(np.float32)
+    return Image.fromarray(to_uint8(torch.tensor(floats)).numpy() if to_8_bits else floats)
+
+
+def _scaled(image: "Image.Image", size: Size, crop: bool | str) -> "Image.Image":
+    from PIL import Image, ImageOps
+
+    if size is None:
+        return image
+    height, width = sides(size)
+    if crop:
+        return ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    if not 0.98 < image.width * height / (image.height * width) < 1.02:
+        text = "images of another aspect ratio than data.size are stretched; data.crop = true cuts them"
+        warnings.warn(text, stacklevel=3)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
