@@ -191,5 +191,5 @@ def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, error):
 
 def test_formats_that_run_other_programs_are_not_opened(tmp_path):
     (tmp_path / "a.png").write_bytes(saved(COLOUR, format="EPS"))
-    with pytest.raises(ValueError, match=r"a\.png is not a whole image"):
+    with pytest.raises(ValueError, match=r"a\.png is not a whole image: cannot identify"):
         load_data(str(tmp_path))

@@ -1,6 +1,7 @@
 """Data sets: what is read, as what, and what is refused."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_an_array_of_images_gets_a_channel(tmp_path):
 
 
 def test_channels_come_first_wherever_they_were(tmp_path):
-    last = load_data(npy(tmp_path, COLOURS)).x
+    last = load_data(Path(npy(tmp_path, COLOURS))).x
     first = load_data(npy(tmp_path, np.moveaxis(COLOURS, 3, 1))).x
     assert last.shape == (4, 3, 6, 5)
     assert torch.equal(first, last)

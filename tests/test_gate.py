@@ -92,8 +92,8 @@ def test_the_report_says_what_was_shown_and_what_was_not():
 def test_the_program_prints_a_row_for_each_interval(capsys):
     assert coverage.main(["--trials", "2", "--noises", "32", "--population", "200"]) == 0
     rows = capsys.readouterr().out.splitlines()
-    assert len(rows) == 2 + 5 * 3
-    assert sum(" gate " in row for row in rows) == 5
+    assert len(rows) == 2 + 7 * 3
+    assert sum(" gate " in row for row in rows) == 7
     assert coverage.main(["--noises", "1"]) == 2
     assert capsys.readouterr().err == (
         "coverage.py: --trials and --population must be at least 1, --noises at least 2\n"

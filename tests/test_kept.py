@@ -13,8 +13,10 @@ import torch
 
 from scoresde import EDM, ExactDenoiser, Mixture, tune
 from scoresde.files import read_tensors, write_tensors
-from scoresde.tuning import Report, Settings, kept
+from scoresde.tuning import Report, Settings, judge, kept
 from scoresde.tuning.descent import Descent
+from scoresde.tuning.gate import bootstrap, root
+from scoresde.tuning.heats import fitted
 from scoresde.tuning.kept import State, Teacher
 from scoresde.tuning.teacher import Certificate
 
@@ -332,6 +334,81 @@ def test_a_teacher_that_was_tampered_with_is_refused_by_its_key(wrong, key, tmp_
     )
     with pytest.raises(ValueError, match=f"teacher.safetensors.*{key}"):
         Teacher.load(file, "key", (4, 2))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("rmse", {"value": math.nan, "low": 0.0, "high": 1.0}, "NaN"),
+        ("nfe", "6", "nfe"),
+        ("tuned", 1, "tuned"),
+    ],
+)
+def test_a_report_with_what_is_nearly_right_is_refused(key, value, what, tmp_path):
+    file = tmp_path / "report.json"
+    content = json.loads((SHIPPED / "benchmarks" / "results" / "tuned" / "report-6.json").read_text())
+    file.write_text(json.dumps(content | {key: value}))
+    with pytest.raises(ValueError, match=f"no report of a tuning: .*{what}"):
+        Report.load(file)
+
+
+def test_a_state_whose_teacher_was_made_better_begins_anew_and_as_if_that_was_there_at_first(tmp_path):
+    """A budget of more calls may have asked for it."""
+    made = tuned(tmp_path)
+    state, file = tmp_path / "state-2.json", tmp_path / "teacher.safetensors"
+    tensors, header = read_tensors(file)
+    calls = header.pop("calls")
+    write_tensors(file, {"target": tensors["target"] + 1e-3}, calls=2 * calls, **header)
+    again = tuned(tmp_path)
+    assert again[1].teacher.calls == 2 * calls
+    assert again[0] != made[0]
+    state.unlink()
+    same(tuned(tmp_path), again)
+
+
+@pytest.mark.parametrize("wins", [True, False])
+def test_what_the_report_says_is_of_the_plan_that_is_returned(wins, whole, monkeypatch):
+    """The bound on W2, one-sided, so that of 90 % between two ends 95 % are below one; and unseen misses."""
+    made, measured = [], judge.measured
+    monkeypatch.setattr(judge, "measured", lambda *given: made.append(measured(*given)) or made[-1])
+    if not wins:
+        monkeypatch.setattr(tune_module, "fitted", spoilt_fit)
+    _, report = tuned()
+    assert report.tuned is wins
+    chosen = made[0 if wins else 1].squares
+    high = bootstrap(root, chosen, level=0.9).high
+    assert report.coupling == pytest.approx((math.sqrt(2 * chosen.mean()), math.sqrt(2) * high))
+    variance = (made[2].energies.sum(1) / 2).mean()
+    assert report.unseen == pytest.approx(math.sqrt(chosen.mean() + 3 / 32 * 2 * variance), rel=1e-5)
+
+
+def spoilt_fit(*given):
+    """A fit that ends far off."""
+    start, best = fitted(*given)
+    return start, replace(best, best=tuple(0.3 for _ in best.best))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_table_whose_ends_are_not_finite_has_lost(which, monkeypatch):
+    """And where the stock solver's are not, nothing can be said."""
+    made, measured = [], judge.measured
+
+    def spoilt(*given):
+        made.append(measured(*given))
+        if len(made) - 1 == which:
+            made[-1].squares[3] = math.inf
+        return made[-1]
+
+    monkeypatch.setattr(judge, "measured", spoilt)
+    if which:
+        with pytest.raises(FloatingPointError, match="best stock solver, are not all finite"):
+            tuned()
+    else:
+        plan, report = tuned()
+        assert not report.tuned
+        assert plan.about["tuned"] is False
+        assert report.gain.value == 0
+        assert math.isfinite(report.rmse.high)
 
 
 def test_the_reports_that_are_kept_load_and_damaged_ones_are_refused_by_name(tmp_path):

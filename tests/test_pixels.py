@@ -176,6 +176,7 @@ def test_crop_keeps_the_middle(shown, crop):
     wide[:, 10:20] = 200
     assert shown(Image.fromarray(wide), "a.png", size=10, crop=crop).unique().tolist() == [200]
     assert shown(Image.fromarray(wide.T), "a.png", size=10, crop=crop).unique().tolist() == [200]
+    assert shown(Image.fromarray(wide), "a.png", size=(10, 8), crop=crop).shape == (1, 10, 8)
 
 
 def test_scaling_keeps_16_bits_and_their_range(shown):

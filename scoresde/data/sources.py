@@ -30,7 +30,7 @@ class Data(NamedTuple):
 
 
 def load_data(
-    source: str,
+    source: str | Path,
     images: str = "",
     labels: str = "",
     split: str = "train",
@@ -63,6 +63,7 @@ def load_data(
         ValueError: no such source or array; data of another shape, type or range than :class:`Data` says;
             files that cannot be read, all of them listed; an option that the source has no use for.
     """
+    source = str(source)
     check_options(size, mode, crop, unreadable, max_bytes)
     show = partial(pixels, mode=mode, size=size, crop=crop)
     kind = _kind(source)
