@@ -1,4 +1,7 @@
-PYTHON ?= python3.11
+# Any Python from 3.11 on: python3 where that is new enough, else another by its name.
+NEW := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c '$(NEW)' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 
 .PHONY: bench test check
@@ -15,6 +18,8 @@ check: .venv/installed  ## lint, format, types
 	$(BIN)/mypy scoresde benchmarks
 
 .venv/installed: requirements.lock requirements-peers.lock pyproject.toml
+	@$(or $(PYTHON),false) -c '$(NEW)' 2>/dev/null || { echo "Python 3.11 or newer is needed, found \
+	$$($(or $(PYTHON),python3) -V 2>/dev/null || echo none); name one by make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-peers.lock

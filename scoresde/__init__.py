@@ -2,6 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from .command import end_imports_in_one_line
+
+end_imports_in_one_line()
+
 from . import denoiser as predict  # predict.noise, predict.v, ...: data and noise are modules here, too
 from .capture import captured
 from .denoiser import Denoiser, Transported

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from .blackbox import BlackBox, Run, begun
+from .blackbox import BlackBox, NotDone, Run, begun
 from .denoiser import _cast, _per_sample
 from .devices import float64_device
 from .grid import Grid
@@ -123,7 +123,7 @@ class PerSample(BlackBox):
         while len(rows := (clock < goal).nonzero().flatten()):
             attempts += 1
             if nfe is not None and attempts * self.attempt + to_clean > nfe:
-                raise RuntimeError(
+                raise NotDone(
                     f"{self} is not done after {(attempts - 1) * self.attempt} network calls: "
                     f"{len(rows)} of {len(x)} samples are left, the last of them with "
                     f"{(goal - clock.min().item()) / (goal - first):.3g} of its way to go; raise nfe, or the "

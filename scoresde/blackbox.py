@@ -47,6 +47,10 @@ class Run:
     stochastic: bool = False
 
 
+class NotDone(RuntimeError, ValueError):
+    """A run by tolerance needs more network calls than it was given."""
+
+
 class BlackBox(ABC):
     """A solver that owns its loop: it prepares a :class:`Run`, where a table's solver writes a plan."""
 
@@ -417,7 +421,7 @@ def _limited(denoise: Denoise, nfe: int | None, solver: BlackBox) -> Denoise:
         nonlocal left
         left -= 1
         if left < 0:
-            raise RuntimeError(
+            raise NotDone(
                 f"{solver} is not done after {nfe} network calls, at t = {level.t:.4g}; raise nfe, or the "
                 f"tolerances"
             )

@@ -1,8 +1,11 @@
 """A training run's configuration: TOML into typed objects, and these into the things they name."""
 
+import codecs
+import inspect
 import json
+import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -14,12 +17,17 @@ from torch import nn
 from .data.pixels import check_options
 from .denoiser import PREDICTIONS, Denoiser
 from .networks import NETWORKS
-from .registry import make, nearest
+from .registry import lookup, make, nearest
 from .sdes import SDES as SDES
 from .training.randomness import seeded
 from .training.times import TIMES, Times
 from .training.trainer import Schedule
 from .training.weighting import WEIGHTINGS, Weighting
+
+# What ships, by name; in the sources, scoresde/configs is a link to configs.
+CONFIGURATIONS: dict[str, Path] = {
+    path.stem: path for path in sorted((Path(__file__).parent / "configs").glob("*.toml"))
+}
 
 
 class Choice(BaseModel):
@@ -81,6 +89,16 @@ class Configuration(BaseModel):
         return make("weighting", self.weighting.name, WEIGHTINGS, self.weighting.options)
 
 
+def configuration_file(name: str) -> Path:
+    """A configuration by its file, or by the name of one that ships; ValueError if there is neither."""
+    path = Path(name)
+    if path.exists() and not (path.is_dir() and name in CONFIGURATIONS):
+        return path
+    if path.suffix or len(path.parts) != 1:
+        raise ValueError(f"configuration {name}: no such file")
+    return lookup("configuration", name, CONFIGURATIONS)
+
+
 def read_configuration(path: Path, overrides: Sequence[str] = ()) -> Configuration:
     """A TOML file, with ``section.key=value`` put over it; a value is TOML, or else a word.
 
@@ -89,28 +107,73 @@ def read_configuration(path: Path, overrides: Sequence[str] = ()) -> Configurati
             the message names file and key.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = tomllib.loads(_text(path.read_bytes()))
+    except (OSError, ValueError) as error:  # TOML's, Unicode's, and that of a number of too many digits
         raise ValueError(f"configuration {path}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"configuration {path}: it is nested too deeply") from None
     for override in overrides:
         _merge(content, _parse(override))
     return validate(content, str(path))
 
 
+def _text(content: bytes) -> str:
+    """The text of a file; a byte-order mark of UTF-8, as some editors write it, is left out."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("its byte-order mark is that of UTF-16; save it as UTF-8")
+    return content.decode("utf-8-sig")
+
+
 def validate(content: dict[str, Any], where: str) -> Configuration:
     """A configuration from plain data; ``where`` is named in errors."""
     try:
+        _check_places(content)
         configuration = Configuration.model_validate_json(json.dumps(content, default=str))
         # Everything is made once, to find what is wrong with it here and now; the network without numbers.
         with torch.device("meta"):
-            configuration.make_denoiser()
+            _check_size(configuration.make_denoiser())
         configuration.make_times()
         configuration.make_weighting()
     except ValidationError as error:
         raise ValueError(f"{where}: {_first(error)}") from None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"{where}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{where}: it is nested too deeply") from None
     return configuration
+
+
+def _check_size(denoiser: Denoiser) -> None:
+    """ValueError for a network that is larger than all memory: to try would take minutes."""
+    size = sum(value.numel() * value.element_size() for value in denoiser.state_dict().values())
+    if hasattr(os, "sysconf") and size > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+        raise ValueError(
+            f"network: its weights take {size / 2**30:,.0f} GiB, and this machine has {memory / 2**30:,.0f}"
+        )
+
+
+def _check_places(content: Mapping[str, Any]) -> None:
+    """ValueError for a key that is known, but in another place than where it stands."""
+    known = dict(KEYS)
+    for section, registry in REGISTRIES.items():
+        choice = content.get(section, Configuration.model_fields[section].default)
+        name = choice.get("name") if isinstance(choice, dict) else getattr(choice, "name", None)
+        known[section] = _options([registry[name]] if isinstance(name, str) and name in registry else [])
+    places = {"": content} | {key: value for key, value in content.items() if isinstance(value, dict)}
+    for place, keys in places.items():
+        own = _options(REGISTRIES[place].values()) if place in REGISTRIES else known.get(place, [])
+        for key in keys if own else ():
+            homes = [
+                f"into [{home}]" if home else "above all sections" for home in known if key in known[home]
+            ]
+            if homes and key not in own:
+                found = f"{place}.{key}" if place else key
+                raise ValueError(f"unknown key {found}; {key} belongs {' or '.join(homes)}")
+
+
+def _options(makers: Iterable[Callable[..., Any]]) -> list[str]:
+    """The keys of a section that names one of these."""
+    return ["name", *(option for maker in makers for option in inspect.signature(maker).parameters)]
 
 
 def _first(error: ValidationError) -> str:
@@ -135,13 +198,25 @@ KEYS: dict[str, list[str]] = {
 }
 
 
+# The names that a section chooses from, and so its options.
+REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
+    "network": NETWORKS,
+    "sde": SDES,
+    "prediction": PREDICTIONS,
+    "times": TIMES,
+    "weighting": WEIGHTINGS,
+}
+
+
 def _parse(override: str) -> dict[str, Any]:
     key, equals, value = override.partition("=")
     if not equals or not key.strip():
         raise ValueError(f"an override is written section.key=value, got {override!r}")
     try:
         return tomllib.loads(override)
-    except tomllib.TOMLDecodeError:
+    except RecursionError:
+        raise ValueError(f"override {key.strip()}: its value is nested too deeply") from None
+    except ValueError:  # TOML's, and that of a number of too many digits
         word = value.replace("\\", "\\\\").replace('"', '\\"')
         try:
             return tomllib.loads(f'{key} = "{word}"')

@@ -10,6 +10,7 @@ that are not states, several draws of noise in a step. It is plain data: print i
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -28,6 +29,8 @@ from .planning import longest, no_step, warn_of_near_levels
 from .rows import Row, langevin, summed
 from .sde import SDE, Level
 from .spacings import Spacing, default_spacing, listed_steps
+
+LONGEST = 200_000  # lines of a run
 
 
 @dataclass(eq=False, slots=True)
@@ -127,6 +130,8 @@ class Tape:
         return self._write(Line(f"x{self._states}", row, measured=(score.row, snr)))
 
     def _write(self, line: Line) -> Vector:
+        if len(self.lines) == LONGEST:
+            raise ValueError(f"a run of more than {LONGEST:,} lines is not written; use fewer steps")
         self.lines.append(line)
         return Vector({line.name: 1.0})
 
@@ -269,7 +274,10 @@ class Plan:
         """Read what :meth:`save` wrote; the run's bits are the same. ValueError if the file is no plan."""
 
         def level(value: list[str] | None) -> Any:
-            return value and Level(*map(float.fromhex, value))
+            made = None if value is None else Level(*map(float.fromhex, value))
+            if made and any(map(math.isnan, made)):
+                raise ValueError(f"a level must be of numbers, got {value}")
+            return made
 
         def row(value: list[list[Any]]) -> Row:
             return tuple((str(name), float(weight)) for name, weight in value)
@@ -295,7 +303,10 @@ class Plan:
             if not isinstance(about, dict | None):
                 raise ValueError(f"its about must be an object, got {about!r}")
             return replace(cls.of(lines, start, end), about=about)
-        except (OSError, ValueError, OverflowError, LookupError, TypeError, AttributeError) as error:
+        except (
+            *(OSError, ValueError, OverflowError, RecursionError),
+            *(LookupError, TypeError, AttributeError),
+        ) as error:
             raise ValueError(f"{path} is no plan of scoresde: {error}") from error
 
 
@@ -419,14 +430,21 @@ def _check_reads(lines: list[Line]) -> None:
     """Refuse lines of a file that no run can carry out."""
     known = {"x0"}
     for line in lines:
+        kind = "[xh]" if line.level is None else "d"
+        if not re.fullmatch(rf"{kind}(0|[1-9][0-9]{{0,8}})", line.name) or line.name in known:
+            raise ValueError(f"{line.name!r} is no name of a new vector, which is {kind} and a number")
         if not line.row or (line.measured and not line.measured[0]):
             raise ValueError(f"{line.name} is made of nothing")
+        if line.measured and not (line.name[0] == "x" and line.row[1:] and line.row[-1][0][0] == "z"):
+            raise ValueError(f"{line.name} is no state, with noise added last, that norms could size")
         for name, weight in line.row + (line.measured[0] if line.measured else ()):
-            if name not in known and not (name[:1] == "z" and name[1:].isdecimal()):
+            if name not in known and not re.fullmatch("z[0-9]{1,9}", name):
                 raise ValueError(f"{line.name} is made of {name}, which no line before it makes")
             if not math.isfinite(weight):
                 raise ValueError(f"{line.name} has the weight {weight!r} on {name}")
         known.add(line.name)
+        if line.measured and not 0 < line.measured[1] < math.inf:
+            raise ValueError(f"{line.name} has the signal-to-noise ratio {line.measured[1]!r}")
     if not lines or lines[-1].name[:1] != "x":
         raise ValueError("it does not end with a state")
 

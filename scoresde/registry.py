@@ -55,7 +55,7 @@ def make(kind: str, name: str, registry: Mapping[str, Callable[..., M]], options
             raise ValueError(f"{kind} {name!r} needs the option {key}: {name}:{key}=...")
     try:
         return maker(**options)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:  # torch's are RuntimeError
         raise ValueError(f"{kind} {name!r}: {error}") from error
 
 
@@ -85,7 +85,7 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
             raise ValueError(f"options are written name:key=value,key=value; got {spec!r}")
         try:
             options[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, or a number or a nesting beyond all bounds
             options[key] = value
     return name, options
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from small_run import SHAPE, configured, trained
 from torch import nn
 
-from scoresde import cli, files
+from scoresde import files
 from scoresde.checkpoint import (
     MODEL,
     TRAINING,
@@ -357,13 +357,13 @@ def test_losses_after_the_last_checkpoint_are_forgotten_when_a_run_goes_on(tmp_p
     assert main(command(straight, *few)) == 0
     calls = []
 
-    def fail_later(*arguments):
+    def fail_later(*arguments, **options):
         calls.append(arguments)
         if len(calls) > 1:  # when the losses of step 4 are written already
             raise OSError(28, "No space left on device")
-        save_training(*arguments)
+        save_training(*arguments, **options)
 
-    monkeypatch.setattr(cli, "save_training", fail_later)
+    monkeypatch.setattr("scoresde.cli.train.save_training", fail_later)
     assert main(command(stopped, *few)) == 2
     assert "No space left on device" in capsys.readouterr().err
     monkeypatch.undo()

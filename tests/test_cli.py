@@ -9,53 +9,60 @@ import pytest
 import torch
 from PIL import Image
 
-from scoresde import EDM, Denoiser, Plan, cli
+from scoresde import EDM, Denoiser, Plan
 from scoresde.cli import main
+from scoresde.cli import tune as command
+from scoresde.cli.shared import Loaded
 from scoresde.data.pictures import save_grid, tile
 from scoresde.denoiser import edm
+from scoresde.tuning import Settings
 
-TUNING = sys.modules["scoresde.tuning.tune"]._Tuning  # not of the function of its name
-FITTED = TUNING._fitted
+TUNING = sys.modules["scoresde.tuning.tune"]  # the module, not the function of its name
+FITTED = TUNING.fitted
 
 
 def drawn(folder, *arguments):
     assert main(["sample", "--nfe", "4", "--quiet", "--out", str(folder), *arguments]) == 0
-    return {path.name: np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
+    return {
+        str(path.relative_to(folder)): np.asarray(Image.open(path)) for path in sorted(folder.rglob("*.png"))
+    }
 
 
 def test_samples_are_numbered_images_and_a_grid(tmp_path):
     pictures = drawn(tmp_path / "out", "--n", "5")
-    assert list(pictures) == [*(f"{i:06d}.png" for i in range(5)), "grid.png"]
-    assert pictures["000003.png"].shape == (28, 28)
+    assert list(pictures) == ["grid.png", *(f"images/{i:06d}.png" for i in range(5))]
+    assert pictures["images/000003.png"].shape == (28, 28)
     # Three columns and two rows of 28 pixels, with lines of one between and around: 59 x 88; all ten times.
     assert pictures["grid.png"].shape == (590, 880)
     sheet = pictures["grid.png"][::10, ::10]
     assert np.array_equal(pictures["grid.png"], sheet.repeat(10, 0).repeat(10, 1))
-    assert np.array_equal(sheet[30:58, 1:29], pictures["000003.png"])
+    assert np.array_equal(sheet[30:58, 1:29], pictures["images/000003.png"])
 
 
 def test_a_sample_is_the_same_in_any_run(tmp_path):
     whole = drawn(tmp_path / "whole", "--n", "6")
     parts = drawn(tmp_path / "part", "--n", "2", "--first", "3", "--batch-size", "1")
     # A step of grey where float32 kernels of another batch size round another way.
-    assert np.abs(whole["000004.png"].astype(int) - parts["000004.png"]).max() <= 1
+    assert np.abs(whole["images/000004.png"].astype(int) - parts["images/000004.png"]).max() <= 1
 
 
 def test_seed_label_solver_and_sde_make_a_difference(tmp_path):
-    base = drawn(tmp_path / "base", "--n", "1", "--label", "3")["000000.png"]
+    base = drawn(tmp_path / "base", "--n", "1", "--label", "3")["images/000000.png"]
     others = {
         "seed": ["--seed", "1", "--label", "3"],
         "label": ["--label", "5"],
         "solver": ["--label", "3", "--solver", "em"],
     }
     for name, arguments in others.items():
-        assert not np.array_equal(drawn(tmp_path / name, "--n", "1", *arguments)["000000.png"], base), name
+        assert not np.array_equal(
+            drawn(tmp_path / name, "--n", "1", *arguments)["images/000000.png"], base
+        ), name
 
 
 def test_all_sdes_of_one_network_give_one_picture_at_convergence(tmp_path):
     pictures = [
         drawn(tmp_path / sde, "--n", "1", "--sde", sde, "--nfe", "40", "--spacing", "uniform-lambda")[
-            "000000.png"
+            "images/000000.png"
         ]
         for sde in ("edm", "cosine", "rectified-flow", "ve")
     ]
@@ -90,7 +97,7 @@ BAD = {
     "too small": (["--nfe", "1", "--solver", "heun"], "nfe.*at least 2.*1"),
     "n": (["--n", "0"], "--n .*0"),
     "first": (["--first", "-1"], "--first .*-1"),
-    "batch size": (["--batch-size", "0"], "batch_size.*0"),
+    "batch size": (["--batch-size", "0"], "--batch-size.*0"),
     "label": (["--label", "11"], "11"),
     "device": (["--device", "gpuu"], "gpuu"),
     "checkpoint": (["--checkpoint", "nowhere"], "nowhere"),
@@ -110,10 +117,10 @@ def test_bad_input_is_one_line_and_writes_nothing(case, tmp_path, capsys):
 
 def tuned(monkeypatch, folder, *arguments, network=lambda x, t: torch.tanh(x)):
     """The command with few solvers in the race, on a network of two numbers."""
-    few = partial(cli.Settings, iterations=2, bands=2, solvers=("ddim", "dpmpp-2m"), spacings=("karras",))
-    monkeypatch.setattr(cli, "Settings", few)
+    few = partial(Settings, iterations=2, bands=2, solvers=("ddim", "dpmpp-2m"), spacings=("karras",))
+    monkeypatch.setattr(command, "Settings", few)
     small = Denoiser(network, EDM(t_min=0.02, t_max=20.0), edm()).eval()
-    monkeypatch.setattr(cli, "_load", lambda *_: (small, (2,)))
+    monkeypatch.setattr(command, "load", lambda *_: Loaded(small, (2,)))
     options = ["--samples", "32", "--held-out", "64", "--quiet", "--out", str(folder)]
     return main(["tune", *options, *arguments])
 
@@ -147,7 +154,7 @@ def test_a_draft_in_low_precision_races_and_the_network_itself_is_fitted_to(tmp_
         PHASE[0] = "after"
         return found
 
-    monkeypatch.setattr(TUNING, "_fitted", fitted)
+    monkeypatch.setattr(TUNING, "fitted", fitted)
     assert tuned(monkeypatch, tmp_path, "--nfe", "3", "--draft-dtype", "bfloat16", network=network) == 0
     low = [low for _, low in CALLS]
     assert low.index(True) >= 32 + 64  # the teacher and its certificate

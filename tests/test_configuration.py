@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from scoresde.cli import main
-from scoresde.configuration import SDES, Configuration, read_configuration, validate
+from scoresde.configuration import (
+    CONFIGURATIONS,
+    SDES,
+    Configuration,
+    configuration_file,
+    read_configuration,
+    validate,
+)
 from scoresde.denoiser import PREDICTIONS
 from scoresde.networks import NETWORKS
 from scoresde.registry import make, nearest, parse
@@ -154,6 +161,51 @@ def test_everything_has_a_name_and_works_without_options(kind, registry):
         assert make(kind, name, registry, {}) is not None
 
 
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**64 - 1, 2**64 + 3, 10**100, -(2**80)])
+def test_a_seed_may_be_of_any_size(path, seed):
+    configuration = read_configuration(path, [f"seed={seed}"])
+    assert configuration.seed == seed
+    weights = [next(configuration.make_denoiser().parameters()) for _ in range(2)]
+    assert torch.equal(*weights)
+    assert validate(json.loads(configuration.model_dump_json()), "json") == configuration
+
+
+def test_a_byte_order_mark_of_utf_8_is_left_out(path):
+    before = read_configuration(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_configuration(path) == before
+
+
+def test_names_stand_for_the_files_that_ship(tmp_path, monkeypatch):
+    assert list(CONFIGURATIONS) == ["digits", "mnist-fine", "mnist"]
+    monkeypatch.chdir(tmp_path)
+    Path("mnist").mkdir()  # the data, perhaps
+    for name, path in CONFIGURATIONS.items():
+        assert configuration_file(name) == path
+        read_configuration(path)
+    Path("digits").write_text("")
+    assert configuration_file("digits") == Path("digits")
+    assert configuration_file(str(tmp_path / "digits")) == tmp_path / "digits"
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        (
+            "digit",
+            "unknown configuration 'digit'; did you mean 'digits'\\? known: digits, mnist, mnist-fine$",
+        ),
+        ("digits.toml", "configuration digits.toml: no such file"),
+        ("runs/digits", "configuration runs/digits: no such file"),
+        ("a\0b", "unknown configuration"),
+    ],
+)
+def test_a_configuration_that_is_nowhere_is_refused(name, named, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=named):
+        configuration_file(name)
+
+
 # ------------------------------------------------------------------------------------- what is refused
 
 # An override, or a change of the file, and what the line must say.
@@ -169,6 +221,30 @@ BAD = {
         r"unknown key schedule.step; did you mean 'steps'\? known: allow_missing_classes, batch_size, clip, "
         r"decay, ema, label_dropout, lr, max_skipped, precision, steps, warmup, weight_decay$",
     ),
+    "a key of a section above all": ("steps=5", "unknown key steps; steps belongs into \\[schedule\\]$"),
+    "a key of another section": (
+        "data.lr=5",
+        "unknown key data.lr; lr belongs into \\[schedule\\]$",
+    ),
+    "a key that belongs above all": (
+        "schedule.seed=5",
+        "unknown key schedule.seed; seed belongs above all sections$",
+    ),
+    "an option of another section": (
+        "schedule.channels=[8]",
+        "unknown key schedule.channels; channels belongs into \\[network\\]$",
+    ),
+    "an option above all": ("t_max=5.0", "unknown key t_max; t_max belongs into \\[sde\\]$"),
+    "an option of another name": (
+        "sde.beta_max=5.0",
+        "SDE 'edm' has no option 'beta_max'; .*known: t_max, t_min$",
+    ),
+    "an option of two sections": (
+        "data.sigma_data=0.5",
+        "unknown key data.sigma_data; sigma_data belongs into \\[prediction\\]$",
+    ),
+    "an integer of 5,000 digits": (f"schedule.steps={'9' * 5000}", "schedule.steps: .*integer, got '9"),
+    "a network beyond all memory": ("network.channels=[8000000000]", "network 'unet': "),
     "unknown network option": (
         "network.chanels=[8]",
         r"network 'unet' has no option 'chanels'; did you mean 'channels'",
@@ -216,6 +292,10 @@ FILES = {
     "a key that is missing": (GOOD.replace('source = "digits"', ""), "some.toml: key data.source is missing"),
     "a name that is missing": (GOOD.replace('name = "unet"', ""), "some.toml: key network.name is missing"),
     "nothing": ("", "some.toml: key data is missing"),
+    "an integer of 5,000 digits": (f"seed = {'9' * 5000}", "some.toml: .*4300 digits"),
+    "lists in lists": ("x = " + "[" * 5000, "some.toml: it is nested too deeply"),
+    "tables in tables": ("x" + ".x" * 5000 + " = 1", "some.toml: "),
+    "a NUL": (GOOD.replace("digits", "a\0b"), "some.toml: Illegal character"),
 }
 bad_files = pytest.mark.parametrize(("content", "named"), FILES.values(), ids=FILES.keys())
 
@@ -228,6 +308,14 @@ bad_syntax = pytest.mark.parametrize(
 def test_a_bad_value_is_refused_by_file_and_key(path, override, named):
     with pytest.raises(ValueError, match=f"{path}: {named}"):
         read_configuration(path, [override])
+
+
+def test_a_network_larger_than_memory_is_refused_before_it_is_made(path):
+    path.write_text(GOOD.replace('"unet"\nchannels = [8]\nblocks = 1', '"mlp"\nwidth = 1000000000'))
+    with pytest.raises(
+        ValueError, match=r"some.toml: network: its weights take [\d,]+ GiB, and this machine"
+    ):
+        read_configuration(path)
 
 
 @bad_files
@@ -245,7 +333,8 @@ def test_an_override_of_another_syntax_is_refused(path, override):
 
 def test_a_file_that_is_missing_or_no_text_is_refused_by_its_name(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b'data.source = "\xe9"')
-    for name in ("none.toml", "latin.toml", "."):
+    (tmp_path / "wide.toml").write_text(GOOD, encoding="utf-16")
+    for name in ("none.toml", "latin.toml", "wide.toml", "."):
         with pytest.raises(ValueError, match=f"configuration {tmp_path / name}: "):
             read_configuration(tmp_path / name)
 
@@ -382,7 +471,6 @@ def test_a_finished_run_that_goes_on_is_left_as_it_is(command):
 
 def test_the_exit_code_of_the_program_is_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["scoresde", "train", "--config", str(tmp_path / "none.toml")])
-    monkeypatch.delitem(sys.modules, "scoresde.cli")  # to be run as python -m runs it
     with pytest.raises(SystemExit) as caught:
         runpy.run_module("scoresde.cli", run_name="__main__")
     assert caught.value.code == 2

@@ -1,6 +1,7 @@
 """Tuned plans by name, and what they say of the network that they were made for."""
 
 import json
+import random
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
@@ -85,6 +86,44 @@ def test_no_file_and_what_is_no_plan_are_errors(tmp_path):
     for name in ("x.json", "y.json"):
         with pytest.raises(ValueError, match="no plan"):
             sample(EXACT, f"tuned:{tmp_path / name}", (1, 2))
+
+
+HEX = ("nan", "inf", "0x1p1023", "-0x1p0", "0x0p0", "x", "", [], None, {}, 3, "z0", "x9", "d1", True, 10**400)
+
+
+def test_a_table_with_any_one_thing_wrong_is_refused_by_its_file_or_runs(tmp_path):
+    """Whatever stands in the place of a name, a number, a row or a level."""
+    file, generator, refused = tmp_path / "four.json", random.Random(0), 0
+    made_for(EXACT).save(file)
+    whole = file.read_text()
+    for _ in range(600):
+        content = json.loads(whole)
+        holder, key = generator.choice(list(held(content)))
+        holder[key] = generator.choice(HEX)
+        text = json.dumps(content)
+        file.write_text(text[: generator.randrange(len(text))] if generator.random() < 0.1 else text)
+        try:
+            plan = prepare(f"tuned:{file}", SDE, 4)
+        except ValueError as error:
+            message = str(error)
+            refused += 1
+        else:
+            plan.save(tmp_path / "again.json")
+            assert Plan.load(tmp_path / "again.json") == plan
+            message = f"{file}"
+        assert f"{file}" in message
+    assert refused > 480
+    file.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="no plan"):
+        prepare(f"tuned:{file}", SDE, 4)
+
+
+def held(value):
+    """All places in JSON, as what holds them and their key."""
+    for key, part in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        yield value, key
+        if isinstance(part, dict | list):
+            yield from held(part)
 
 
 def test_those_that_ship_are_found_by_their_budget(tmp_path, monkeypatch):
@@ -190,7 +229,7 @@ def test_the_command_takes_a_tuned_plan(tmp_path, capsys):
     made_for(pretrained("mnist").denoiser, 2).save(tmp_path / "two.json")
     common = ["sample", "--quiet", "--n", "1", "--out", str(tmp_path / "out"), "--solver"]
     assert main([*common, f"tuned:{tmp_path / 'two.json'}"]) == 0
-    assert (tmp_path / "out" / "000000.png").exists()
+    assert (tmp_path / "out" / "images" / "000000.png").exists()
     for more, what in ((["--spacing", "karras"], "own levels"), (["--nfe", "3"], "nfe must be 2")):
         assert main([*common, f"tuned:{tmp_path / 'two.json'}", *more]) == 2
         assert what in capsys.readouterr().err

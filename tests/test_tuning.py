@@ -35,7 +35,7 @@ from scoresde.plan import iterate
 from scoresde.pretrained import pretrained
 from scoresde.solvers import DPMSolverPP, ExponentialAdams, FreeStart
 from scoresde.solvers.wrappers import free_step
-from scoresde.tuning import Report, Settings, picture
+from scoresde.tuning import Report, Settings, judge, picture
 from scoresde.tuning.derivatives import STEP, derivatives, entries, rms, step_for
 from scoresde.tuning.descent import CALM, Descending
 from scoresde.tuning.family import GROUPS, Family
@@ -50,8 +50,6 @@ from scoresde.tuning.teacher import certify
 EDM_CLIPPED = EDM(t_min=0.02, t_max=20.0)
 SDES = (EDM_CLIPPED, VPSDE(), RectifiedFlow(t_max=0.99))
 tune_module = sys.modules["scoresde.tuning.tune"]  # not the function of its name
-MEASURED = tune_module._measured
-JUDGED = tune_module._Tuning._judged
 MEANS = torch.tensor([[1.0, 0.2, -0.4], [-0.8, 0.6, 0.5], [0.1, -1.0, 0.3]], dtype=torch.float64)
 MIXTURE = Mixture(MEANS, torch.tensor([0.1, 0.2, 0.3]).double(), torch.tensor([0.5, 0.3, 0.2]).double())
 
@@ -422,7 +420,8 @@ def only_the_first(x):
 
 def test_what_is_perceived_decides(whole, monkeypatch):
     made = []
-    monkeypatch.setattr(tune_module, "_measured", lambda *given: made.append(MEASURED(*given)) or made[-1])
+    measured = judge.measured
+    monkeypatch.setattr(judge, "measured", lambda *given: made.append(measured(*given)) or made[-1])
     plan, report = tuned(perceive=only_the_first)
     assert plan != whole[0]
     ours, theirs, _ = made
@@ -438,11 +437,11 @@ def test_what_does_not_win_is_not_returned(monkeypatch):
     for spoilt in (lambda table: table, lambda table: replace(table, keep=2 * table.keep)):
         best = []
 
-        def judged(self, start, table, descent, stocks, parts, state, spoilt=spoilt, best=best):
+        def judged(task, start, table, descent, stocks, test, state, spoilt=spoilt, best=best):
             best.append(stocks[0])
-            return JUDGED(self, start, spoilt(stocks[0].table), descent, stocks, parts, state)
+            return judge.judged(task, start, spoilt(stocks[0].table), descent, stocks, test, state)
 
-        monkeypatch.setattr(tune_module._Tuning, "_judged", judged)
+        monkeypatch.setattr(tune_module, "judged", judged)
         plan, report = tuned(iterations=0)
         assert not report.tuned
         assert plan.about["tuned"] is False
@@ -520,7 +519,7 @@ def test_the_starts_have_free_steps_to_several_levels(tmp_path):
 @pytest.mark.parametrize(("behind", "second"), [(1.0, 0), (math.inf, 2)])
 def test_a_start_that_is_far_behind_does_not_go_on(behind, second, tmp_path, monkeypatch):
     """And one that is alone goes to the last heat at once."""
-    monkeypatch.setattr(tune_module, "BEHIND", behind)
+    monkeypatch.setattr("scoresde.tuning.heats.BEHIND", behind)
     tuned(state=tmp_path, iterations=1)
     heats = json.loads((tmp_path / "state-3.json").read_text())["heats"]
     assert [len(heat) for heat in heats] == [4, second, 1]
@@ -547,7 +546,7 @@ def test_samples_that_cannot_be_followed_count_less_until_the_last_heat(robust, 
 
 
 def test_as_many_finalists_as_asked_for_go_on_to_the_end(tmp_path, monkeypatch):
-    monkeypatch.setattr(tune_module, "BEHIND", math.inf)
+    monkeypatch.setattr("scoresde.tuning.heats.BEHIND", math.inf)
     tuned(state=tmp_path, iterations=1, finalists=3, robust=False)
     heats = json.loads((tmp_path / "state-3.json").read_text())["heats"]
     assert [len(heat) for heat in heats] == [4, 0, 3, 3]  # nobody would go in the second

@@ -77,7 +77,7 @@ class Statistics:
             if content["format"] != FORMAT:
                 raise ValueError(f"its format is {content['format']!r}")
             return cls(*(tuple(map(float, content[name])) for name in ("lam", "linear", "log_rms")))
-        except (OSError, ValueError, LookupError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} holds no statistics of scoresde: {error}") from error
 
 

@@ -1,9 +1,7 @@
 """Levenberg-Marquardt: from parameters to better ones, a step at a time, each of which can be kept."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -37,17 +35,6 @@ class Descent:
     waited: int = 0
     done: bool = False
     history: tuple[tuple[float, float], ...] = ()
-
-    @classmethod
-    def of(cls, kept: Mapping[str, Any]) -> "Descent":
-        """What was kept of one as JSON, to the same bits."""
-        listed = {
-            "theta": tuple(kept["theta"]),
-            "best": tuple(kept["best"]),
-            "looked": tuple(map(tuple, kept["looked"])),
-            "history": tuple((now, value) for now, value in kept["history"]),
-        }
-        return cls(**{**kept, **listed})
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,46 @@
+"""The parser of the ``scoresde`` command."""
+
+import argparse
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import NoReturn
+
+from ..command import guarded
+from . import sample, train, tune
+
+COMMANDS = {
+    "train": (train, "train a network by denoising score matching"),
+    "sample": (sample, "draw samples from a trained network"),
+    "tune": (tune, "fit solvers to a trained network, for a few network calls"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; bad input is one line on stderr and 2."""
+    return guarded("scoresde", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> None:
+    parser = _Parser("scoresde", description="Train score networks, draw samples, tune solvers.")
+    parser.add_argument("--version", action="version", version=f"scoresde {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (module, summary) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary)
+        module.add_options(command)
+        command.set_defaults(run=module.run)
+    options = parser.parse_args(arguments)
+    options.run(options)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that raises what is wrong with the arguments."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message}; {self.prog} --help lists what is allowed")
+
+
+def _version() -> str:
+    try:
+        return version("scoresde")
+    except PackageNotFoundError:  # a copy of the sources, on the path
+        return "(not installed)"

@@ -1,0 +1,176 @@
+"""``scoresde sample``: draw samples from a trained network."""
+
+import argparse
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..blackbox import BlackBox, Run
+from ..configuration import device_of
+from ..data.pictures import check_images, save_grid, save_image
+from ..files import write_atomically
+from ..fingerprint import fingerprint
+from ..metrics import to_uint8
+from ..plan import Plan
+from ..sampling import Counted, prepare, sample
+from ..sde import SDE
+from ..solvers import SOLVERS, solver_of
+from ..spacings import SPACINGS, spacing_of
+from ..tuned import is_tuned
+from .shared import Loaded, add_network, labels_asked, load, say, usual_spacing
+
+RECORD, IMAGES, GRID, VECTORS = "run.json", "images", "grid.png", "samples.json"
+NUMBERED = re.compile(r"\d{6,}\.png")  # what an image is called
+LARGEST = 2**63 - 1  # number of a sample
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The options of ``scoresde sample``."""
+    add = command.add_argument
+    add_network(add, "repeated over the samples; default, each that the network has seen in turn")
+    add(
+        "--solver",
+        default="dpmpp-2m",
+        metavar="NAME",
+        help=f"with options name:key=value; tuned, tuned:FILE.json, {', '.join(SOLVERS)}",
+    )
+    add(
+        "--nfe",
+        type=int,
+        metavar="N",
+        help="budget of network calls; default 20, a tuned plan's own, or by tolerance where a solver can",
+    )
+    add("--n", type=int, default=64, metavar="N", help="number of samples; default 64")
+    add("--out", type=Path, default=Path("samples"), metavar="FOLDER", help="default samples/")
+    add("--again", action="store_true", help="remove the samples of another run that --out holds")
+    add(
+        "--spacing",
+        metavar="NAME",
+        help=f"default karras (uniform-t where alpha ends at 0) or a tuned plan's; {', '.join(SPACINGS)}",
+    )
+    add("--to-clean", action="store_true", help="a last step to sigma = 0, within the budget")
+    add("--seed", type=int, default=0, help="of the noise; default 0")
+    add("--first", type=int, default=0, metavar="ID", help="number of the first sample; default 0")
+    add("--batch-size", type=int, default=256, metavar="N", help="samples at a time; default 256")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draw samples, and write them, each under its number."""
+    _check(options)
+    device = device_of(options.device)
+    network = load(options)
+    if len(network.shape) == 3:
+        check_images(network.shape)
+    plan = planned(options, network.denoiser.sde)
+    labels = labels_asked(options.label, network)
+    settings = _settings(options, network, labels)
+    stale = _stale(options.out, settings, again=options.again)
+    _check_writable(options.out)
+    ids = options.first + torch.arange(options.n)
+    counted = Counted(network.denoiser.to(device))
+    x = sample(
+        counted,
+        plan,
+        (options.n, *network.shape),
+        seed=options.seed,
+        ids=ids,
+        cond=torch.tensor(labels)[ids % len(labels)] if labels else None,
+        batch_size=options.batch_size,
+        device=device,
+        progress=not options.quiet,
+    ).cpu()
+    for path in stale:
+        path.unlink()
+    write_atomically(options.out / RECORD, json.dumps(settings, indent=2).encode())
+    where = _write(options.out, ids, x)
+    say(f"{options.n} samples of {counted.evaluations / options.n:.4g} network calls: {where}")
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name, value, least in (
+        ("--n", options.n, 1),
+        ("--first", options.first, 0),
+        ("--batch-size", options.batch_size, 1),
+    ):
+        if not least <= value <= LARGEST:
+            raise ValueError(f"{name} must be at least {least} and below 2^63, got {value}")
+    if options.first + options.n - 1 > LARGEST:
+        raise ValueError(f"--first + --n must be at most 2^63, got {options.first} and {options.n}")
+
+
+def planned(options: argparse.Namespace, sde: SDE) -> Plan | Run:
+    """The run that the options ask for."""
+    if is_tuned(options.solver):
+        spacing = spacing_of(options.spacing) if options.spacing else None
+        return prepare(options.solver, sde, options.nfe, spacing, to_clean=options.to_clean)
+    solver = solver_of(options.solver)
+    spacing = spacing_of(options.spacing) if options.spacing else usual_spacing(sde)
+    if options.nfe is None and isinstance(solver, BlackBox):
+        try:
+            return prepare(solver, sde, None, spacing, to_clean=options.to_clean)
+        except ValueError:  # one whose steps are fixed, or another fault, which the next line names
+            pass
+    nfe = 20 if options.nfe is None else options.nfe
+    return prepare(solver, sde, nfe, spacing, to_clean=options.to_clean)
+
+
+def _settings(options: argparse.Namespace, network: Loaded, labels: list[int]) -> dict[str, Any]:
+    """What decides sample k, for every k."""
+    names = ("solver", "nfe", "spacing", "to_clean", "seed")
+    settings = {name: getattr(options, name) for name in names}
+    if len(network.shape) != 3:  # of which one file holds all
+        settings |= {"first": options.first, "n": options.n}
+    return fingerprint(network.denoiser) | settings | {"labels": labels}
+
+
+def _stale(folder: Path, settings: dict[str, Any], *, again: bool) -> list[Path]:
+    """The samples of another run in the folder, which are to be removed; ValueError if not ``again``.
+
+    Samples of the same run, under other numbers, may stay: each is the same whatever is drawn beside it.
+    """
+    record = folder / RECORD
+    files = [folder / GRID, folder / VECTORS, *_numbered(folder), *_numbered(folder / IMAGES)]
+    files = [path for path in files if path.exists()]
+    if not files:
+        return []
+    if not record.exists():
+        raise ValueError(f"{folder} holds {files[0].name} of no known run; name another --out, or remove it")
+    try:
+        before = json.loads(record.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{record} is no record of a run; name another --out: {error}") from None
+    if before == settings:
+        return []
+    if not again:
+        raise ValueError(f"{folder} holds the samples of another run; name another --out, or add --again")
+    return files
+
+
+def _numbered(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("*.png") if NUMBERED.fullmatch(path.name))
+
+
+def _check_writable(folder: Path) -> None:
+    """OSError if nothing can be written to a folder, which is left as it was."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+    for path in made:
+        path.rmdir()
+
+
+def _write(folder: Path, ids: Tensor, x: Tensor) -> str:
+    """Write images under their numbers and a picture of the first, or vectors; returns where."""
+    if x.ndim != 4:
+        write_atomically(folder / VECTORS, json.dumps(x.tolist()).encode())
+        return str(folder / VECTORS)
+    for number, image in zip(ids.tolist(), to_uint8(x), strict=True):
+        save_image(folder / IMAGES / f"{number:06d}.png", image)
+    save_grid(folder / GRID, x[:256])
+    return f"{folder / IMAGES}/, the first in {folder / GRID}"

@@ -1,0 +1,228 @@
+"""``scoresde train``: train a network on one's own data."""
+
+import argparse
+import inspect
+import json
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..checkpoint import TRAINING, data_hash, load_training, save_training, take_weights
+from ..checks import check_prediction
+from ..command import interrupt_noted
+from ..configuration import (
+    CONFIGURATIONS,
+    Choice,
+    Configuration,
+    configuration_file,
+    device_of,
+    read_configuration,
+)
+from ..data import Data, load_data
+from ..denoiser import PREDICTIONS, Denoiser
+from ..files import locked, write_atomically
+from ..sampling import prepare
+from ..training import (
+    TIMES,
+    WEIGHTINGS,
+    Progress,
+    State,
+    Times,
+    Weighting,
+    deviation,
+    labels_of,
+    start,
+    train,
+)
+from ..training.batches import to_float
+from ..training.labels import check_labels
+from ..training.trainer import module
+from .shared import say, usual_spacing
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The options of ``scoresde train``."""
+    add = command.add_argument
+    add(
+        "--config",
+        required=True,
+        metavar="FILE",
+        help=f"TOML file, such as configs/digits.toml, or one that ships: {', '.join(CONFIGURATIONS)}",
+    )
+    add("--out", type=Path, metavar="FOLDER", help="where to write; default runs/NAME of the file")
+    add("--init", type=Path, metavar="FILE", help="begin with the weights of another run's network")
+    add("--compile", action="store_true", help="compile the network first (torch.compile)")
+    add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
+    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add("--save-every", type=int, default=500, metavar="STEPS", help="between checkpoints; default 500")
+    add("--quiet", action="store_true", help="no progress bar")
+    add("overrides", nargs="*", metavar="KEY=VALUE", help="put over the file, such as schedule.steps=100")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, from the first step or from a checkpoint."""
+    file = configuration_file(options.config)
+    configuration = read_configuration(file, options.overrides)
+    folder = options.out or Path("runs") / file.stem
+    if options.save_every < 1:
+        raise ValueError(f"--save-every must be at least 1, got {options.save_every}")
+    _check_free(folder, resume=options.resume)
+    device = device_of(options.device)
+    denoiser = configuration.make_denoiser()
+    data = load_data(**configuration.data.model_dump(), progress=not options.quiet)
+    allow = configuration.schedule.allow_missing_classes
+    check_labels(denoiser.net, data.x, data.labels, allow_missing=allow)
+    if options.init:
+        take_weights(denoiser, options.init)
+    _try(denoiser, data.x, configuration.make_times(), configuration.make_weighting())
+    say(_about(configuration, data))
+    with locked(folder):
+        training = _Run(folder, configuration, data, denoiser.to(device), resume=options.resume)
+        if options.compile:
+            module(training.state.denoiser).compile()
+        training.go_on(options.save_every, progress=not options.quiet)
+    say(f"{folder}/: {training.state.step} steps; draw from it by scoresde sample --checkpoint {folder}")
+
+
+def _check_free(folder: Path, *, resume: bool) -> None:
+    if (folder / TRAINING).exists() and not resume:
+        raise ValueError(f"{folder} holds a training run; go on with --resume, or name another --out")
+
+
+@torch.no_grad()
+def _try(denoiser: Denoiser, x: Tensor, times: Times, weighting: Weighting) -> None:
+    """The loss of one sample, and a run to sample by, so that parts that do not fit together are known
+    before anything is written."""
+    t, _ = times(denoiser.sde, torch.full((1,), 0.5, dtype=torch.float64))
+    weighting(denoiser, denoiser.sde.level(t))
+    x0 = to_float(x[:1])
+    denoiser.eval().loss(x0, t, torch.zeros_like(x0))
+    try:
+        check_prediction(denoiser, prepare("dpmpp-2m", denoiser.sde, 20, usual_spacing(denoiser.sde)))
+    except (ValueError, OverflowError) as error:
+        clip = f"sde.t_max = {0.999 * denoiser.sde.t_max:.4g} would clip it"
+        raise ValueError(
+            f"what is trained could not be sampled under {denoiser.sde}: {error}; {clip}"
+        ) from None
+
+
+def _about(configuration: Configuration, data: Data) -> str:
+    """What the data are like, and the settings that should be like them."""
+    shape = " x ".join(map(str, data.x.shape[1:]))
+    beside = [
+        f"{key} {value:g}"
+        for key, value in (
+            ("prediction.sigma_data", _option(configuration.prediction, PREDICTIONS, "sigma_data")),
+            ("weighting.sigma_data", _option(configuration.weighting, WEIGHTINGS, "sigma_data")),
+            ("times.mean", _option(configuration.times, TIMES, "mean")),
+        )
+        if value is not None
+    ]
+    settings = f"; {', '.join(beside)}" if beside else ""
+    return f"{len(data.x)} samples of {shape}, deviation {deviation(data.x):.4g}{settings}"
+
+
+def _option(choice: Choice, registry: Mapping[str, Callable[..., object]], name: str) -> float | None:
+    """An option of what a configuration names, or its default; None where it has no such option."""
+    known = inspect.signature(registry[choice.name]).parameters
+    value: float | None = choice.options.get(name, known[name].default) if name in known else None
+    return value
+
+
+class _Run:
+    """A training in a folder: its state, written there every so often, and its losses."""
+
+    def __init__(
+        self, folder: Path, configuration: Configuration, data: Data, denoiser: Denoiser, *, resume: bool
+    ) -> None:
+        self.folder, self.configuration, self.data = folder, configuration, data
+        self.hash = data_hash(data.x, data.labels)
+        if (folder / TRAINING).exists():
+            _check_free(folder, resume=resume)  # another run may have ended meanwhile
+            device = next(module(denoiser).parameters()).device
+            self.state = load_training(folder, configuration, device, data=self.hash)
+        else:
+            self.state = start(denoiser, configuration.schedule)
+        write_atomically(folder / "configuration.json", configuration.model_dump_json(indent=2).encode())
+        self.log = _Log(folder / "loss.jsonl", self.state.step)
+        self.saved = self.state.step
+
+    def go_on(self, save_every: int, *, progress: bool) -> None:
+        """Train to the last step; after Ctrl-C, save the last whole one, and raise KeyboardInterrupt."""
+        try:
+            with interrupt_noted() as interrupted:
+                self._steps(save_every, interrupted, progress)
+        except KeyboardInterrupt:
+            if self.state.step > self.saved and whole(self.state):
+                self._save()
+            if not self.saved:
+                raise KeyboardInterrupt("interrupted before the first step was saved") from None
+            raise KeyboardInterrupt(
+                f"interrupted; {self.folder} holds step {self.saved}: go on with --resume"
+            ) from None
+
+    def _steps(self, save_every: int, interrupted: Callable[[], bool], progress: bool) -> None:
+        state, schedule = self.state, self.configuration.schedule
+        steps = train(
+            state,
+            self.data.x,
+            self.data.labels,
+            schedule=schedule,
+            times=self.configuration.make_times(),
+            weighting=self.configuration.make_weighting(),
+            seed=self.configuration.seed,
+        )
+        with tqdm(
+            total=schedule.steps, initial=state.step, desc="training", unit="step", disable=not progress
+        ) as bar:
+            for made in steps:
+                self.log.add(made)
+                bar.set_postfix(loss=f"{self.log.mean:.4f}", skipped=made.skipped, refresh=False)
+                bar.update()
+                if made.step % save_every == 0 or made.step == schedule.steps:
+                    self._save()
+                if interrupted() and made.step < schedule.steps:
+                    raise KeyboardInterrupt
+
+    def _save(self) -> None:
+        self.log.write(self.state.step)
+        x, labels, names = self.data
+        save_training(
+            self.folder,
+            self.configuration,
+            self.state,
+            x.shape[1:],
+            labels=labels_of(labels, names),
+            data=self.hash,
+        )
+        self.saved = self.state.step
+
+
+def whole(state: State) -> bool:
+    """Was no step cut short? The optimiser and the average have then counted the steps that the state has."""
+    counts = [int(entry["step"]) for entry in state.optimizer.state.values() if "step" in entry]
+    counts.append(int(state.average.n_averaged))
+    return all(count == state.step - state.skipped for count in counts)
+
+
+class _Log:
+    """The losses of a run, a JSON line each; one that goes on forgets what came after its checkpoint."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        self.lines = path.read_text().splitlines()[:step] if path.exists() else []
+        self.mean = 0.0
+
+    def add(self, progress: Progress) -> None:
+        # JSON has no NaN: null at a step that was skipped.
+        finite = {k: v if math.isfinite(v) else None for k, v in progress._asdict().items()}
+        self.lines.append(json.dumps(finite))
+        if math.isfinite(progress.loss):
+            self.mean = 0.98 * self.mean + 0.02 * progress.loss if self.mean else progress.loss
+
+    def write(self, step: int) -> None:
+        write_atomically(self.path, ("\n".join(self.lines[:step]) + "\n").encode())

@@ -1,0 +1,138 @@
+"""``scoresde tune``: fit solvers to a trained network."""
+
+import argparse
+import copy
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..configuration import device_of, exact_float32
+from ..denoiser import Denoiser, Transported
+from ..files import locked
+from ..fingerprint import fingerprint
+from ..plan import Plan
+from ..tuning import Report, Settings, tune
+from ..tuning.picture import draw
+from ..tuning.tune import check_budget
+from .shared import Loaded, add_network, labels_asked, load, say
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """The options of ``scoresde tune``."""
+    add = command.add_argument
+    add_network(add, "to tune for; default, all that the network has seen alike")
+    add("--nfe", type=int, nargs="+", default=[4, 5, 6, 8, 10], metavar="N", help="default 4 5 6 8 10")
+    add("--out", type=Path, default=Path("tuned"), metavar="FOLDER", help="default tuned/")
+    add("--samples", type=int, default=256, metavar="N", help="noises of the fit; default 256")
+    add("--held-out", type=int, default=1024, metavar="N", help="noises that decide; default 1024")
+    add("--starts", type=int, default=4, metavar="N", help="stock solvers to fit from; default 4")
+    add("--finalists", type=int, default=1, metavar="N", help="of these, to fit to the end; default 1")
+    add("--gamma", type=float, default=0.2, help="weight of the bands of energies; default 0.2")
+    add("--seed", type=int, default=0, help="of the noises; default 0")
+    add("--batch-size", type=int, default=128, metavar="N", help="samples at a time; default 128")
+    precisions = ("float32", "bfloat16", "float16")
+    add("--dtype", default="float32", choices=precisions, help="the network's, that is tuned for")
+    add("--draft-dtype", choices=precisions, help="the network's in the race; default, that of --dtype")
+    add("--compile", action="store_true", help="compile the network first (torch.compile)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Tune for each budget, the largest first, whose teacher serves all; what is there already is shown."""
+    if options.batch_size < 1:
+        raise ValueError(f"--batch-size must be at least 1, got {options.batch_size}")
+    settings = Settings(
+        samples=options.samples,
+        held_out=options.held_out,
+        starts=options.starts,
+        finalists=options.finalists,
+        gamma=options.gamma,
+    )
+    for nfe in options.nfe:
+        check_budget(nfe, settings)
+    device = device_of(options.device)
+    exact_float32()  # a fit is made of small differences
+    network = load(options, getattr(torch, options.dtype))
+    denoiser = network.denoiser.to(device)
+    labels = labels_asked(options.label, network)
+    cond = torch.tensor(labels) if labels else None
+    if options.compile and isinstance(denoiser.net, torch.nn.Module):
+        denoiser.net.compile(dynamic=False, options={"freezing": True})
+    draft = None
+    if options.draft_dtype not in (None, options.dtype):
+        draft = _at_precision(denoiser, getattr(torch, options.draft_dtype))
+    state = options.out / "state"
+    made_for = fingerprint(denoiser) | {"seed": options.seed}
+    with locked(options.out):
+        try:
+            for nfe in sorted(set(options.nfe), reverse=True):
+                if not _is_there(options.out, nfe, made_for):
+                    _tune(options, nfe, network, cond, draft, settings, state)
+        except KeyboardInterrupt:
+            if not state.exists():
+                raise
+            raise KeyboardInterrupt(f"interrupted; the same command goes on from {state}") from None
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def _files(folder: Path, nfe: int) -> tuple[Path, Path, Path]:
+    """Of a budget's plan, its picture, and its report, which is written last."""
+    return folder / f"tuned-{nfe}.json", folder / f"tuned-{nfe}.png", folder / f"report-{nfe}.json"
+
+
+def _is_there(folder: Path, nfe: int, made_for: Mapping[str, Any]) -> bool:
+    """Show what was tuned for a budget before, if it was; ValueError if it was another tuning."""
+    file, _, kept = _files(folder, nfe)
+    if not kept.exists():
+        return False
+    about = Plan.load(file).about or {}
+    if any(about.get(key) != value for key, value in made_for.items()):
+        raise ValueError(f"{file} is of another tuning; remove it and {kept}, or name another --out")
+    say(f"{file} is there already\n{Report.load(kept)}\n")
+    return True
+
+
+def _tune(
+    options: argparse.Namespace,
+    nfe: int,
+    network: Loaded,
+    cond: Tensor | None,
+    draft: Denoiser | Transported | None,
+    settings: Settings,
+    state: Path,
+) -> None:
+    """Tune for one budget, and write the plan, its picture and its report."""
+    device = torch.device(options.device)
+    plan, report = tune(
+        network.denoiser,
+        nfe,
+        network.shape,
+        cond=cond,
+        seed=options.seed,
+        settings=settings,
+        batch_size=options.batch_size,
+        device=device,
+        draft=draft,
+        state=state,
+        progress=not options.quiet,
+    )
+    file, picture, kept = _files(options.out, nfe)
+    plan.save(file)
+    try:
+        draw(picture, network.denoiser, plan, report, network.shape, cond, device)
+    except ImportError:
+        print("scoresde: no picture, for matplotlib is not installed", file=sys.stderr)
+    report.save(kept)
+    say(f"{file}\n{report}\n")
+
+
+def _at_precision(denoiser: Denoiser | Transported, dtype: torch.dtype) -> Denoiser | Transported:
+    """The same network, by reference, at another precision."""
+    trained = denoiser.denoiser if isinstance(denoiser, Transported) else denoiser
+    twin = copy.copy(trained)
+    twin.dtype = dtype
+    return Transported(twin, denoiser.sde) if isinstance(denoiser, Transported) else twin
