@@ -1,8 +1,10 @@
 """Score-based SDE and ODE solvers for diffusion models."""
 
+from typing import TYPE_CHECKING, Any
+
 from . import denoiser as predict  # predict.noise, predict.v, ...: data and noise are modules here, too
 from .capture import captured
-from .denoiser import Denoiser
+from .denoiser import Denoiser, Transported
 from .discrete import DiscreteVPSDE
 from .exact import ExactDenoiser, Mixture
 from .grid import Grid
@@ -43,7 +45,11 @@ from .spacings import (
     uniform_time,
 )
 from .statistics import model_statistics
-from .tuning import tune
+
+if TYPE_CHECKING:
+    from .tuning import tune
+
+__version__ = "0.1.0"  # the only place where it stands
 
 __all__ = [
     "CLEAN",
@@ -66,6 +72,7 @@ __all__ = [
     "RectifiedFlow",
     "SubVPSDE",
     "Tape",
+    "Transported",
     "Vector",
     "align_your_steps",
     "beta",
@@ -101,3 +108,16 @@ __all__ = [
     "uniform_sigma",
     "uniform_time",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """``tune``, loaded when it is first asked for: sampling needs nothing of it."""
+    if name == "tune":
+        from .tuning import tune
+
+        return tune
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

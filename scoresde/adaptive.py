@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .blackbox import BlackBox, Run, begun
 from .denoiser import _cast, _per_sample
+from .devices import float64_device
 from .grid import Grid
 from .plan import Draw, Vector
 from .sde import CLEAN, SDE, Level
@@ -80,7 +81,7 @@ class PerSample(BlackBox):
         """The step of low order and the one of high, from x and the increment w of a Brownian path."""
 
     def prepare(
-        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+        self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run between the ends of the spacing, of at most ``nfe`` network calls for any sample."""
         least = self.attempt + to_clean
@@ -101,7 +102,7 @@ class PerSample(BlackBox):
         noise: Draw,
         sde: SDE,
         nfe: int | None = None,
-        spacing: Spacing | None = None,
+        spacing: Spacing | str | None = None,
         *,
         to_clean: bool = False,
     ) -> Solved:
@@ -115,11 +116,10 @@ class PerSample(BlackBox):
         last = grid.levels[-1]
         first, goal = self._clock(grid.levels[0]), self._clock(last)
         x, path = x.clone(), _Path(x, noise) if self.stochastic else None
-        clock = torch.full((len(x),), first, dtype=torch.float64, device=x.device)
+        clock = torch.full((len(x),), first, dtype=torch.float64, device=float64_device(x.device))
         h = torch.full_like(clock, min(self._first_step(first, goal), self.h_max))
         calls = torch.zeros_like(clock, dtype=torch.long)
-        before = x / math.hypot(grid.levels[0].alpha, grid.levels[0].sigma)
-        attempts = 0
+        before, attempts = x / math.hypot(grid.levels[0].alpha, grid.levels[0].sigma), 0
         while len(rows := (clock < goal).nonzero().flatten()):
             attempts += 1
             if nfe is not None and attempts * self.attempt + to_clean > nfe:
@@ -144,8 +144,9 @@ class PerSample(BlackBox):
             size = torch.maximum(seen.abs(), before[rows].abs()).mul_(self.rtol).clamp_(min=self.atol)
             error = _rms(away / size)
             good = error <= 1
-            x[rows] = torch.where(_per_sample(good, x), samples.value(high), vectors["x"])
-            before[rows] = torch.where(_per_sample(good, x), seen, before[rows])
+            kept = _per_sample(good.to(x.device), x)
+            x[rows] = torch.where(kept, samples.value(high), vectors["x"])
+            before[rows] = torch.where(kept, seen, before[rows])
             clock[rows] = torch.where(good, end, begin)
             fit = (step * (self.theta * error**-self.exponent).clamp(max=GROWTH)).clamp(max=self.h_max)
             # A step that the path cut short, and that is good, says nothing against the one that was wanted.
@@ -158,7 +159,7 @@ class PerSample(BlackBox):
     def _first_step(self, first: float, goal: float) -> float:
         return self.h_init
 
-    def _grid(self, sde: SDE, spacing: Spacing | None) -> Grid:
+    def _grid(self, sde: SDE, spacing: Spacing | str | None) -> Grid:
         return begun(Grid.build(sde, listed_steps(spacing) or 1, spacing or default_spacing(sde)), str(self))
 
 
@@ -302,11 +303,10 @@ class _Samples:
 
     def value(self, x: Vector) -> Tensor:
         """What a symbol stands for."""
-        terms = [
+        terms: list[Tensor] = [
             _column(weight, self._vectors[name]) * self._vectors[name] for name, weight in x.weights.items()
         ]
-        value: Tensor = sum(terms[1:], terms[0])
-        return value
+        return sum(terms[1:], terms[0])
 
 
 class _Path:
@@ -318,9 +318,9 @@ class _Path:
 
     def __init__(self, x: Tensor, noise: Draw) -> None:
         self._noise, self._draws = noise, 0
-        self._length = torch.full((1, len(x)), math.inf, dtype=torch.float64, device=x.device)
+        self._length = torch.full((1, len(x)), math.inf, dtype=torch.float64, device=float64_device(x.device))
         self._rise = torch.zeros_like(x)[None]
-        self._nearest = torch.zeros(len(x), dtype=torch.long, device=x.device)
+        self._nearest = torch.zeros_like(self._length[0], dtype=torch.long)
 
     def ahead(self, rows: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """The step that is possible, h or the nearest piece if that is shorter, and the path's increment."""
@@ -359,6 +359,6 @@ def _column(weight: Any, like: Tensor) -> Any:
 
 def _rms(x: Tensor) -> Tensor:
     """The root mean square of each sample, to fewer digits than the order of a sum, the batch's, decides."""
-    norm = torch.linalg.vector_norm(x.reshape(len(x), -1), dim=1, dtype=torch.float64)
-    mean: Tensor = norm / math.sqrt(x[0].numel())
-    return mean.float().double()
+    x = x.to(float64_device(x.device)).reshape(len(x), -1)
+    norm: Tensor = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
+    return (norm / math.sqrt(x[0].numel())).float().double()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .devices import float64_device
 from .grid import Grid, levels_of
 from .plan import Denoise, Draw
 from .sde import CLEAN, SDE, Level
@@ -50,7 +51,7 @@ class BlackBox(ABC):
 
     @abstractmethod
     def prepare(
-        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+        self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run within ``nfe`` network calls; ValueError if there is none."""
 
@@ -85,7 +86,7 @@ class ODE(BlackBox):
             raise ValueError(f"rtol and atol must be positive, got {self.rtol!r} and {self.atol!r}")
 
     def prepare(
-        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+        self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run within ``nfe`` network calls; ValueError if there is none."""
         spacing = spacing or default_spacing(sde)
@@ -115,8 +116,10 @@ class ODE(BlackBox):
 
         return Run(grid.levels[0], CLEAN if to_clean else last, calls, integrate)
 
-    def _solve(self, slope: Callable[[float, Tensor], Tensor], y: Tensor, points: list[float]) -> Tensor:
+    def _solve(self, slope: Callable[[float, Tensor], Tensor], x: Tensor, points: list[float]) -> Tensor:
         from torchdiffeq import odeint
+
+        y = x.to(float64_device(x.device))  # where torchdiffeq can keep its times
 
         if self.method not in FIXED + ADAMS:
             points = [points[0], points[-1]]
@@ -125,19 +128,16 @@ class ODE(BlackBox):
         if self.method in ADAPTIVE:
             # step_t: the last step ends at the end, where it would otherwise go beyond and interpolate back.
             options = {"step_t": times[-1:], "norm": worst}
+
+        def rate(at: Tensor, y: Tensor) -> Tensor:
+            return slope(at.item(), y.to(x.device)).to(y.device)
+
+        tolerances = {"rtol": self.rtol, "atol": self.atol}
         with torch.no_grad():
-            path: Tensor = odeint(
-                lambda at, y: slope(at.item(), y),
-                y,
-                times,
-                rtol=self.rtol,
-                atol=self.atol,
-                method=self.method,
-                options=options,
-            )
+            path: Tensor = odeint(rate, y, times, method=self.method, options=options, **tolerances)
         if len(path) != len(times):  # scipy's solvers give up without a word
             raise FloatingPointError(f"{self} gave up before its end")
-        return path[-1]
+        return path[-1].to(x.device)
 
 
 # scipy's methods, and what tells the implicit ones that samples do not depend on one another, so that a
@@ -181,7 +181,7 @@ class SciPy(BlackBox):
             raise ValueError(f"rtol and atol must be positive, got {self.rtol!r} and {self.atol!r}")
 
     def prepare(
-        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+        self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run between the ends of the spacing."""
         grid = begun(Grid.build(sde, listed_steps(spacing) or 1, spacing or default_spacing(sde)), "scipy")
@@ -193,7 +193,7 @@ class SciPy(BlackBox):
             denoise = _limited(denoise, nfe, self)
 
             def network(y: Tensor, level: Level[float]) -> Tensor:
-                d: Tensor = denoise(y.to(x), level).double().cpu()
+                d: Tensor = denoise(y.to(x), level).cpu().double()
                 if not d.isfinite().all():  # scipy would shorten the step until it gives up, or raise its own
                     raise FloatingPointError(f"the network's output is not finite at t = {level.t:.6g}")
                 return d
@@ -203,7 +203,7 @@ class SciPy(BlackBox):
             path = solve_ivp(
                 lambda u, y: slope(u, torch.from_numpy(y).reshape(x.shape)).flatten().numpy(),
                 (begin, end),
-                (x.double() / first.alpha).flatten().cpu().numpy(),
+                (x.cpu().double() / first.alpha).flatten().numpy(),
                 method=self.method,
                 rtol=self.rtol,
                 atol=self.atol,
@@ -237,7 +237,7 @@ class TorchSDE(BlackBox):
             raise ValueError(f"method must be one of {', '.join(TORCHSDE)}, got {self.method!r}")
 
     def prepare(
-        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+        self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The longest run within ``nfe`` network calls; ValueError if there is none."""
         if nfe is None:
@@ -373,7 +373,7 @@ def _blocks(samples: int, size: int) -> Any:
     return kron(identity(samples), torch.ones(size, size).numpy())
 
 
-def _longest(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing | None) -> int:
+def _longest(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing | str | None) -> int:
     """The largest number of steps within a budget of network calls; of listed times, their own."""
     listed = listed_steps(spacing)
     low, high = listed or 1, listed or nfe

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .devices import float64_device
 from .noise import Noise, normal
 from .plan import Buffers, Denoise, Draw, Line, Plan, carry_out
 from .sde import Level
@@ -33,7 +34,8 @@ def compiled_noise(noise: Noise) -> Draw:
     seed = noise.seed & 2**64 - 1
     words = torch.tensor(seed - (seed >> 63 << 64))  # 64 bits, as a signed number
     block = noise.blocks  # of an arange inside, torch's code for a GPU would be in 32 bits
-    return lambda draw: _drawn(words, noise.ids, block, noise.shape, torch.tensor(draw))
+    drawn = _compiled_draw()
+    return lambda draw: drawn(words, noise.ids, block, noise.shape, torch.tensor(draw))
 
 
 @torch.no_grad()
@@ -43,7 +45,7 @@ def integrate_compiled(plan: Plan, denoise: Denoise, x: Tensor, noise: Draw | No
     ``denoise(x, level)`` is told the level as float64 tensors without dimensions, and is best compiled
     itself (:func:`compiled_denoise`). It may keep neither its input nor its output.
     """
-    levels = iter(_rows([list(level) for level in plan.levels], x.device, torch.float64))
+    levels = iter(_rows([list(level) for level in plan.levels], float64_device(x.device), torch.float64))
 
     def ask(point: Tensor, level: Level[float]) -> Tensor:
         return denoise(point, Level(*next(levels)))  # type: ignore[no-any-return]
@@ -100,7 +102,12 @@ def _total(shares: Tensor, vectors: Sequence[Tensor]) -> Tensor:
     return total
 
 
-@torch.compile(fullgraph=True)
+@lru_cache
+def _compiled_draw() -> Callable[..., Tensor]:
+    """Made when it is first wanted: torch.compile loads as much as all the rest of torch."""
+    return torch.compile(_drawn, fullgraph=True)
+
+
 def _drawn(seed: Tensor, ids: Tensor, block: Tensor, shape: tuple[int, ...], draw: Tensor) -> Tensor:
     return normal(seed, ids, block, shape, draw)
 

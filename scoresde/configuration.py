@@ -13,23 +13,12 @@ from torch import nn
 
 from .data.pixels import check_options
 from .denoiser import PREDICTIONS, Denoiser
-from .discrete import DiscreteVPSDE
 from .networks import NETWORKS
 from .registry import make, nearest
-from .sde import EDM, SDE, VESDE, VPSDE, Cosine, RectifiedFlow, SubVPSDE
+from .sdes import SDES as SDES
 from .training.times import TIMES, Times
 from .training.trainer import Schedule
 from .training.weighting import WEIGHTINGS, Weighting
-
-SDES: dict[str, type[SDE]] = {
-    "vp": VPSDE,
-    "sub-vp": SubVPSDE,
-    "ve": VESDE,
-    "cosine": Cosine,
-    "edm": EDM,
-    "rectified-flow": RectifiedFlow,
-    "ddpm": DiscreteVPSDE,
-}
 
 
 class Choice(BaseModel):

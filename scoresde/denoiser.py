@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .devices import exact, float64_device
+from .registry import chosen
 from .sde import SDE, Level
+from .sdes import sde_of
 
 
 class Affine(NamedTuple):
@@ -82,6 +85,19 @@ PREDICTIONS: dict[str, Callable[..., Prediction]] = {
 }
 
 
+def prediction_of(spec: Prediction | str) -> Prediction:
+    """A prediction as it is, or by name, with options if wanted: ``"v"``, ``"edm:sigma_data=0.3"``.
+
+    Raises:
+        TypeError: neither; ``edm`` without its call is none yet.
+        ValueError: an unknown name or option, or a value that the prediction does not take.
+    """
+    prediction = chosen("prediction", spec, PREDICTIONS)
+    if not callable(prediction):
+        raise TypeError(f"a prediction must be a function or a name, got {type(prediction).__name__}")
+    return prediction
+
+
 class Denoiser(nn.Module):
     """E[x_0 | x_t] from any network.
 
@@ -89,9 +105,10 @@ class Denoiser(nn.Module):
 
     Args:
         net: any module or callable ``(x, t[, cond]) -> like x``; x ``(B, ...)``, t ``(B,)``.
-        sde: the process.
+        sde: the process, or its name (:func:`scoresde.sdes.sde_of`).
         prediction: what the network estimates: :func:`noise`, :func:`score`, :func:`data`, :func:`v`,
-            :func:`velocity` or :func:`edm`. There is no default, for nothing tells a wrong one by its looks.
+            :func:`velocity` or :func:`edm`, or its name. There is no default, for nothing tells a wrong one
+            by its looks.
         dtype: precision of the network alone: float32 or float64, to which x is cast, or bfloat16 or float16,
             in which it runs under autocast, x staying float32. None: the type of x.
 
@@ -103,20 +120,18 @@ class Denoiser(nn.Module):
     def __init__(
         self,
         net: Callable[..., Tensor],
-        sde: SDE,
-        prediction: Prediction,
+        sde: SDE | str,
+        prediction: Prediction | str,
         *,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if not callable(net) or not isinstance(sde, SDE) or not callable(prediction):
-            raise TypeError(
-                f"Denoiser needs a callable net, an SDE and a prediction, got {type(net).__name__}, "
-                f"{type(sde).__name__}, {type(prediction).__name__}"
-            )
+        if not callable(net):
+            raise TypeError(f"Denoiser needs a callable net, got {type(net).__name__}")
         if dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
-        self.net, self.sde, self.prediction, self.dtype = net, sde, prediction, dtype
+        self.net, self.dtype = net, dtype
+        self.sde, self.prediction = sde_of(sde), prediction_of(prediction)
 
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors that are ``(B,)`` or broadcast with x; returns as x."""
@@ -138,7 +153,7 @@ class Denoiser(nn.Module):
         (Vincent 2011; Song et al. 2021, eq. 7), its two factors computed in float64. x0, eps ``(B, ...)``; t
         ``(B,)``; returns ``(B,)``.
         """
-        level = self.sde.level(_per_sample(t.double(), x0))
+        level = self.sde.level(_per_sample(t.to(float64_device(x0.device)).double(), x0))
         c = self.prediction(level)
         on_x0, on_eps = (1 - c.skip * level.alpha) / c.out, -c.skip * level.sigma / c.out
         target = _cast(on_x0, x0) * x0 + _cast(on_eps, x0) * eps
@@ -154,7 +169,7 @@ class Denoiser(nn.Module):
         low = self.dtype is not None and self.dtype.itemsize < 4
         shown = x.to(torch.float32 if low else self.dtype or x.dtype)
         if isinstance(time, Tensor):
-            label = time.flatten().to(shown.dtype).expand(len(x))
+            label = time.flatten().to(shown).expand(len(x))
         else:
             label = shown.new_full((len(x),), time)
         with torch.autocast(x.device.type, self.dtype) if low else nullcontext():
@@ -180,10 +195,10 @@ class Transported(nn.Module):
         ValueError: the two processes have no sigma / alpha in common.
     """
 
-    def __init__(self, denoiser: Denoiser, sde: SDE) -> None:
+    def __init__(self, denoiser: Denoiser, sde: SDE | str) -> None:
         super().__init__()
         ends = torch.tensor([denoiser.sde.t_max, denoiser.sde.t_min], dtype=torch.float64)
-        self.denoiser, self.sde = denoiser, sde.clip(*denoiser.sde.lam(ends).tolist())
+        self.denoiser, self.sde = denoiser, sde_of(sde).clip(*denoiser.sde.lam(ends).tolist())
 
     @property
     def net(self) -> Callable[..., Tensor]:
@@ -193,6 +208,7 @@ class Transported(nn.Module):
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors ``(B,)``, of the new process; returns ``(B, ...)``."""
         trained = self.denoiser.sde
+        level = Level(*(exact(number) if isinstance(number, Tensor) else number for number in level))
         time = trained.time_of(torch.as_tensor(level.lam, dtype=torch.float64))
         own: Level[Any] = trained.level(time.clamp(trained.t_min, trained.t_max))
         if not isinstance(level.lam, Tensor):
@@ -214,5 +230,5 @@ def _per_sample(number: Any, x: Tensor) -> Any:
 
 
 def _cast(number: Any, x: Tensor) -> Any:
-    """A coefficient, computed in float64, in the type of x."""
-    return number.to(x.dtype) if isinstance(number, Tensor) else number
+    """A coefficient, computed in float64, in the type of x and on its device."""
+    return number.to(x) if isinstance(number, Tensor) else number

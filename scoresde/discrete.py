@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from .devices import exact
 from .sde import VPSDE, T, _check_range, _softplus
 
 
@@ -74,14 +75,14 @@ class DiscreteVPSDE(VPSDE):
         return t * self.steps - 1
 
     def log_alpha(self, t: Tensor) -> Tensor:
-        table = self._log_alphas.to(t.device)
-        place = t.double() * self.steps
+        place = exact(t) * self.steps
+        table = self._log_alphas.to(place.device)
         below = place.detach().clamp(0, self.steps - 1).long()
-        return (table[below] + (place - below) * (table[below + 1] - table[below])).to(t.dtype)
+        return (table[below] + (place - below) * (table[below + 1] - table[below])).to(t.dtype).to(t.device)
 
     def time_of(self, lam: Tensor) -> Tensor:
-        table = self._log_alphas.to(lam.device)
-        log_alpha = (-0.5 * _softplus(-2 * lam)).double()
+        log_alpha = exact(-0.5 * _softplus(-2 * lam))
+        table = self._log_alphas.to(log_alpha.device)
         below = (torch.searchsorted(-table, -log_alpha) - 1).clamp(0, self.steps - 1)
         place = below + (log_alpha - table[below]) / (table[below + 1] - table[below])
-        return (place / self.steps).to(lam.dtype)
+        return (place / self.steps).to(lam.dtype).to(lam.device)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .denoiser import _cast, _per_sample
+from .devices import exact
 from .sde import SDE, Level
 
 
@@ -65,10 +66,12 @@ class Mixture:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean ``(D,)`` and covariance ``(D, D)`` of the data, in float64."""
-        means, stds, shares = self.means.double(), self.stds.double(), self.shares.double()
+        means, stds, shares = exact(self.means), exact(self.stds), exact(self.shares)
         mean = shares @ means
         away = means - mean
-        spread = (shares * stds**2).sum() * torch.eye(means.shape[1], dtype=torch.float64)
+        spread = (shares * stds**2).sum() * torch.eye(
+            means.shape[1], dtype=torch.float64, device=means.device
+        )
         return mean, away.mT @ (shares[:, None] * away) + spread
 
     def _log_parts(self, x: Tensor, level: Level[Any]) -> Tensor:

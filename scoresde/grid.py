@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .sde import CLEAN, SDE, Level
-from .spacings import Spacing
+from .spacings import Spacing, spacing_of
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,14 @@ class Grid:
     levels: tuple[Level[float], ...]
 
     @classmethod
-    def build(cls, sde: SDE, steps: int, spacing: Spacing, *, to_clean: bool = False) -> "Grid":
+    def build(cls, sde: SDE, steps: int, spacing: Spacing | str, *, to_clean: bool = False) -> "Grid":
         """``steps`` steps by ``spacing``, the last of them to sigma = 0 if ``to_clean``.
 
         Raises:
-            TypeError: a spacing that is no function.
+            TypeError: a spacing that is neither a function nor a name.
             ValueError: too few steps, or times that leave the SDE's or do not strictly fall.
         """
+        spacing = spacing_of(spacing)
         if not callable(spacing):
             raise TypeError(f"spacing must be a function (sde, n) -> times, as karras(), got {spacing!r}")
         if steps < 1 + to_clean:

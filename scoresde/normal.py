@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .devices import exact
 from .sde import Level
 
 
@@ -77,19 +78,21 @@ class NormalFlow:
 
     def __call__(self, x: Tensor, start: Level[Any], end: Level[Any]) -> Tensor:
         """x ``(B, ...)`` at level ``start`` where the flow takes it at ``end``; computed in float64."""
-        mean, variances = self.mean.to(x.device).double(), self.variances.to(x.device).double()
+        wide = exact(x)
+        mean, variances = (exact(value).to(wide.device) for value in (self.mean, self.variances))
         here, there = ((at.alpha**2 * variances + at.sigma**2).sqrt() for at in (start, end))
-        away: Tensor = x.double() - start.alpha * mean
+        away: Tensor = wide - start.alpha * mean
         if self.components is None:
             away = away * (there / here)
         else:
-            turn = self.components.to(x.device).double()
+            turn = exact(self.components).to(wide.device)
             away = (away.flatten(1) @ turn * (there / here) @ turn.T).reshape(x.shape)
         moved: Tensor = end.alpha * mean + away
-        return moved.to(x.dtype)
+        return moved.to(x)
 
 
 def _centred(data: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and differences from it, in float64."""
-    mean = data.double().mean(0)
-    return mean, data.double() - mean
+    wide = exact(data)
+    mean = wide.mean(0)
+    return mean, wide - mean

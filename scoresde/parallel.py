@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .blackbox import BlackBox, Run, worst
+from .devices import float64_device
 from .plan import Draw, Line, Plan, Solver, carry_out
 from .sde import SDE, Level
 from .solvers.common import check_table
@@ -52,7 +53,7 @@ class Parallel(BlackBox):
             raise ValueError(f"tolerance must not be negative, got {self.tolerance!r}")
 
     def prepare(
-        self, sde: SDE, nfe: int | None, spacing: Spacing | None = None, *, to_clean: bool = False
+        self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run of the longest plan of at most ``nfe`` calls."""
         if nfe is None:
@@ -73,6 +74,7 @@ class Parallel(BlackBox):
         live: dict[str, Any] = {"x0": x}
         asked: dict[str, Tensor] = {}  # the points of the window, and what the network said there
         outputs: dict[str, Tensor] = {}
+        host = float64_device(x.device)
         begin = done = 0  # lines, and network calls, that are carried out for good
         while done < len(ends):
             reach = ends[done : done + 2 * self.window] if asked else ends[:1]
@@ -91,7 +93,7 @@ class Parallel(BlackBox):
                     torch.cat(list(asked.values())),
                     Level(
                         *(
-                            torch.tensor(n, dtype=torch.float64).repeat_interleave(len(x)).to(x.device)
+                            torch.tensor(n, dtype=torch.float64).repeat_interleave(len(x)).to(host)
                             for n in window
                         )
                     ),

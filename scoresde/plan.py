@@ -160,7 +160,13 @@ class Plan:
 
     @classmethod
     def make(
-        cls, solver: Solver, sde: SDE, steps: int, spacing: Spacing | None = None, *, to_clean: bool = False
+        cls,
+        solver: Solver,
+        sde: SDE,
+        steps: int,
+        spacing: Spacing | str | None = None,
+        *,
+        to_clean: bool = False,
     ) -> "Plan":
         """The run of ``steps`` steps.
 
@@ -183,7 +189,13 @@ class Plan:
 
     @classmethod
     def within(
-        cls, nfe: int, solver: Solver, sde: SDE, spacing: Spacing | None = None, *, to_clean: bool = False
+        cls,
+        nfe: int,
+        solver: Solver,
+        sde: SDE,
+        spacing: Spacing | str | None = None,
+        *,
+        to_clean: bool = False,
     ) -> "Plan":
         """The longest run of at most ``nfe`` network calls; ValueError if even the shortest needs more.
 

@@ -16,6 +16,7 @@ from .fingerprint import check_levels, check_made_for
 from .noise import Noise, later
 from .plan import Draw, Plan, Solver, integrate
 from .sde import SDE, Level
+from .sdes import sde_of
 from .solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector, solver_of
 from .solvers.common import is_table
 from .spacings import Spacing, uniform_time
@@ -53,6 +54,9 @@ class Counted:
         self.count(x)
         return self.denoiser(x, level, cond)
 
+    def __fingerprint__(self) -> Any:
+        return self.denoiser
+
     def count(self, x: Tensor) -> None:
         """One call, at the points x."""
         self.calls += 1
@@ -61,9 +65,9 @@ class Counted:
 
 def prepare(
     solver: Solver | BlackBox | str,
-    sde: SDE,
+    sde: SDE | str,
     nfe: int | None,
-    spacing: Spacing | None = None,
+    spacing: Spacing | str | None = None,
     *,
     to_clean: bool = False,
 ) -> Plan | Run:
@@ -76,12 +80,14 @@ def prepare(
         ValueError: ``nfe`` is less than the solver needs, or any reason of :meth:`Plan.make` or
             :func:`scoresde.tuned.tuned_plan`.
     """
+    sde = sde_of(sde)
     if isinstance(solver, str) and is_tuned(solver):
         return tuned_plan(solver, sde, nfe, spacing, to_clean=to_clean)
     solver = solver_of(solver) if isinstance(solver, str) else solver
     black_box = isinstance(solver, BlackBox)
     if not black_box and not is_table(solver):
-        raise TypeError(f"solver must be a solver, its name or a plan, got {solver!r}")
+        what = f", the class: call it, {solver.__name__}()" if isinstance(solver, type) else ""
+        raise TypeError(f"solver must be a solver, its name or a plan, got {solver!r}{what}")
     if not (isinstance(nfe, int) and not isinstance(nfe, bool)) and not (nfe is None and black_box):
         raise TypeError(f"nfe must be an integer, got {nfe!r}")
     if nfe is not None and nfe < 1:
@@ -99,7 +105,7 @@ def sample(
     shape: Sequence[int],
     *,
     nfe: int | None = None,
-    spacing: Spacing | None = None,
+    spacing: Spacing | str | None = None,
     to_clean: bool = False,
     seed: int = 0,
     ids: Tensor | None = None,
@@ -120,7 +126,8 @@ def sample(
             ``spacing`` and end. A tuned plan warns when it is run with another network than its own.
         shape: of the result, ``(B, ...)``.
         nfe: the budget of network calls; kept, and counted before the run.
-        spacing: where the noise levels lie; default, equal steps in the half log-SNR.
+        spacing: where the noise levels lie, or its name (:func:`scoresde.spacing_of`); default, equal steps
+            in the half log-SNR.
         to_clean: the last step goes to sigma = 0, and not only to the SDE's ``t_min``.
         seed: of the noise.
         ids: ``(B,)`` numbers of the samples, which with ``seed`` decide their noise; default 0 .. B - 1.
@@ -200,7 +207,7 @@ def _finite(
         finite = torch.isfinite(d.reshape(len(d), -1)).all(1)
         if not finite.all():
             if rows is not None:  # the level of the first sample that is not finite
-                level = Level(*(number[~finite][0].item() for number in level))
+                level = Level(*(number[~finite.to(number.device)][0].item() for number in level))
             raise FloatingPointError(
                 f"the network's output is not finite in call {calls}, at t = {level.t:.6g}, sigma / alpha = "
                 f"{level.sigma / level.alpha if level.alpha else float('inf'):.6g}"
@@ -296,10 +303,10 @@ Net = Callable[..., Tensor]
 
 def em_sampler(
     net: Net,
-    sde: SDE,
+    sde: SDE | str,
     shape: Sequence[int],
     *,
-    prediction: Prediction,
+    prediction: Prediction | str,
     nfe: int = 1000,
     eta: float = 1.0,
     **options: Any,
@@ -314,10 +321,10 @@ def em_sampler(
 
 def pc_sampler(
     net: Net,
-    sde: SDE,
+    sde: SDE | str,
     shape: Sequence[int],
     *,
-    prediction: Prediction,
+    prediction: Prediction | str,
     nfe: int = 1000,
     snr: float = 0.16,
     corrections: int = 1,
@@ -335,10 +342,10 @@ def pc_sampler(
 
 def ode_sampler(
     net: Net,
-    sde: SDE,
+    sde: SDE | str,
     shape: Sequence[int],
     *,
-    prediction: Prediction,
+    prediction: Prediction | str,
     nfe: int | None = None,
     method: str = "dopri5",
     rtol: float = 1e-5,
@@ -354,10 +361,10 @@ def ode_sampler(
 
 def ddim_sampler(
     net: Net,
-    sde: SDE,
+    sde: SDE | str,
     shape: Sequence[int],
     *,
-    prediction: Prediction,
+    prediction: Prediction | str,
     nfe: int = 50,
     eta: float = 0.0,
     **options: Any,
@@ -371,10 +378,10 @@ def ddim_sampler(
 
 def dpm_sampler(
     net: Net,
-    sde: SDE,
+    sde: SDE | str,
     shape: Sequence[int],
     *,
-    prediction: Prediction,
+    prediction: Prediction | str,
     nfe: int = 20,
     order: int = 2,
     **options: Any,

@@ -87,7 +87,7 @@ class SDE(ABC):
     def marginal(self, x0: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and deviation of x_t given x_0; x0 ``(B, ...)``, t ``(B,)``; both broadcast with x0."""
         level = self.level(self._times(t, x0))
-        return level.alpha.to(x0.dtype) * x0, level.sigma.to(x0.dtype)
+        return level.alpha.to(x0) * x0, level.sigma.to(x0)
 
     def marginal_sample(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """alpha_t x_0 + sigma_t eps."""
@@ -101,18 +101,18 @@ class SDE(ABC):
 
     def prior_sample(self, eps: Tensor) -> Tensor:
         """A draw from N(0, sigma^2) at t_max, where a run starts, made of the standard normal eps."""
-        return self.sigma(eps.new_tensor(self.t_max, dtype=torch.float64)).to(eps.dtype) * eps
+        return self.sigma(torch.tensor(self.t_max, dtype=torch.float64)).to(eps.dtype) * eps
 
     def prior_log_density(self, x: Tensor) -> Tensor:
         """log density of the prior in nats, ``(B,)``."""
-        std = self.sigma(x.new_tensor(self.t_max, dtype=torch.float64)).to(x.dtype)
+        std = self.sigma(torch.tensor(self.t_max, dtype=torch.float64)).to(x.dtype)
         return _normal_log_density(x / std, std)
 
     def reverse_drift(self, x: Tensor, t: Tensor, score: Tensor, eta: float = 1.0) -> Tensor:
         """Drift of the reverse SDE, f x - (1 + eta^2) / 2 g^2 score, with noise eta g dw (eq. 6: eta = 1)."""
         t = self._times(t, x)
         on_score = (1 + eta**2) / 2 * self.diffusion2(t)
-        drift: Tensor = self.drift(t).to(x.dtype) * x - on_score.to(x.dtype) * score
+        drift: Tensor = self.drift(t).to(x) * x - on_score.to(x) * score
         return drift
 
     def ode_drift(self, x: Tensor, t: Tensor, score: Tensor) -> Tensor:

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 from torch import Tensor
 
-from .registry import lookup, make, parse
+from .registry import chosen, lookup
 from .sde import SDE, Level
 
 # n + 1 times, falling from t_max to t_min, float64.
@@ -60,6 +59,7 @@ def beta(a: float = 0.6, b: float = 0.6) -> Spacing:
     """
     _check_positive("a", a)
     _check_positive("b", b)
+    from scipy.special import betaincinv
 
     def spacing(sde: SDE, n: int) -> Tensor:
         quantiles = torch.from_numpy(betaincinv(a, b, _ramp(1.0, 0.0, n).numpy()))
@@ -205,22 +205,26 @@ class _Fixed:
         return self.spacing(sde, n)
 
 
-def listed_steps(spacing: Spacing | None) -> int | None:
+def listed_steps(spacing: Spacing | str | None) -> int | None:
     """The number of steps that listed times make; None for a spacing that makes any."""
+    spacing = None if spacing is None else spacing_of(spacing)
     return spacing.steps if isinstance(spacing, _Listed | _Fixed) else None
 
 
-def clipped(spacing: Spacing, lam_min: float = -math.inf, lam_max: float = math.inf) -> Spacing:
+def clipped(
+    spacing: Spacing | str = "karras", lam_min: float = -math.inf, lam_max: float = math.inf
+) -> Spacing:
     """A spacing of the part of the SDE where the half log-SNR is in [lam_min, lam_max] (:meth:`SDE.clip`).
 
     A run then starts at ``lam_min`` from noise alone, as if nothing of the data were left there.
     """
     if not lam_min < lam_max:
         raise ValueError(f"lam_min must be less than lam_max, got {lam_min!r} and {lam_max!r}")
-    return _as_long_as(spacing, lambda sde, n: spacing(sde.clip(lam_min, lam_max), n))
+    whole = spacing_of(spacing)
+    return _as_long_as(whole, lambda sde, n: whole(sde.clip(lam_min, lam_max), n))
 
 
-def shifted(spacing: Spacing, shift: float = 3.0) -> Spacing:
+def shifted(spacing: Spacing | str = "uniform-t", shift: float = 3.0) -> Spacing:
     """Every level moved by lambda' = lambda - log(shift): sigma / alpha times ``shift``.
 
     Of a rectified flow this is t' = shift t / (1 + (shift - 1) t), the resolution shift of Stable Diffusion 3
@@ -232,7 +236,7 @@ def shifted(spacing: Spacing, shift: float = 3.0) -> Spacing:
     the step beside it is longer by log(shift). Diffusers moves both ends of t, and then adds t = 0.
     """
     _check_positive("shift", shift)
-    by = math.log(shift)
+    by, whole = math.log(shift), spacing_of(spacing)
 
     def moved(sde: SDE, n: int) -> Tensor:
         first, last = (lam_at(sde, t) for t in (sde.t_max, sde.t_min))
@@ -241,16 +245,16 @@ def shifted(spacing: Spacing, shift: float = 3.0) -> Spacing:
                 f"shift must keep a part of the range of lambda, [{first:.4g}, {last:.4g}], inside it, got "
                 f"{shift!r}"
             )
-        times = spacing(sde.clip(first + max(by, 0.0), last + min(by, 0.0)), n)
+        times = whole(sde.clip(first + max(by, 0.0), last + min(by, 0.0)), n)
         at = _times_at(sde, _within(sde, sde.lam(times) - by))
         stays = -1 if by > 0 else 0
         at[stays] = times[stays]
         return at
 
-    return _as_long_as(spacing, moved)
+    return _as_long_as(whole, moved)
 
 
-def refined(spacing: Spacing, parts: int = 2) -> Spacing:
+def refined(spacing: Spacing | str = "karras", parts: int = 2) -> Spacing:
     """Every step cut into ``parts`` of equal length in lambda, or in t where the step begins at alpha = 0.
 
     ``parts`` is at least 1. Of n steps, ``spacing`` makes n // parts, at least 1, and where n is no multiple
@@ -258,11 +262,11 @@ def refined(spacing: Spacing, parts: int = 2) -> Spacing:
     """
     if not (isinstance(parts, int) and parts >= 1):
         raise ValueError(f"parts must be an integer of at least 1, got {parts!r}")
-    listed = listed_steps(spacing)
+    whole, listed = spacing_of(spacing), listed_steps(spacing)
 
     def finer(sde: SDE, n: int) -> Tensor:
         steps = listed or max(1, n // parts)
-        times = spacing(sde, steps)
+        times = whole(sde, steps)
         each, more = divmod(n, steps)
         pieces = []
         for i, (t, s) in enumerate(pairwise(zip(times.tolist(), sde.lam(times).tolist(), strict=True))):
@@ -275,7 +279,7 @@ def refined(spacing: Spacing, parts: int = 2) -> Spacing:
     return _Fixed(listed * parts, finer) if listed else finer
 
 
-def joined(noisy: Spacing, clean: Spacing, lam: float, share: float = 0.5) -> Spacing:
+def joined(noisy: Spacing | str, clean: Spacing | str, lam: float, share: float = 0.5) -> Spacing:
     """``noisy`` down to the half log-SNR ``lam``, then ``clean``: two spacings, each of its part of the SDE.
 
     ``share``, in (0, 1), is the part of the steps that ``noisy`` makes, rounded, but each makes at least one;
@@ -286,6 +290,7 @@ def joined(noisy: Spacing, clean: Spacing, lam: float, share: float = 0.5) -> Sp
     """
     if not 0 < share < 1:
         raise ValueError(f"share must be in (0, 1), got {share!r}")
+    noisier, cleaner = spacing_of(noisy), spacing_of(clean)
 
     def spacing(sde: SDE, n: int) -> Tensor:
         first, last = (lam_at(sde, t) for t in (sde.t_max, sde.t_min))
@@ -294,7 +299,7 @@ def joined(noisy: Spacing, clean: Spacing, lam: float, share: float = 0.5) -> Sp
         if n == 1:
             return _ramp(sde.t_max, sde.t_min, 1)
         before = min(max(round(share * n), 1), n - 1)
-        upper, lower = noisy(sde.clip(-math.inf, lam), before), clean(sde.clip(lam, math.inf), n - before)
+        upper, lower = noisier(sde.clip(-math.inf, lam), before), cleaner(sde.clip(lam, math.inf), n - before)
         return torch.cat([upper[:-1], lower])
 
     return spacing
@@ -307,7 +312,7 @@ def gits(
     sde: SDE,
     *,
     fine: int = 60,
-    spacing: Spacing | None = None,
+    spacing: Spacing | str | None = None,
     coeff: float = 1.15,
 ) -> Spacing:
     """The best levels of a fine grid for one's own network, by dynamic programming over its trajectories.
@@ -383,28 +388,14 @@ def default_spacing(sde: SDE) -> Spacing:
     return uniform_lam if math.isfinite(lam_at(sde, sde.t_max)) else uniform_time
 
 
-def spacing_of(spec: str) -> Spacing:
-    """A spacing of the registry, with options if wanted: ``"karras:rho=5"``, ``"shifted:spacing=beta"``.
+def spacing_of(spec: Spacing | str) -> Spacing:
+    """A spacing as it is, or by name, with options if wanted: ``"karras:rho=5"``, ``"shifted:spacing=beta"``.
 
     Raises:
+        TypeError: a function that makes spacings, such as ``karras`` where ``karras()`` is meant.
         ValueError: an unknown name or option, or a value that the spacing does not take.
     """
-    name, options = parse(spec)
-    return make("spacing", name, SPACINGS, options)
-
-
-def _shifted_by_name(shift: float = 3.0, spacing: str = "uniform-t") -> Spacing:
-    return shifted(spacing_of(spacing), shift)
-
-
-def _clipped_by_name(
-    lam_min: float = -math.inf, lam_max: float = math.inf, spacing: str = "karras"
-) -> Spacing:
-    return clipped(spacing_of(spacing), lam_min, lam_max)
-
-
-def _refined_by_name(parts: int = 2, spacing: str = "karras") -> Spacing:
-    return refined(spacing_of(spacing), parts)
+    return chosen("spacing", spec, SPACINGS, gits)
 
 
 SPACINGS: dict[str, Callable[..., Spacing]] = {
@@ -420,9 +411,10 @@ SPACINGS: dict[str, Callable[..., Spacing]] = {
     "listed": listed,
     "listed-lambda": listed_lams,
     "listed-sigma": listed_sigmas,
-    "shifted": _shifted_by_name,
-    "clipped": _clipped_by_name,
-    "refined": _refined_by_name,
+    "shifted": shifted,
+    "clipped": clipped,
+    "refined": refined,
+    "joined": joined,
 }
 
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from .devices import exact
 from .grid import Grid
 from .noise import Noise
 from .sampling import Denoises
@@ -67,8 +68,9 @@ def model_statistics(
                 d = denoiser(x, level, given)
                 if i == 0:
                     centre = _signed(d.reshape(2, -1, *d.shape[1:]).mean(0), 1)
-                away, found = (x / level.alpha - centre).double(), (d - centre).double()
-                pairs = ((z, z), (z, found), (away, away), (away, found), (found, found))
+                away, found = exact(x / level.alpha - centre), exact(d - centre)
+                drawn = z.to(found.device)
+                pairs = ((drawn, drawn), (drawn, found), (away, away), (away, found), (found, found))
                 sums[i] += torch.stack([(a * b).sum() for a, b in pairs]).cpu()
                 bar.update()
     zz, zd, uu, ud, dd = (sums / (2 * x0.numel())).unbind(1)

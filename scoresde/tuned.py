@@ -17,7 +17,12 @@ def is_tuned(name: object) -> bool:
 
 
 def tuned_plan(
-    name: str, sde: SDE, nfe: int | None = None, spacing: Spacing | None = None, *, to_clean: bool = False
+    name: str,
+    sde: SDE,
+    nfe: int | None = None,
+    spacing: Spacing | str | None = None,
+    *,
+    to_clean: bool = False,
 ) -> Plan:
     """The plan of a name, which is one run: of one budget, on its own levels, under one SDE.
 

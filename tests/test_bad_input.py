@@ -281,8 +281,8 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ["dtype must be one of", "got torch.int32"],
     ),
     "denoiser of no network": (lambda: Denoiser(3, VP, predict.noise), TypeError, ["callable net", "int"]),
-    "denoiser of no SDE": (lambda: Denoiser(NET, "vp", predict.noise), TypeError, ["an SDE", "str"]),
-    "denoiser of no prediction": (lambda: Denoiser(NET, VP, "noise"), TypeError, ["a prediction", "str"]),
+    "denoiser of no SDE": (lambda: Denoiser(NET, 3, predict.noise), TypeError, ["an SDE", "int"]),
+    "denoiser of no prediction": (lambda: Denoiser(NET, VP, 3), TypeError, ["a prediction", "int"]),
     # processes
     "sigma_min = sigma_max": (
         lambda: VESDE(2.0, 2.0),
@@ -336,8 +336,18 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ["times must be in [0.001, 1.0]", "got 1.5"],
     ),
     "a single time": (lambda: listed([0.5]), ValueError, ["times must be at least 2", "[0.5]"]),
-    "spacing by name": (lambda: draw(spacing="karras"), TypeError, ["spacing must be", "got 'karras'"]),
-    "spacing of ode by name": (lambda: draw("ode", spacing="karras"), TypeError, ["spacing", "'karras'"]),
+    "spacing by no name": (
+        lambda: draw(spacing="karas"),
+        ValueError,
+        ["unknown spacing 'karas'", "'karras'?"],
+    ),
+    "spacing of ode by no name": (
+        lambda: draw("ode", spacing="karas"),
+        ValueError,
+        ["unknown spacing 'karas'"],
+    ),
+    "spacing that is a number": (lambda: draw(spacing=3), TypeError, ["spacing must be", "got 3"]),
+    "spacing of ode that is one": (lambda: draw("ode", spacing=3), TypeError, ["spacing must be", "got 3"]),
     "rho": (lambda: karras(0.0), ValueError, ["rho must be positive", "got 0.0"]),
     "no steps": (lambda: Plan.make(DDIM(), VP, 0), ValueError, ["at least 1 steps", "got 0"]),
     "no step before the one to clean": (

@@ -204,6 +204,13 @@ def test_edm_scales_its_input_and_its_target_to_deviation_1():
     assert (loss - 1).abs().max() < 0.016
 
 
+def test_edm_by_default_is_for_a_deviation_of_one_half():
+    level = Level(1.0, 0.6, 0.8, math.log(0.6 / 0.8))
+    assert edm()(level) == edm(0.5)(level) != edm(0.4)(level)
+    # Of Table 1 at sigma / alpha = 4/3: skip = 0.25 / (0.25 + 16/9), and alpha = 0.6 divides it.
+    assert edm()(level).skip == pytest.approx(0.25 / (0.25 + 16 / 9) / 0.6, rel=1e-14)
+
+
 @pytest.mark.parametrize("kind", [float, torch.tensor])
 def test_edm_is_finite_where_there_is_no_data(kind):
     level = Level(kind(1.0), kind(0.0), kind(2.0), kind(-math.inf))

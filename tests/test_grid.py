@@ -28,7 +28,9 @@ from tests.problems import SDES, floats, sdes
 
 # By name, from end to end of any SDE.
 MADE: dict[str, Spacing] = {
-    name: maker() for name, maker in SPACINGS.items() if not name.startswith(("listed", "align-your-steps"))
+    name: maker()
+    for name, maker in SPACINGS.items()
+    if not name.startswith(("listed", "align-your-steps", "joined"))
 }
 
 

@@ -201,6 +201,16 @@ def test_vp_has_drift_half_beta_diffusion_beta_and_unit_variance(sde):
     close(sde.alpha(t) ** 2 + sde.sigma(t) ** 2, torch.ones_like(t))
 
 
+@pytest.mark.parametrize("sde", [VPSDE(), SubVPSDE()], ids=["vp", "sub-vp"])
+def test_vp_by_default_has_the_betas_of_song(sde):
+    """beta from 0.1 to 20: log alpha at t = 1 is -(0.1 + 20) / 4, at t = 1/2 -(0.1 / 4 + 19.9 / 16)."""
+    times = torch.tensor([1.0, 0.5], dtype=torch.float64)
+    expected = torch.tensor([-5.025, -1.26875], dtype=torch.float64)
+    assert torch.allclose(sde.log_alpha(times), expected, rtol=1e-14, atol=0)
+    assert sde.alpha(times)[0].item() == pytest.approx(0.006571586, rel=1e-6)
+    assert (sde.t_min, sde.t_max) == (1e-3, 1.0)
+
+
 @given(vp(SubVPSDE))
 def test_sub_vp_has_the_drift_of_vp_and_less_diffusion(sde):
     t = inside(sde)

@@ -552,6 +552,9 @@ def test_spacings_are_made_by_name() -> None:
         "shifted:shift=2,spacing=karras:rho=5": shifted(karras(5.0), 2.0),
         "clipped:lam_min=-2,spacing=beta": clipped(beta(), -2.0),
         "refined:parts=3": refined(karras(), 3),
+        "joined:noisy=karras:rho=5,clean=uniform-t,lam=0,share=0.4": joined(
+            karras(5.0), uniform_time, 0.0, 0.4
+        ),
     }.items():
         assert torch.equal(spacing_of(spec)(sde, 9), spacing(sde, 9))
 

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from .. import registry
 from ..denoiser import Denoiser
-from .times import Times, log_normal, spread
-from .weighting import Weighting, plain
+from .times import TIMES, Times, log_normal, spread
+from .weighting import WEIGHTINGS, Weighting, plain
 
 DECAYS = ("cosine", "linear", "constant")
 PRECISIONS = ("float32", "bfloat16")
@@ -154,7 +155,8 @@ def train(
         FloatingPointError: ``schedule.max_skipped`` steps in a row had a non-finite loss or gradient. Those
             steps changed no parameter.
     """
-    times = times or log_normal()
+    times = registry.chosen("times", times or log_normal(), TIMES)
+    weighting = registry.chosen("weighting", weighting, WEIGHTINGS)
     net = module(state.denoiser)
     classes = check_labels(net, x, labels)
     parameters = list(net.parameters())
@@ -184,7 +186,7 @@ def train(
         with torch.random.fork_rng(forked), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             # For dropout within the network: not the numbers that eps is made of.
             _seed(device, _hash(seed, state.step, 1))
-            loss = (weight * state.denoiser.loss(x0, t.to(device), eps, cond)).mean()
+            loss = (weight * state.denoiser.loss(x0, t, eps, cond)).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(parameters, schedule.clip)
         finite = bool(torch.isfinite(loss) & torch.isfinite(norm))

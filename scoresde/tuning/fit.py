@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..devices import exact
 from ..sampling import Denoises
 from .derivatives import STEP, derivatives, entries, flat, rms
 from .family import Family
@@ -58,7 +59,7 @@ class Fit:
 
     def error(self, theta: Numbers, pairs: Pairs) -> float:
         """The mean square error on pairs."""
-        return float(squares(self.ends(theta, pairs), pairs.target, self.perceive).double().mean())
+        return float(exact(squares(self.ends(theta, pairs), pairs.target, self.perceive)).mean())
 
     def value(self, theta: Numbers, pairs: Pairs) -> float:
         """The objective on pairs, with the ridge."""
@@ -95,8 +96,8 @@ class Fit:
             typical = changes.median().clamp(min=1e-30)
             for calm, gradient, matrix in zip(calms, gradients, matrices, strict=True):
                 weighted = (columns * (share / (1 + changes / (calm * typical)))[:, None]).flatten(1)
-                matrix += 2 * (weighted @ columns.flatten(1).T).double().cpu().numpy()
-                gradient += 2 * (weighted @ away.flatten()).double().cpu().numpy()
+                matrix += 2 * (weighted @ columns.flatten(1).T).cpu().double().numpy()
+                gradient += 2 * (weighted @ away.flatten()).cpu().double().numpy()
             if bands is not None:
                 turned = bands.turned(ends)
                 slope = torch.stack([2 * bands.sums(turned, bands.turn(one)) for one in made])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ..devices import exact
 from ..plan import Plan
 from ..sampling import Denoises
 from ..solvers import SOLVERS
@@ -119,8 +120,8 @@ def measured(
     missed, seen, energies = [], [], []
     for part in pairs.batches(batch_size):
         ends = part.target if table is None else table.run(denoiser, part.x, part.cond)
-        missed.append(squares(ends.double(), part.target.double())[:, None].cpu())
-        seen.append(squares(ends, part.target, perceive)[:, None].double().cpu() if perceive else missed[-1])
+        missed.append(squares(exact(ends), exact(part.target))[:, None].cpu())
+        seen.append(squares(ends, part.target, perceive)[:, None].cpu().double() if perceive else missed[-1])
         energies.append(bands.each(bands.turned(ends)).cpu())
     return Measured(torch.cat(missed).numpy(), torch.cat(seen).numpy(), torch.cat(energies).numpy())
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from ..devices import exact
+
 FAR = 4.0  # k; samples that miss by much more than the best start does in the mean count less
 
 
@@ -35,7 +37,7 @@ class Bands:
             turn, group = _cosines(targets, count)
         else:
             turn, group = _components((targets - mean).flatten(1), count)
-        member = nn.functional.one_hot(group).double()
+        member = exact(nn.functional.one_hot(group))
         bands = cls(mean, turn, member, member.sum(0))
         energy = bands.sums(bands.turned(targets)) / len(targets)
         there = energy > 1e-9 * energy.sum()  # not of a small image's radii, or a channel that is constant
@@ -47,11 +49,12 @@ class Bands:
 
     def sums(self, turned: Tensor, other: Tensor | None = None) -> Tensor:
         """Of every band, the sum of squares, or of products with another, ``(bands,)`` in float64."""
-        return (turned * (turned if other is None else other)).sum(0, dtype=torch.float64) @ self.member
+        products = (turned * (turned if other is None else other)).to(self.member.device)
+        return products.sum(0, dtype=torch.float64) @ self.member
 
     def each(self, turned: Tensor) -> Tensor:
         """The energies of every sample, ``(B, bands)`` in float64."""
-        return turned.double().square() @ self.member
+        return exact(turned).square() @ self.member
 
 
 def _cosines(images: Tensor, count: int) -> tuple[Callable[[Tensor], Tensor], Tensor]:
@@ -76,7 +79,7 @@ def _cosine_matrix(n: int) -> Tensor:
 
 def _components(x: Tensor, count: int) -> tuple[Callable[[Tensor], Tensor], Tensor]:
     """Principal components, in groups of as near as may be equal numbers, largest first."""
-    vectors = torch.linalg.eigh((x.double().T @ x.double()) / len(x))[1].flip(1).to(x)
+    vectors = torch.linalg.eigh((exact(x).T @ exact(x)) / len(x))[1].flip(1).to(x)
     d = vectors.shape[1]
     group = torch.arange(d, device=x.device) * min(count, d) // d
     return lambda x: x.flatten(1) @ vectors, group
@@ -105,7 +108,7 @@ class Objective:
 
     def value(self, errors: Tensor, energies: Tensor | None) -> float:
         """Of e ``(M,)`` and E ``(bands,)``, without the ridge."""
-        errors = errors.double() / self.scale
+        errors = exact(errors) / self.scale
         total = (FAR * torch.log1p(errors / FAR) if self.robust else errors).mean()
         if self.bands is not None and energies is not None:
             total = total + self.gamma**2 / 2 * (energies / self.bands.energy).log().square().sum()

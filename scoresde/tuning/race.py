@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..blackbox import BlackBox
+from ..devices import exact
 from ..plan import Plan, Solver
 from ..sampling import Denoises
 from ..sde import SDE
@@ -51,13 +52,14 @@ def stock(
     spacings: Sequence[str] = SPACINGS,
 ) -> list[Entrant]:
     """All solvers that make a deterministic plan, on all spacings that let them; of equals, the first."""
+    made = {name: spacing_of(name) for name in spacings}
     found: dict[tuple[float, ...], Entrant] = {}
     for name, solver in solvers.items():
         if isinstance(solver, BlackBox):
             continue
         for spacing in spacings:
             try:
-                table = _from_start(Table.read(Plan.within(nfe, solver, sde, spacing_of(spacing))), sde)
+                table = _from_start(Table.read(Plan.within(nfe, solver, sde, made[spacing])), sde)
             except ValueError:
                 continue
             found.setdefault(table.digits, Entrant(f"{name} on {spacing}", name, spacing, table))
@@ -99,7 +101,7 @@ def freed(
 def errors(table: Table, denoiser: Denoises, pairs: Pairs, batch_size: int) -> Tensor:
     """The mean square, over a sample, of what a table's ends miss the targets by, ``(M,)`` in float64."""
     missed = [table.run(denoiser, part.x, part.cond) - part.target for part in pairs.batches(batch_size)]
-    squares = torch.cat([one.double().square().flatten(1).mean(1).cpu() for one in missed])
+    squares = torch.cat([exact(one).square().flatten(1).mean(1).cpu() for one in missed])
     return torch.where(torch.isfinite(squares), squares, math.inf)
 
 

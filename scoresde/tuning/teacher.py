@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..devices import exact
 from ..plan import Plan, integrate
 from ..sampling import Denoises
 from ..solvers.dpmpp import DPMSolverPP
@@ -58,7 +59,7 @@ def certify(
     coarse = taught(denoiser, x, cond, calls, batch_size)
     while True:
         fine = taught(denoiser, x, cond, 2 * calls, batch_size)
-        difference = float((fine.target - coarse.target).double().square().mean().sqrt())
+        difference = float(exact(fine.target - coarse.target).square().mean().sqrt())
         share = difference / max(error(fine), 1e-300)
         if share < SHARE:
             return coarse, Certificate(calls, difference, share)
