@@ -424,7 +424,7 @@ def test_what_is_perceived_decides(whole, monkeypatch):
     monkeypatch.setattr(judge, "measured", lambda *given: made.append(measured(*given)) or made[-1])
     plan, report = tuned(perceive=only_the_first)
     assert plan != whole[0]
-    ours, theirs, _ = made
+    ours, _, theirs = made
     assert report.gain.value == pytest.approx(0.5 * math.log(ours.seen.mean() / theirs.seen.mean()))
     assert report.rmse.value == pytest.approx(math.sqrt(ours.squares.mean()))
     assert ours.seen.mean() != pytest.approx(ours.squares.mean(), rel=1e-3)

@@ -1,7 +1,9 @@
 """The tuned table beside the best stock solver, on noises that neither has seen."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ from .report import Report
 from .table import Numbers, Table
 from .task import FEW, Task, variance_of
 
+Entrants = list[Entrant]
+
 SOME = 256  # noises that stock solvers of more calls are compared on
 CALLS = 3  # times as many, at most, as the table takes; of these stock solvers
 
@@ -33,26 +37,20 @@ class Measured:
     seen: Numbers  # the same, of what is perceived of it
     energies: Numbers  # (M, bands)
 
+    @property
+    def finite(self) -> bool:
+        """Are all ends numbers?"""
+        return bool(np.isfinite(self.squares).all())
+
 
 def judged(
-    task: Task,
-    start: Entrant,
-    tuned: Table,
-    descent: Descent,
-    stocks: list[Entrant],
-    test: Pairs,
-    state: State,
+    task: Task, start: Entrant, tuned: Table, descent: Descent, stocks: Entrants, test: Pairs, state: State
 ) -> tuple[Plan, Report]:
     """The plan that won on held-out noises, and the figures."""
-    best = stocks[0]
-    bands = Bands.of(test.target, task.settings.bands or 8)
-    ours, theirs, target = (
-        measured(table, task.denoiser, test, bands, task.perceive, task.batch_size)
-        for table in (tuned, best.table, None)
-    )
-    if not np.isfinite(theirs.squares).all():
-        raise FloatingPointError(f"the ends of {best.name}, the best stock solver, are not all finite")
-    if not np.isfinite(ours.squares).all():  # it has lost, and nothing else can be said of it
+    measure = partial(_measured_on, task, test, Bands.of(test.target, task.settings.bands or 8))
+    ours, target = measure(tuned), measure(None)
+    best, theirs = _best(stocks, measure)
+    if not ours.finite:  # it has lost, and nothing else can be said of it
         tuned, ours = best.table, theirs
     gain = bootstrap(log_ratio, ours.seen, theirs.seen)
     band_gain = bootstrap(difference_of_bands, ours.energies, theirs.energies, target.energies)
@@ -67,8 +65,8 @@ def judged(
         rmse=bootstrap(root, ours.squares),
         stock_rmse=bootstrap(root, theirs.squares),
         gain=gain,
-        bands=_tuple(ours.energies.mean(0) / target.energies.mean(0)),
-        stock_bands=_tuple(theirs.energies.mean(0) / target.energies.mean(0)),
+        bands=_ratio(ours.energies, target.energies),
+        stock_bands=_ratio(theirs.energies, target.energies),
         band_gain=band_gain,
         coupling=_coupling(bootstrap(root, chosen.squares, level=0.9), math.prod(task.shape)),
         equivalent=equivalent,
@@ -87,7 +85,7 @@ def judged(
 
 
 def stock_calls(
-    task: Task, stocks: list[Entrant], pairs: Pairs, ours: Numbers, most: int
+    task: Task, stocks: Entrants, pairs: Pairs, ours: Numbers, most: int
 ) -> tuple[int | None, int]:
     """The least calls at which a good stock solver is as near the teacher, of those up to 3 x nfe.
 
@@ -131,5 +129,18 @@ def _coupling(rmse: Interval, size: int) -> tuple[float, float]:
     return math.sqrt(size) * rmse.value, math.sqrt(size) * rmse.high
 
 
-def _tuple(values: Numbers) -> tuple[float, ...]:
-    return tuple(values.tolist())
+def _ratio(energies: Numbers, targets: Numbers) -> tuple[float, ...]:
+    return tuple((energies.mean(0) / targets.mean(0)).tolist())
+
+
+def _measured_on(task: Task, pairs: Pairs, bands: Bands, table: Table | None) -> Measured:
+    return measured(table, task.denoiser, pairs, bands, task.perceive, task.batch_size)
+
+
+def _best(stocks: Entrants, measure: Callable[[Table], Measured]) -> tuple[Entrant, Measured]:
+    """The best stock solver whose ends are all finite."""
+    for entrant in stocks:
+        found = measure(entrant.table)
+        if found.finite:
+            return entrant, found
+    raise FloatingPointError(f"no stock solver's ends are all finite on {len(found.squares)} held-out noises")

@@ -80,7 +80,7 @@ def tune(
         ValueError: a budget of less than 2 calls, or no fewer than the teacher's; fewer samples than
             parameters; a network in training mode, or whose calls differ; a teacher that does not converge;
             a state that is of another tuning, or damaged.
-        FloatingPointError: the network's output is not finite, or the best stock solver's ends are not.
+        FloatingPointError: the network's output is not finite, or the ends of no stock solver are.
     """
     settings = settings or Settings()
     check_budget(nfe, settings)

@@ -1,0 +1,55 @@
+"""Right values that wrong changes, planted one at a time over the core, showed to be unseen; by subject."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scoresde import EDM, SOLVERS, Plan
+from scoresde.data import load_data
+from scoresde.data.pictures import save_image
+from scoresde.solvers.stochastic import SDEDPMSolver
+
+# Data
+
+
+@pytest.mark.parametrize("wrong", [np.inf, -np.inf, np.nan])
+def test_one_number_of_a_vector_that_is_not_finite_is_refused(wrong, tmp_path):
+    x = np.zeros((5, 3), np.float32)
+    x[2, 1] = wrong
+    np.save(tmp_path / "x.npy", x)
+    with pytest.raises(ValueError, match="finite"):
+        load_data(str(tmp_path / "x.npy"))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_channels_may_come_last(channels, tmp_path):
+    x = np.arange(2 * 6 * 5 * channels, dtype=np.uint8).reshape(2, 6, 5, channels)
+    np.save(tmp_path / "x.npy", x)
+    read = load_data(str(tmp_path / "x.npy")).x
+    assert read.shape == (2, channels, 6, 5)
+    assert np.array_equal(read.permute(0, 2, 3, 1).numpy(), x)
+
+
+def test_a_picture_of_colour_has_its_pixels_where_they_were(tmp_path):
+    x = torch.arange(3 * 4 * 5, dtype=torch.uint8).reshape(3, 4, 5)
+    save_image(tmp_path / "x.png", x)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "x.png")), x.permute(1, 2, 0).numpy())
+
+
+# Solvers
+
+FIRST = "ancestral ddim dpm1 em er-sde-1 euler exponential-em pc reverse-diffusion sde-dpm-1 seeds-1"
+
+
+def test_solvers_of_order_one_say_so_and_none_is_below():
+    orders = {name: getattr(solver, "order", None) for name, solver in SOLVERS.items()}
+    assert {name for name, order in orders.items() if order == 1} == set(FIRST.split())
+    assert all(order is None or order >= 1 for order in orders.values())
+
+
+def test_what_several_steps_need_is_held_and_not_summed_anew():
+    plan = Plan.make(SDEDPMSolver(2), EDM(), 6)
+    assert sum(line.name[0] == "h" for line in plan.lines) == 6
+    assert max(len(line.row) for line in plan.lines) <= 4
+    assert not any(line.name[0] == "h" for line in Plan.make(SDEDPMSolver(1), EDM(), 6).lines)
