@@ -10,7 +10,6 @@ that are not states, several draws of noise in a step. It is plain data: print i
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .apart import first_output
+from .checked import check_level, check_lines
 from .files import write_atomically
 from .grid import Grid
 from .integer import integer
@@ -274,10 +274,7 @@ class Plan:
         """Read what :meth:`save` wrote; the run's bits are the same. ValueError if the file is no plan."""
 
         def level(value: list[str] | None) -> Any:
-            made = None if value is None else Level(*map(float.fromhex, value))
-            if made and any(map(math.isnan, made)):
-                raise ValueError(f"a level must be of numbers, got {value}")
-            return made
+            return None if value is None else check_level(Level(*map(float.fromhex, value)))
 
         def row(value: list[list[Any]]) -> Row:
             return tuple((str(name), float(weight)) for name, weight in value)
@@ -295,7 +292,7 @@ class Plan:
                 )
                 for line in content["lines"]
             ]
-            _check_reads(lines)
+            check_lines(lines)
             start, end = level(content["start"]), level(content["end"])
             if not (start and end):
                 raise ValueError("its start and end must be levels")
@@ -424,29 +421,6 @@ def _with_last_uses(lines: Sequence[Line]) -> tuple[Line, ...]:
         return Line(line.name, row, line.level, line.measured, over)
 
     return tuple(told(line, tuple(done.get(i, ()))) for i, line in enumerate(lines))
-
-
-def _check_reads(lines: list[Line]) -> None:
-    """Refuse lines of a file that no run can carry out."""
-    known = {"x0"}
-    for line in lines:
-        kind = "[xh]" if line.level is None else "d"
-        if not re.fullmatch(rf"{kind}(0|[1-9][0-9]{{0,8}})", line.name) or line.name in known:
-            raise ValueError(f"{line.name!r} is no name of a new vector, which is {kind} and a number")
-        if not line.row or (line.measured and not line.measured[0]):
-            raise ValueError(f"{line.name} is made of nothing")
-        if line.measured and not (line.name[0] == "x" and line.row[1:] and line.row[-1][0][0] == "z"):
-            raise ValueError(f"{line.name} is no state, with noise added last, that norms could size")
-        for name, weight in line.row + (line.measured[0] if line.measured else ()):
-            if name not in known and not re.fullmatch("z[0-9]{1,9}", name):
-                raise ValueError(f"{line.name} is made of {name}, which no line before it makes")
-            if not math.isfinite(weight):
-                raise ValueError(f"{line.name} has the weight {weight!r} on {name}")
-        known.add(line.name)
-        if line.measured and not 0 < line.measured[1] < math.inf:
-            raise ValueError(f"{line.name} has the signal-to-noise ratio {line.measured[1]!r}")
-    if not lines or lines[-1].name[:1] != "x":
-        raise ValueError("it does not end with a state")
 
 
 def _made(

@@ -555,6 +555,34 @@ def first_line(whole: dict[str, Any], **values: Any) -> None:
         (partial(first_line, row=[["x0"]]), ""),
         (partial(first_line, row=None), ""),
         (partial(first_line, measured=[[], 0.1]), "d0 is made of nothing"),
+        (partial(first_line, measured=[[["x0", 1.0]], 0.1]), "d0 is no state, with noise added last"),
+        *(
+            (partial(first_line, name=name), "is no name of a new vector")
+            for name in (
+                "x1",
+                "h0",
+                "d",
+                "d-1",
+                "d01",
+                "D0",
+                "d\u0663",
+                "d" + "9" * 30,
+                "d0\n",
+                "\x1b[31m",
+                "",
+            )
+        ),
+        (partial(first_line, name=3), ""),
+        (partial(first_line, name=["d0"]), ""),
+        (partial(first_line, level=[]), ""),
+        (partial(first_line, level=["nan", "0x1p0", "0x1p0", "0x0p0"]), "a level must be of numbers"),
+        (partial(first_line, level=["0x1p0", "-0x1p0", "0x1p0", "0x0p0"]), "a level must be of numbers"),
+        (partial(first_line, level=["0x1p0", "0x1p0", "inf", "0x0p0"]), "a level must be of numbers"),
+        (partial(first_line, level=["0x1p0", "0x1p0", "0x1p0", "nan"]), "a level must be of numbers"),
+        (partial(first_line, row=[["x0", 1.0], ["z" + "9" * 30, 1.0]]), "which no line before it makes"),
+        (lambda whole: whole["lines"].insert(1, whole["lines"][0]), "'d0' is no name of a new vector"),
+        (lambda whole: whole.update(start=["nan"] * 4), "a level must be of numbers"),
+        (lambda whole: whole["lines"][1].update(level=whole["start"]), "'x1' is no name of a new vector"),
     ],
 )
 def test_a_file_that_is_no_plan_is_refused(
@@ -570,7 +598,19 @@ def test_a_file_that_is_no_plan_is_refused(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "null", "3", '"plan"', "{", "\x00\xff", '{"format": "scoresde plan 1"}']
+    "text",
+    [
+        "",
+        "[]",
+        "null",
+        "3",
+        '"plan"',
+        "{",
+        "\x00\xff",
+        '{"format": "scoresde plan 1"}',
+        "[" * 10**5,
+        "9" * 5000,
+    ],
 )
 def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"

@@ -25,9 +25,10 @@ def make(folder, pythons, *arguments):
     for name in ("make", "false"):
         (tools / name).symlink_to(shutil.which(name))
     for name, (major, minor) in pythons.items():
-        new = int((major, minor) < (3, 11))
         (tools / name).write_text(
-            f'#!/bin/sh\ncase "$1" in -V) echo Python {major}.{minor};; -c) exit {new};; *) exit 9;; esac\n'
+            f'#!{sys.executable}\nimport sys\nif sys.argv[1] == "-V":\n    print("Python {major}.{minor}")\n'
+            f'elif sys.argv[1] == "-c":\n    sys.version_info = {(major, minor, 0)}\n    exec(sys.argv[2])\n'
+            f"else:\n    sys.exit(9)\n"
         )
         (tools / name).chmod(0o755)
     for name in ("Makefile", "requirements.lock", "requirements-peers.lock", "pyproject.toml"):

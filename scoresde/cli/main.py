@@ -2,9 +2,9 @@
 
 import argparse
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import NoReturn
 
+from .. import __version__
 from ..command import guarded
 from . import sample, train, tune
 
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> None:
     parser = _Parser("scoresde", description="Train score networks, draw samples, tune solvers.")
-    parser.add_argument("--version", action="version", version=f"scoresde {_version()}")
+    parser.add_argument("--version", action="version", version=f"scoresde {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary)
@@ -37,10 +37,3 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; {self.prog} --help lists what is allowed")
-
-
-def _version() -> str:
-    try:
-        return version("scoresde")
-    except PackageNotFoundError:  # a copy of the sources, on the path
-        return "(not installed)"
