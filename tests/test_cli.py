@@ -14,8 +14,8 @@ from scoresde.cli import main
 from scoresde.data.pictures import save_grid, tile
 from scoresde.denoiser import edm
 
-TUNING = sys.modules["scoresde.tuning.tune"]._Tuning  # not of the function of its name
-FITTED = TUNING._fitted
+TUNING = sys.modules["scoresde.tuning.tune"]  # the module, not the function of its name
+FITTED = TUNING.fitted
 
 
 def drawn(folder, *arguments):
@@ -147,7 +147,7 @@ def test_a_draft_in_low_precision_races_and_the_network_itself_is_fitted_to(tmp_
         PHASE[0] = "after"
         return found
 
-    monkeypatch.setattr(TUNING, "_fitted", fitted)
+    monkeypatch.setattr(TUNING, "fitted", fitted)
     assert tuned(monkeypatch, tmp_path, "--nfe", "3", "--draft-dtype", "bfloat16", network=network) == 0
     low = [low for _, low in CALLS]
     assert low.index(True) >= 32 + 64  # the teacher and its certificate
