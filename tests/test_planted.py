@@ -8,6 +8,7 @@ from PIL import Image
 from scoresde import EDM, SOLVERS, Plan
 from scoresde.data import load_data
 from scoresde.data.pictures import save_image
+from scoresde.solvers import Churn, ExponentialAdams, Heun
 from scoresde.solvers.stochastic import SDEDPMSolver
 
 # Data
@@ -53,3 +54,15 @@ def test_what_several_steps_need_is_held_and_not_summed_anew():
     assert sum(line.name[0] == "h" for line in plan.lines) == 6
     assert max(len(line.row) for line in plan.lines) <= 4
     assert not any(line.name[0] == "h" for line in Plan.make(SDEDPMSolver(1), EDM(), 6).lines)
+
+
+def test_a_step_of_one_output_holds_nothing_for_later_ones():
+    for rule, held in ((ExponentialAdams(1, on="noise"), 0), (ExponentialAdams(2, on="noise"), 5)):
+        plan = Plan.make(rule, EDM(), 5)
+        assert sum(line.name[0] == "h" for line in plan.lines) == held
+
+
+def test_no_churn_is_the_solver_alone():
+    assert Plan.make(Churn(Heun(), s_churn=0.0), EDM(), 5) == Plan.make(Heun(), EDM(), 5)
+    with pytest.raises(ValueError, match="s_churn"):
+        Churn(Heun(), s_churn=-1e-9)
