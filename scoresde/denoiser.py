@@ -125,7 +125,7 @@ class Denoiser(nn.Module):
         level = Level(*(_per_sample(number, x) for number in level))
         c = self.prediction(level)
         scale, skip, out = (_cast(number, x) for number in c[:3])
-        time = self._time(c, level, x)
+        time = self._time(c, level)
         if isinstance(scale, Tensor) or scale != 1:
             output = self._output(scale * x, time, cond)
         elif self._writes is False:
@@ -150,19 +150,12 @@ class Denoiser(nn.Module):
         on_x0, on_eps = (1 - c.skip * level.alpha) / c.out, -c.skip * level.sigma / c.out
         target = _cast(on_x0, x0) * x0 + _cast(on_eps, x0) * eps
         noisy = _cast(c.scale * level.alpha, x0) * x0 + _cast(c.scale * level.sigma, x0) * eps
-        output = self._output(noisy, self._time(c, level, x0), cond)
+        output = self._output(noisy, self._time(c, level), cond)
         error: Tensor = (output - target).square()
         return error.flatten(1).mean(1) if error.ndim > 1 else error
 
-    def _time(self, c: Affine, level: Level[Any], x: Tensor) -> Any:
-        time: Any = self.sde.label(level.t) if c.time is None else c.time
-        several = isinstance(time, Tensor) and time.numel() != 1
-        if several and (len(time) != len(x) or time.numel() != len(x)):
-            raise ValueError(
-                f"level must be one number, or one for each of {len(x)} samples, for the network is told one "
-                f"label a sample; got shape {tuple(time.shape)}"
-            )
-        return time
+    def _time(self, c: Affine, level: Level[Any]) -> Any:
+        return self.sde.label(level.t) if c.time is None else c.time
 
     def _of_copy(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
         """The network's output at x, which is read again after it."""
@@ -175,6 +168,11 @@ class Denoiser(nn.Module):
         low = self.dtype is not None and self.dtype.itemsize < 4
         shown = x.to(torch.float32 if low else self.dtype or x.dtype)
         if isinstance(time, Tensor):
+            if time.numel() != 1 and not (len(time) == len(x) == time.numel()):
+                raise ValueError(
+                    f"level must be one number, or one for each of {len(x)} samples, for the network is told "
+                    f"one label a sample; got shape {tuple(time.shape)}"
+                )
             label = time.flatten().to(shown.dtype).expand(len(x))
         else:
             label = shown.new_full((len(x),), time)

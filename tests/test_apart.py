@@ -24,6 +24,7 @@ from scoresde import (
     sample,
 )
 from scoresde.apart import apart
+from scoresde.blackbox import Run
 from scoresde.compiled import integrate_compiled
 from tests.problems import TABLES, calls, normal
 
@@ -63,6 +64,13 @@ def test_no_solver_is_spoiled_nor_the_callers_start(name: str) -> None:
                 assert torch.equal(x, start), what
             assert torch.equal(runs[0][0], runs[1][0]), what
             assert runs[0][1] == runs[1][1], what
+
+
+def test_a_run_of_anyones_making_may_write_to_its_start() -> None:
+    start = prepare("ddim", VPSDE(), 1).start
+    run, x = Run(start, start, 0, lambda denoise, x, noise: x.mul_(2)), normal(3).float()
+    assert torch.equal(sample(Bare(torch.clone), run, (3,), x=x), 2 * normal(3).float())
+    assert torch.equal(x, normal(3).float())
 
 
 class InPlace(nn.Module):

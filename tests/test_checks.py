@@ -165,7 +165,7 @@ def test_a_level_is_one_number_or_one_a_sample(x: Tensor, prediction: predict.Pr
 
 
 @pytest.mark.parametrize(
-    "shape", [(3, 3, 1, 1), (3, 1, 4, 1), (1, 3, 1, 1), (3, 3, 4, 4), (4, 4), (1, 1, 1, 3)]
+    "shape", [(3, 3, 1, 1), (3, 1, 4, 1), (1, 3, 1, 1), (3, 3, 4, 4), (4, 4), (1, 1, 1, 4)]
 )
 @pytest.mark.parametrize("prediction", [predict.noise, predict.v, predict.edm()])
 def test_levels_that_differ_within_a_sample_are_refused(
