@@ -32,7 +32,7 @@ KINDS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, 
 def test_integers_of_any_type_are_integers(kind: Callable[[int], Any]) -> None:
     """Of one byte too: sums and products of budgets, seeds and shapes are Python's."""
     denoiser = Denoiser(Net(), VPSDE(), predict.noise)
-    for solver in ("ddim", "heun", "ode", "torchsde", "parallel", "ancestral"):
+    for solver in ("heun", "ode", "ancestral"):
         expected = sample(denoiser, solver, (5, 3), nfe=100, seed=120, batch_size=4)
         found = sample(
             denoiser, solver, (kind(5), kind(3)), nfe=kind(100), seed=kind(120), batch_size=kind(4)
