@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from scoresde.denoiser import PREDICTIONS, Denoiser, Transported, data, edm, noise, score, v, velocity
+from scoresde.denoiser import Denoiser, Transported
 from scoresde.discrete import DiscreteVPSDE
 from scoresde.networks import MLP, UNet
+from scoresde.predictions import PREDICTIONS, data, edm, noise, score, v, velocity
 from scoresde.sde import EDM, VESDE, VPSDE, Cosine, Level, RectifiedFlow, SubVPSDE
 
 EPS = torch.finfo(torch.float64).eps
