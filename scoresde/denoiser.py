@@ -64,6 +64,11 @@ class Denoiser(nn.Module):
             _check_labels_within(span, net, self.sde, self.prediction)
         self._writes: bool | None = None  # does the network write to its input? known from its first call
 
+    @property
+    def precision(self) -> torch.dtype | None:
+        """The network's type: ``dtype``, or else that of its parameters; None where it is that of x."""
+        return self.dtype or (self._first[0].dtype if self._first else None)
+
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors ``()``, ``(B,)`` or ``(B, 1, ...)``; returns as x."""
         level = Level(*(_per_sample(number, x) for number in level))
@@ -111,7 +116,7 @@ class Denoiser(nn.Module):
         return self._output(x.clone(), time, cond)
 
     def _output(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
-        dtype = self.dtype or (self._first[0].dtype if self._first else x.dtype)
+        dtype = self.precision or x.dtype
         low = dtype.itemsize < 4
         shown = x.to(torch.float32 if low else dtype)
         label = _label(time, shown)
