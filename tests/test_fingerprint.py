@@ -359,15 +359,15 @@ def test_wrappers_hand_on_to_what_they_wrap() -> None:
     assert fingerprint(counted) == fingerprint(inner)
     low = Denoiser(Net(), EDM(), predict.v, dtype=torch.bfloat16)
     assert fingerprint(Counted(Transported(low, VPSDE())))["dtype"] == "torch.bfloat16"
+    compiled = partial(torch.compile, backend="eager")
+    assert weights(compiled(Net())) == weights(nn.DataParallel(Net())) == weights(Net())
+    assert weights(compiled(Net(0.4))) != weights(Net())
+    assert weights(compiled(scaled)) == weights(scaled)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_a_network_without_a_stated_precision_has_that_of_its_parameters(dtype):
     assert fingerprint(Denoiser(nn.Linear(2, 2).to(dtype), EDM(), predict.v))["dtype"] == str(dtype)
-    compiled = partial(torch.compile, backend="eager")
-    assert weights(compiled(Net())) == weights(nn.DataParallel(Net())) == weights(Net())
-    assert weights(compiled(Net(0.4))) != weights(Net())
-    assert weights(compiled(scaled)) == weights(scaled)
 
 
 def test_what_cannot_be_seen_is_warned_of() -> None:
