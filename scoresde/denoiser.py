@@ -19,8 +19,8 @@ class Denoiser(nn.Module):
     """E[x_0 | x_t] from any network.
 
     ``skip x_t + out net(scale x_t, time)`` with three numbers a level that ``prediction`` gives. Where it
-    gives no time, the network is told ``sde.label(t)``, which may be 0 to 999; a network with a
-    ``label_span``, as those of ``scoresde.networks``, is told ``sde.unit_label`` instead, which its features
+    gives no time, the network gets ``sde.label(t)``, which may be 0 to 999; a network with a
+    ``label_span``, as those of ``scoresde.networks``, gets ``sde.unit_label`` instead, which its features
     of the level are made for.
 
     Args:
@@ -189,7 +189,7 @@ def _first_parameter(net: Any) -> tuple[Tensor, ...]:
 
 
 def _check_labels_within(span: float, net: object, sde: SDE, prediction: Prediction) -> None:
-    """ValueError where the SDE's labels are further apart than a network tells apart."""
+    """ValueError where the SDE's labels span more than the network's embedding can separate."""
     with torch.device("cpu"):  # a network may be made on the meta device, which has no numbers
         level = sde.level(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
         if prediction(level).time is not None:
@@ -197,7 +197,7 @@ def _check_labels_within(span: float, net: object, sde: SDE, prediction: Predict
         first, last = sorted(sde.unit_label(level).tolist())
     if not last - first <= span:
         raise ValueError(
-            f"{type(unwrapped(net)).__name__} can be told labels within {span:g} of each other, but those of "
+            f"{type(unwrapped(net)).__name__} takes labels within {span:g} of each other, but those of "
             f"{sde} are {first:.4g} to {last:.4g}; give the SDE a unit_label, or use the edm prediction"
         )
 

@@ -11,7 +11,7 @@ from .sde import Level
 class Affine(NamedTuple):
     """E[x_0 | x_t] = skip x_t + out net(scale x_t, time), each a float or a tensor.
 
-    ``time`` None: the network is told the SDE's label of t (:class:`Denoiser`).
+    ``time`` None: the network gets the SDE's label of t (:class:`Denoiser`).
     """
 
     scale: Any
@@ -53,7 +53,7 @@ def velocity(level: Level[Any]) -> Affine:
 def edm(sigma_data: float = 0.5) -> Prediction:
     """Preconditioning of Karras et al. 2022 (arXiv 2206.00364, Table 1), for any alpha: theirs at x / alpha.
 
-    ``sigma_data`` is the deviation of the data. The network is told log(sigma / alpha) / 4, whatever the SDE:
+    ``sigma_data`` is the deviation of the data. The network's label is log(sigma / alpha) / 4, always:
     it serves every process within the range of sigma / alpha that it was trained on.
     """
     if not 0 < sigma_data < math.inf:
