@@ -17,10 +17,12 @@ __all__ = ["SAME", "best", "groups", "main", "markdown", "print_table"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw what the given files hold; bad input is one line on stderr and 2."""
     parser = argparse.ArgumentParser("plot.py", description=(__doc__ or "").split(":")[0])
-    parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("results"))
+    parser.add_argument("files", nargs="+", type=Path, help="JSON lines of run.py")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results"), help="folder of the pictures; default results"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the tables as the README shows them")
-    parser.add_argument("--best", type=int, metavar="N", help="print the N best at each budget, instead")
+    parser.add_argument("--best", type=int, metavar="N", help="only print the N best at each budget")
     options = parser.parse_args(arguments)
     return command("plot.py", lambda: _plot(options))
 

@@ -69,24 +69,42 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=["dpm2"],
         metavar="NAME",
-        help=f"with options name:key=value; all, tuned, tuned:FILE.json, or {', '.join(SOLVERS)}; "
-        "a tuned plan has its own spacing",
+        help="default dpm2; options as NAME:key=value,key=value; all, tuned, tuned:FILE.json, or "
+        f"{', '.join(SOLVERS)}; a tuned plan has its own spacing",
     )
-    add("--nfe", nargs="+", type=int, default=[20], metavar="N", help="budgets of network calls")
-    add("--spacing", nargs="+", default=["karras"], metavar="NAME", help=", ".join(SPACINGS))
-    add("--sde", metavar="NAME", help=f"{', '.join(SDES)}; default edm, or your checkpoint's own")
+    add(
+        "--nfe",
+        nargs="+",
+        type=int,
+        default=[20],
+        metavar="N",
+        help="network calls for each sample, at most; default 20",
+    )
+    add(
+        "--spacing",
+        nargs="+",
+        default=["karras"],
+        metavar="NAME",
+        help=f"default karras; {', '.join(SPACINGS)}",
+    )
+    add(
+        "--sde",
+        metavar="NAME",
+        help=f"{', '.join(SDES)}; default: edm, or the SDE of your own problem's checkpoint",
+    )
     add(
         "--problem",
         default="mnist",
         metavar="NAME",
-        help=f"{', '.join(PROBLEMS)}, or your own: the file or folder of a checkpoint of scoresde train",
+        help=f"default mnist; {', '.join(PROBLEMS)}, or your own: the file or folder that "
+        "scoresde train wrote",
     )
-    add("--to-clean", action="store_true", help="a last step to sigma = 0, within the budget")
+    add("--to-clean", action="store_true", help="end with a step to sigma = 0, which counts as part of --nfe")
     add(
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="a network of scoresde train, in place of the one that ships",
+        help="a network of scoresde train, in place of the problem's included one",
     )
     _add_settings(add)
     return parser
@@ -94,30 +112,30 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_settings(add: Callable[..., object]) -> None:
     """How samples are drawn and measured."""
-    add("--n-samples", type=int, default=1000, metavar="N", help="default 1000")
-    add("--batch-size", type=int, default=250, metavar="N", help="default 250")
-    add("--device", default="cpu", help="cpu, cuda, ...")
+    add("--n-samples", type=int, default=1000, metavar="N", help="samples for each run; default 1000")
+    add("--batch-size", type=int, default=250, metavar="N", help="samples at a time; default 250")
+    add("--device", default="cpu", help="cpu (default), cuda, ...")
     add(
         "--dtype",
         default="float32",
         metavar="TYPE",
-        help="the network's: float32, bfloat16, or float64 for all",
+        help="precision of the network: float32 (default), bfloat16, or float64 for network and state",
     )
     add("--compile", action="store_true", help="compile the network first (torch.compile)")
-    add("--seed", type=int, default=0)
-    add("--features", metavar="NAME", help=f"{', '.join(FEATURES)}; default, the problem's own")
+    add("--seed", type=int, default=0, help="seed of the noise; default 0")
+    add("--features", metavar="NAME", help=f"{', '.join(FEATURES)}; default: those of the problem")
     add("--inception-weights", type=Path, metavar="FILE", help="for --features inception")
     add(
         "--data",
         metavar="SOURCE",
-        help="training data, as data.source of a configuration: for features that bring no statistics, and "
+        help="training data, as data.source of a configuration: for features without stored statistics, and "
         "for your own problem, in place of the data that its checkpoint names",
     )
     add(
         "--converged",
         type=int,
         metavar="N",
-        help="network calls of the converged run; default, the problem's own",
+        help="network calls of the converged run; default: that of the problem",
     )
     add(
         "--out",
@@ -126,7 +144,7 @@ def _add_settings(add: Callable[..., object]) -> None:
         metavar="PATH",
         help="a folder, for results.jsonl and pictures, or a file named .jsonl; default results/",
     )
-    add("--again", action="store_true", help="draw anew what has a line there already")
+    add("--again", action="store_true", help="repeat runs that have a line there already")
     add("--quiet", action="store_true", help="no progress bar")
 
 
@@ -154,7 +172,7 @@ def run(options: argparse.Namespace) -> tuple[Path, list[Record], list[Path], in
     left = [one for one, record in zip(asked, found, strict=True) if record is None]
     records = [record for record in found if record is not None]
     if records:
-        print(f"{len(records)} of {len(asked)} runs are in {file}; --again draws them anew", file=sys.stderr)
+        print(f"{len(records)} of {len(asked)} runs are in {file}; --again repeats them", file=sys.stderr)
     made: list[Record] = []
     grids = [
         grid

@@ -91,7 +91,7 @@ class Configuration(BaseModel):
 
 
 def configuration_file(name: str) -> Path:
-    """A configuration by its file, or by the name of one that ships; ValueError if there is neither."""
+    """A configuration by its file, or by the name of an included one; ValueError if there is neither."""
     path = Path(name)
     if path.exists() and not (path.is_dir() and name in CONFIGURATIONS):
         return path
@@ -101,7 +101,7 @@ def configuration_file(name: str) -> Path:
 
 
 def read_configuration(path: Path, overrides: Sequence[str] = ()) -> Configuration:
-    """A TOML file, with ``section.key=value`` put over it; a value is TOML, or else a word.
+    """A TOML file, in which each ``section.key=value`` replaces a value; a value is TOML, or else a word.
 
     Raises:
         ValueError: no such file, no TOML, or an unknown, missing or ill-typed key, or a value that cannot be;
@@ -240,7 +240,7 @@ def device_of(name: str) -> torch.device:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = str(error).partition(". ")[0]
-        raise ValueError(f"--device must be one that is here, such as cpu, got {name!r}: {reason}") from None
+        raise ValueError(f"--device must be available here, such as cpu, got {name!r}: {reason}") from None
     return device
 
 

@@ -50,13 +50,13 @@ def check_made_for(plan: Plan, denoiser: Callable[..., Any]) -> None:
     if plan.about is None:
         return
     now = fingerprint(denoiser)
-    what = {"weights": "another network, or another guidance of it", "dtype": "another precision"}
+    what = {"weights": "another network, or with another guidance", "dtype": "another precision"}
     for key, other in what.items():
         made = str(plan.about.get(key, now[key]))
         if made != now[key] and (key != "weights" or made.startswith(VERSION)):
             warnings.warn(
-                f"this plan was tuned for {other} ({key} {plan.about[key]}, here {now[key]}); what was "
-                f"measured of it does not hold: tune anew, or use a stock solver",
+                f"this plan was tuned for {other} ({key} {plan.about[key]}, here {now[key]}); its "
+                f"measured errors do not apply: tune again, or use a stock solver",
                 stacklevel=3,
             )
 

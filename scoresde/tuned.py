@@ -1,4 +1,4 @@
-"""Tuned plans by name: ``tuned:FILE.json``, and ``tuned``, those that come with the network that ships."""
+"""Tuned plans by name: ``tuned:FILE.json``, and ``tuned``, those that come with the included network."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ def tuned_plan(
     """The plan of a name, which is one run: of one budget, on its own levels, under one SDE.
 
     Raises:
-        ValueError: ``nfe`` is not the plan's, or there is none that ships for it; a spacing or an end beside
+        ValueError: ``nfe`` is not the plan's, or no included plan has it; a spacing or an end beside
             a plan that has its own; another SDE than it was tuned under; a file that is no plan.
     """
     if spacing is not None or to_clean:
@@ -48,7 +48,7 @@ def _shipped(nfe: int | None) -> Path:
     )
     if nfe not in known:
         raise ValueError(
-            f"nfe must be one that a tuned plan ships for: {', '.join(map(str, known)) or 'there is none'}; "
-            f"got {nfe!r}; tune one (scoresde tune) and name its file, tuned:FILE.json"
+            f"'tuned' needs the nfe of an included plan: {', '.join(map(str, known)) or 'there is none'}; "
+            f"got {nfe!r}; for another, run scoresde tune and name its file, tuned:FILE.json"
         )
     return SHIPPED / f"tuned-{nfe}.json"

@@ -422,9 +422,9 @@ def test_the_command_answers_a_bad_override_with_one_line(command, override):
     [
         (["--save-every", "0"], "--save-every must be at least 1, got 0"),
         (["--save-every", "-5"], "--save-every must be at least 1, got -5"),
-        (["--device", "tpu9"], "--device must be one that is here, such as cpu, got 'tpu9'"),
-        (["--device", "meta"], "--device must be one that is here, such as cpu, got 'meta'"),
-        (["--device", "cuda:99"], "--device must be one that is here, such as cpu, got 'cuda:99'"),
+        (["--device", "tpu9"], "--device must be available here, such as cpu, got 'tpu9'"),
+        (["--device", "meta"], "--device must be available here, such as cpu, got 'meta'"),
+        (["--device", "cuda:99"], "--device must be available here, such as cpu, got 'cuda:99'"),
         (["data.source=none.npz"], "data source must be"),
         (["data.images=x"], "digits has no named arrays"),
         (["network.in_channels=3"], "x must be images (B, 3, H, W)"),

@@ -218,7 +218,7 @@ def test_another_network_or_precision_is_a_warning_that_says_what_to_do():
     denoiser = Denoiser(Guided(), SDE, edm())
     plan = made_for(denoiser)
     sample(denoiser, plan, (1, 2))  # a warning would be an error
-    with pytest.warns(UserWarning, match="another guidance.*tune anew"):
+    with pytest.warns(UserWarning, match="another guidance.*tune again"):
         sample(Denoiser(Guided(2.0), SDE, edm()), plan, (1, 2))
     with pytest.warns(UserWarning, match="another precision.*float32"):
         sample(Denoiser(Guided(), SDE, edm(), dtype=torch.bfloat16), plan, (1, 2))

@@ -32,29 +32,38 @@ LARGEST = 2**63 - 1  # number of a sample
 def add_options(command: argparse.ArgumentParser) -> None:
     """The options of ``scoresde sample``."""
     add = command.add_argument
-    add_network(add, "repeated over the samples; default, each that the network has seen in turn")
+    add_network(add, "repeated over the samples; default: all classes of the training data, in turn")
     add(
         "--solver",
         default="dpmpp-2m",
         metavar="NAME",
-        help=f"with options name:key=value; tuned, tuned:FILE.json, {', '.join(SOLVERS)}",
+        help="default dpmpp-2m; options as NAME:key=value,key=value; tuned, tuned:FILE.json, "
+        f"{', '.join(SOLVERS)}",
     )
     add(
         "--nfe",
         type=int,
         metavar="N",
-        help="budget of network calls; default 20, a tuned plan's own, or by tolerance where a solver can",
+        help="network calls for each sample, at most; default 20; for tuned:FILE.json, those of the file; "
+        "for a solver with steps by tolerance, as many as it needs; tuned needs a number",
     )
     add("--n", type=int, default=64, metavar="N", help="number of samples; default 64")
-    add("--out", type=Path, default=Path("samples"), metavar="FOLDER", help="default samples/")
-    add("--again", action="store_true", help="remove the samples of another run that --out holds")
+    add(
+        "--out", type=Path, default=Path("samples"), metavar="FOLDER", help="where to write; default samples/"
+    )
+    add(
+        "--again",
+        action="store_true",
+        help="remove samples of another run from --out, and write the new ones",
+    )
     add(
         "--spacing",
         metavar="NAME",
-        help=f"default karras (uniform-t where alpha ends at 0) or a tuned plan's; {', '.join(SPACINGS)}",
+        help="default karras (uniform-t for an SDE with alpha = 0 at t_max); a tuned plan has its own; "
+        f"{', '.join(SPACINGS)}",
     )
-    add("--to-clean", action="store_true", help="a last step to sigma = 0, within the budget")
-    add("--seed", type=int, default=0, help="of the noise; default 0")
+    add("--to-clean", action="store_true", help="end with a step to sigma = 0, which counts as part of --nfe")
+    add("--seed", type=int, default=0, help="seed of the noise; default 0")
     add("--first", type=int, default=0, metavar="ID", help="number of the first sample; default 0")
     add("--batch-size", type=int, default=256, metavar="N", help="samples at a time; default 256")
 

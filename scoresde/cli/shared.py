@@ -31,11 +31,14 @@ class Loaded(NamedTuple):
 def add_network(add: Callable[..., Any], labels: str) -> None:
     """The options that say which network, under which SDE, for which labels, and where."""
     add(
-        "--checkpoint", default="mnist", metavar="FILE", help="of a training run; default, the one that ships"
+        "--checkpoint",
+        default="mnist",
+        metavar="FILE",
+        help="file or folder of a training run; default: the included MNIST network",
     )
-    add("--sde", metavar="NAME", help=f"default, the network's own; {', '.join(SDES)}")
+    add("--sde", metavar="NAME", help=f"SDE to run under; default: the network's own; {', '.join(SDES)}")
     add("--label", nargs="+", metavar="K", help=f"classes, by name or number; {labels}")
-    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     add("--quiet", action="store_true", help="no progress bar")
 
 

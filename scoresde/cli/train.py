@@ -52,16 +52,32 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--config",
         required=True,
         metavar="FILE",
-        help=f"TOML file, such as configs/digits.toml, or one that ships: {', '.join(CONFIGURATIONS)}",
+        help="TOML file, such as configs/digits.toml, or the name of an included one: "
+        f"{', '.join(CONFIGURATIONS)}",
     )
-    add("--out", type=Path, metavar="FOLDER", help="where to write; default runs/NAME of the file")
-    add("--init", type=Path, metavar="FILE", help="begin with the weights of another run's network")
+    add(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where to write; default: runs/NAME, NAME being that of the file",
+    )
+    add(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="start from the weights of this training run (file or folder)",
+    )
     add("--compile", action="store_true", help="compile the network first (torch.compile)")
-    add("--resume", action="store_true", help="go on from the checkpoint in --out, if there is one")
-    add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    add("--save-every", type=int, default=500, metavar="STEPS", help="between checkpoints; default 500")
+    add("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
+    add("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
+    add("--save-every", type=int, default=500, metavar="STEPS", help="steps between checkpoints; default 500")
     add("--quiet", action="store_true", help="no progress bar")
-    add("overrides", nargs="*", metavar="KEY=VALUE", help="put over the file, such as schedule.steps=100")
+    add(
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="replaces a value of the file, for example schedule.steps=100",
+    )
 
 
 def run(options: argparse.Namespace) -> None:

@@ -25,19 +25,53 @@ from .shared import Loaded, add_network, labels_asked, load, say
 def add_options(command: argparse.ArgumentParser) -> None:
     """The options of ``scoresde tune``."""
     add = command.add_argument
-    add_network(add, "to tune for; default, all that the network has seen alike")
-    add("--nfe", type=int, nargs="+", default=[4, 5, 6, 8, 10], metavar="N", help="default 4 5 6 8 10")
-    add("--out", type=Path, default=Path("tuned"), metavar="FOLDER", help="default tuned/")
-    add("--samples", type=int, default=256, metavar="N", help="noises of the fit; default 256")
-    add("--held-out", type=int, default=1024, metavar="N", help="noises that decide; default 1024")
-    add("--starts", type=int, default=4, metavar="N", help="stock solvers to fit from; default 4")
-    add("--finalists", type=int, default=1, metavar="N", help="of these, to fit to the end; default 1")
-    add("--gamma", type=float, default=0.2, help="weight of the bands of energies; default 0.2")
-    add("--seed", type=int, default=0, help="of the noises; default 0")
+    add_network(add, "to tune for; default: all classes of the training data, equally")
+    add(
+        "--nfe",
+        type=int,
+        nargs="+",
+        default=[4, 5, 6, 8, 10],
+        metavar="N",
+        help="network calls, a table for each; default 4 5 6 8 10",
+    )
+    add("--out", type=Path, default=Path("tuned"), metavar="FOLDER", help="where to write; default tuned/")
+    add("--samples", type=int, default=256, metavar="N", help="number of noises to fit on; default 256")
+    add(
+        "--held-out",
+        type=int,
+        default=1024,
+        metavar="N",
+        help="number of other noises, to compare the result with the best stock solver; default 1024",
+    )
+    add(
+        "--starts",
+        type=int,
+        default=4,
+        metavar="N",
+        help="number of stock solvers that a fit starts from; default 4",
+    )
+    add(
+        "--finalists",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of these fits that run to the end; default 1",
+    )
+    add(
+        "--gamma",
+        type=float,
+        default=0.2,
+        help="weight of the energies in bands, in the objective; default 0.2",
+    )
+    add("--seed", type=int, default=0, help="seed of the noises; default 0")
     add("--batch-size", type=int, default=128, metavar="N", help="samples at a time; default 128")
     precisions = ("float32", "bfloat16", "float16")
-    add("--dtype", default="float32", choices=precisions, help="the network's, that is tuned for")
-    add("--draft-dtype", choices=precisions, help="the network's in the race; default, that of --dtype")
+    add("--dtype", default="float32", choices=precisions, help="precision of the network; default float32")
+    add(
+        "--draft-dtype",
+        choices=precisions,
+        help="precision of the network for comparing stock solvers; default: that of --dtype",
+    )
     add("--compile", action="store_true", help="compile the network first (torch.compile)")
 
 

@@ -77,7 +77,7 @@ class Report:
             "band energies, %": f"{percents(self.bands)}; stock {percents(self.stock_bands)}",
             "W2 to the teacher": "at most {:.4g}; {:.4g} with 95 % confidence".format(*self.coupling),
             **self._not_excluded(noises),
-            "stock calls as good": str(self.equivalent or f"more than {self.searched}"),
+            "stock solver needs": f"{self.equivalent or f'more than {self.searched}'} calls to be as good",
             "teacher": f"{self.teacher.calls} calls, {self.teacher.difference:.3g} from twice as many "
             f"({self.teacher.share:.2%} of the stock solver's error)",
             "noises": "{} training, {} validation, {} held out".format(*self.samples),

@@ -53,9 +53,9 @@ def tune(
     A converged teacher shows where noises end (:func:`scoresde.tuning.teacher.certify`); all stock solvers
     race for the best, and for three to begin with; Levenberg-Marquardt fits levels and weights
     (:class:`scoresde.tuning.family.Family`, :class:`scoresde.tuning.descent.Descending`), without
-    backpropagation; and on noises that nobody has seen the result is compared with the best stock solver,
-    whose plan is returned unless the tuned one is better there, with 95 % confidence. What n noises do not
-    show, a miss in up to 3 / n of all samples, is not excluded; the report says what it would cost.
+    backpropagation. On held-out noises, which the fit did not use, the result is compared with the best stock
+    solver, whose plan is returned unless the tuned one is better there, with 95 % confidence. A test on n
+    noises cannot exclude a miss in up to 3 / n of all samples; the report says what it would cost.
 
     Kin: BNS (Shaul et al. 2024, arXiv 2403.01329), S4S (arXiv 2502.17423), LD3 (arXiv 2405.15506).
 
