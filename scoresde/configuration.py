@@ -115,7 +115,7 @@ def read_configuration(path: Path, overrides: Sequence[str] = ()) -> Configurati
         raise ValueError(f"configuration {path}: it is nested too deeply") from None
     for override in overrides:
         _merge(content, _parse(override))
-    return validate(content, str(path))
+    return validate(content, " with ".join(filter(None, (str(path), " ".join(overrides)))))
 
 
 def _text(content: bytes) -> str:

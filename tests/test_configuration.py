@@ -1,6 +1,7 @@
 """Configurations: what is read of a file, and the command that answers a bad one with a line."""
 
 import json
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -306,7 +307,7 @@ bad_syntax = pytest.mark.parametrize(
 
 @bad_overrides
 def test_a_bad_value_is_refused_by_file_and_key(path, override, named):
-    with pytest.raises(ValueError, match=f"{path}: {named}"):
+    with pytest.raises(ValueError, match=f"{re.escape(f'{path} with {override}')}: {named}"):
         read_configuration(path, [override])
 
 

@@ -81,7 +81,7 @@ def _label(word: str, network: Loaded) -> int:
     if word not in known:
         called = {k: name for name, k in names.items()}
         hint = nearest(word, [called.get(k, str(k)) for k in network.seen])
-        also = "".join(f", {number} for no class" for number in none)
+        also = "".join(f"; or {number} for no class" for number in none)
         raise ValueError(f"--label must be one that the network was trained on, got {word!r}; {hint}{also}")
     return known[word]
 
