@@ -182,4 +182,4 @@ def _write(folder: Path, ids: Tensor, x: Tensor) -> str:
     for number, image in zip(ids.tolist(), to_uint8(x), strict=True):
         save_image(folder / IMAGES / f"{number:06d}.png", image)
     save_grid(folder / GRID, x[:256])
-    return f"{folder / IMAGES}/, the first in {folder / GRID}"
+    return f"{folder / IMAGES}/, a picture of them in {folder / GRID}"
