@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from scoresde.adaptive import PerSample
 from scoresde.blackbox import SciPy
+from scoresde.cli.shared import usual_spacing
 from scoresde.configuration import SDES, device_of, exact_float32
 from scoresde.fingerprint import check_made_for
 from scoresde.metrics import feature_moments
@@ -73,7 +74,12 @@ def _parser() -> argparse.ArgumentParser:
         "a tuned plan has its own spacing",
     )
     add("--nfe", nargs="+", type=int, default=[20], metavar="N", help="budgets of network calls")
-    add("--spacing", nargs="+", default=["karras"], metavar="NAME", help=", ".join(SPACINGS))
+    add(
+        "--spacing",
+        nargs="+",
+        metavar="NAME",
+        help=f"default karras (uniform-t where alpha ends at 0); {', '.join(SPACINGS)}",
+    )
     add("--sde", metavar="NAME", help=f"{', '.join(SDES)}; default edm, or your checkpoint's own")
     add(
         "--problem",
@@ -144,6 +150,7 @@ def run(options: argparse.Namespace) -> tuple[Path, list[Record], list[Path], in
     if options.converged is not None and options.converged < 1:
         raise ValueError(f"--converged must be at least 1, got {options.converged}")
     problem = _problem(options)
+    options.spacing = options.spacing or [usual_spacing(problem.denoiser.sde)]
     spacings = {spec: spacing_of(spec) for spec in options.spacing}
     asked = _asked(options, problem.denoiser, spacings)
     file = lines_file(options.out, "results.jsonl")

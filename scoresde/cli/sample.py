@@ -20,7 +20,7 @@ from ..plan import Plan
 from ..sampling import Counted, prepare, sample
 from ..sde import SDE
 from ..solvers import SOLVERS, solver_of
-from ..spacings import SPACINGS, spacing_of
+from ..spacings import SPACINGS
 from ..tuned import is_tuned
 from .shared import Loaded, add_network, labels_asked, load, say, usual_spacing
 
@@ -92,13 +92,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name, value, least in (
-        ("--n", options.n, 1),
-        ("--first", options.first, 0),
-        ("--batch-size", options.batch_size, 1),
+    for name, value, least, bits in (
+        ("--n", options.n, 1, 53),  # of whose numbers torch can at least say that memory is too small
+        ("--first", options.first, 0, 63),
+        ("--batch-size", options.batch_size, 1, 63),
     ):
-        if not least <= value <= LARGEST:
-            raise ValueError(f"{name} must be at least {least} and below 2^63, got {value}")
+        if not least <= value < 2**bits:
+            raise ValueError(f"{name} must be at least {least} and below 2^{bits}, got {value}")
     if options.first + options.n - 1 > LARGEST:
         raise ValueError(f"--first + --n must be at most 2^63, got {options.first} and {options.n}")
 
@@ -106,10 +106,9 @@ def _check(options: argparse.Namespace) -> None:
 def planned(options: argparse.Namespace, sde: SDE) -> Plan | Run:
     """The run that the options ask for."""
     if is_tuned(options.solver):
-        spacing = spacing_of(options.spacing) if options.spacing else None
-        return prepare(options.solver, sde, options.nfe, spacing, to_clean=options.to_clean)
+        return prepare(options.solver, sde, options.nfe, options.spacing or None, to_clean=options.to_clean)
     solver = solver_of(options.solver)
-    spacing = spacing_of(options.spacing) if options.spacing else usual_spacing(sde)
+    spacing = options.spacing or usual_spacing(sde)
     if options.nfe is None and isinstance(solver, BlackBox):
         try:
             return prepare(solver, sde, None, spacing, to_clean=options.to_clean)

@@ -15,7 +15,7 @@ from ..denoiser import Denoiser, Transported
 from ..pretrained import FOLDERS
 from ..registry import make, nearest
 from ..sde import SDE
-from ..spacings import Spacing, karras, lam_at, uniform_time
+from ..spacings import lam_at
 
 
 class Loaded(NamedTuple):
@@ -83,9 +83,9 @@ def _label(word: str, network: Loaded) -> int:
     return known[word]
 
 
-def usual_spacing(sde: SDE) -> Spacing:
+def usual_spacing(sde: SDE) -> str:
     """Karras' levels, or equal steps in t where sigma / alpha has no beginning, for alpha = 0 at t_max."""
-    return karras() if math.isfinite(lam_at(sde, sde.t_max)) else uniform_time
+    return "karras" if math.isfinite(lam_at(sde, sde.t_max)) else "uniform-t"
 
 
 def say(text: object) -> None:
