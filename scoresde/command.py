@@ -23,7 +23,10 @@ EXTRAS = {
 }
 
 # In the words of torch, whose allocators raise RuntimeError.
-NO_MEMORY = ("allocate memory", "out of memory", "not enough memory", "storage size calculation overflowed")
+NO_MEMORY = (
+    *("allocate memory", "out of memory", "not enough memory", "storage size calculation overflowed"),
+    *("std::bad_alloc", "cannot be represented as a symint"),
+)
 
 PROGRAMS = ("scoresde", "scoresde.exe")  # what an installation calls the command
 BENCHMARKS = Path(__file__).absolute().parents[1] / "benchmarks"  # of a copy of the sources: programs, too

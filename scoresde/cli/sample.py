@@ -92,13 +92,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name, value, least, bits in (
-        ("--n", options.n, 1, 53),  # of whose numbers torch can at least say that memory is too small
-        ("--first", options.first, 0, 63),
-        ("--batch-size", options.batch_size, 1, 63),
+    for name, value, least in (
+        ("--n", options.n, 1),
+        ("--first", options.first, 0),
+        ("--batch-size", options.batch_size, 1),
     ):
-        if not least <= value < 2**bits:
-            raise ValueError(f"{name} must be at least {least} and below 2^{bits}, got {value}")
+        if not least <= value <= LARGEST:
+            raise ValueError(f"{name} must be at least {least} and below 2^63, got {value}")
     if options.first + options.n - 1 > LARGEST:
         raise ValueError(f"--first + --n must be at most 2^63, got {options.first} and {options.n}")
 

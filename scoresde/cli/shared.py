@@ -16,6 +16,7 @@ from ..pretrained import FOLDERS
 from ..registry import make, nearest
 from ..sde import SDE
 from ..spacings import lam_at
+from ..training.labels import classes_of
 
 
 class Loaded(NamedTuple):
@@ -34,7 +35,7 @@ def add_network(add: Callable[..., Any], labels: str) -> None:
         "--checkpoint", default="mnist", metavar="FILE", help="of a training run; default, the one that ships"
     )
     add("--sde", metavar="NAME", help=f"default, the network's own; {', '.join(SDES)}")
-    add("--label", nargs="+", metavar="K", help=f"classes, by name or number; {labels}")
+    add("--label", nargs="+", action="extend", metavar="K", help=f"classes, by name or number; {labels}")
     add("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
     add("--quiet", action="store_true", help="no progress bar")
 
@@ -51,7 +52,7 @@ def load(options: argparse.Namespace, dtype: torch.dtype | None = None) -> Loade
 
 
 def _labels(trained: Trained) -> tuple[tuple[int, ...], tuple[str, ...], int | None]:
-    classes = int(getattr(trained.denoiser.net, "classes", 0))
+    classes = classes_of(trained.denoiser.net)
     dropped = classes and trained.configuration.schedule.label_dropout > 0
     labels = trained.labels
     seen = tuple(range(classes)) if labels is None else labels.seen
