@@ -69,7 +69,7 @@ def test_a_process_that_is_not_the_command_is_left_as_it_is():
         (["sample", "--quiet"], "scoresde.cli.sample.sample"),
         (["tune", "--quiet"], "scoresde.cli.shared.load_denoiser"),
         (["tune", "--quiet"], "scoresde.cli.tune.tune"),
-        (["sample"], "argparse.ArgumentParser.parse_args"),
+        (["sample"], "argparse.ArgumentParser.parse_known_args"),
     ],
 )
 def test_ctrl_c_anywhere_is_one_line_and_writes_nothing(arguments, where, tmp_path, monkeypatch, capsys):
