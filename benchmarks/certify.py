@@ -60,9 +60,9 @@ from scoresde import (
     uniform_time,
 )
 from scoresde.blackbox import BlackBox, Run
-from scoresde.denoiser import PREDICTIONS
 from scoresde.files import write_atomically
 from scoresde.plan import Draw
+from scoresde.predictions import PREDICTIONS
 from scoresde.registry import lookup
 from scoresde.solvers import DPMSolverPP
 from scoresde.solvers.wrappers import Restart

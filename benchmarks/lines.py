@@ -95,7 +95,7 @@ class Line(BaseModel):
 
 
 def read_runs(path: Path, tell: Callable[[str], object] = on_stderr) -> list[Record]:
-    """The lines of run.py in a file; ``tell`` hears of every line that is none."""
+    """The lines of run.py in a file; ``tell`` is called with a message for each line that cannot be read."""
     found = []
     for number, record in read_lines(path, tell):
         try:

@@ -28,8 +28,8 @@ from tqdm import tqdm
 from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Grid, Noise, Plan, integrate, karras, solver_of
 from scoresde.blackbox import BlackBox
 from scoresde.compiled import compiled_denoise, compiled_noise, integrate_compiled
-from scoresde.denoiser import noise as noise_prediction
 from scoresde.files import write_atomically
+from scoresde.predictions import noise as noise_prediction
 
 IMAGE = (3, 32, 32)
 SDE = VPSDE()

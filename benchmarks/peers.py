@@ -42,8 +42,13 @@ def k_diffusion_sampling() -> Any:
     package.__path__ = list(found.submodule_search_locations or [])
     package.utils = utils  # type: ignore[attr-defined]
     utils.append_dims = lambda x, ndim: x[(..., *[None] * (ndim - x.ndim))]  # type: ignore[attr-defined]
-    with patch.dict(sys.modules, {"k_diffusion": package, "k_diffusion.utils": utils}):
+    stands_in = {"k_diffusion": package, "k_diffusion.utils": utils}
+    sys.modules |= stands_in
+    try:
         return importlib.import_module("k_diffusion.sampling")
+    finally:
+        for name in stands_in:  # these alone: what was imported beside them may be imported once only
+            del sys.modules[name]
 
 
 def k_diffusion(name: str, **options: Any) -> Peer:

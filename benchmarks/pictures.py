@@ -262,7 +262,7 @@ def draw_samples(x: Tensor, path: Path, title: str) -> None:
 
 
 def plain_name(text: str, most: int = 150) -> str:
-    """Text as part of a file's name; what is too long for one is cut, and has a number of its own."""
+    """Text as part of a file's name; a text that is too long is cut, and a number makes it unique."""
     name = "".join(c if (c.isascii() and c.isalnum()) or c in "-.=" else "-" for c in text)
     if len(name) <= most:
         return name

@@ -6,7 +6,7 @@ from .command import end_imports_in_one_line
 
 end_imports_in_one_line()
 
-from . import denoiser as predict  # predict.noise, predict.v, ...: data and noise are modules here, too
+from . import predictions as predict  # predict.noise, predict.v, ...: data and noise are modules here, too
 from .capture import captured
 from .denoiser import Denoiser, Transported
 from .discrete import DiscreteVPSDE

@@ -1,6 +1,6 @@
 """What other libraries, and papers, call the things that have a name here.
 
-They are not names here, for what is nearly the same would pass for the same. The error says the right name.
+They are not accepted as names, because the solvers may differ in detail. The error gives the right name.
 """
 
 import re

@@ -270,7 +270,6 @@ def _torchsde_steps(method: str, grid: Grid, denoise: Denoise, x: Tensor, noise:
     sde, shape, denoise = grid.sde, x.shape, apart(denoise)
     ito = method in ("euler", "milstein", "srk")
     end = grid.levels[-1].t
-
     known = {level.t: (level, *rates) for level, rates in zip(grid.levels, grid.rates, strict=False)}
 
     @cache

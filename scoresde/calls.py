@@ -116,7 +116,7 @@ def _defined(kind: type, name: str) -> Iterator[FunctionType]:
 
 @lru_cache(512)
 def _tree(function: FunctionType) -> ast.AST:
-    """Its source; nothing where there is none, or only a part of a line."""
+    """Its source; an empty tree where the source is missing, or is only a part of a line."""
     try:
         return ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):

@@ -15,6 +15,7 @@ from .sde import Level
 WARM_UP = 3  # runs before the recording, in which libraries choose their kernels and make their workspaces
 
 
+@torch.inference_mode(False)  # whose tensors cannot say whether a network wrote to them
 @torch.no_grad()
 def captured(
     denoiser: Denoises,

@@ -57,7 +57,7 @@ def check_tensors(shape: tuple[int, ...], ids: Any, x: Any, dtype: Any) -> None:
 
 
 def conditions(cond: Any, samples: int, denoiser: Any) -> Tensor | None:
-    """What the network is told of each sample: for a network with ``classes``, int64 labels."""
+    """The condition of each sample as the network takes it: for a network with ``classes``, int64 labels."""
     _check_tensor("cond", cond)
     if cond is None:
         return None
@@ -88,7 +88,7 @@ def labels(cond: Tensor, classes: int) -> Tensor:
 
 
 def check_prediction(denoiser: Any, run: Plan | Run) -> None:
-    """Refuse levels at which the network's prediction says nothing of x_0."""
+    """Refuse levels at which x_0 cannot be computed from the network's prediction."""
     if not isinstance(denoiser, Denoiser):
         return
     for level in run.levels if isinstance(run, Plan) else (run.start,):

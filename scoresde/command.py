@@ -67,7 +67,9 @@ def printable(text: str) -> str:
 
 @contextmanager
 def interrupt_noted() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C raises nothing; what is yielded says whether it came. A second one is raised.
+    """Note the first Ctrl-C in place of raising it; the function that is yielded says whether it came.
+
+    A second Ctrl-C raises KeyboardInterrupt.
 
     For work that is to stop between two steps. Outside of the main thread, where no signal arrives, and where
     the signal has a handler already, nothing is changed.

@@ -103,7 +103,7 @@ def _drawn(shape: tuple[int, ...]) -> Callable[..., Tensor]:
 
 
 def _compiled(function: Any, kind: str, **options: Any) -> Callable[..., Any]:
-    """A function of its own, compiled, for torch limits the compilations of one; beyond, it runs as it is."""
+    """A copy of a function, compiled: torch limits the compilations of one; beyond, it runs uncompiled."""
     code = function.__code__.replace(co_name=f"{function.__name__}_{kind}")
     own = FunctionType(code, function.__globals__)
     quick: Callable[..., Any] | None = torch.compile(own, fullgraph=True, **options)

@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, SkipValidation, ValidationError, mod
 from torch import nn
 
 from .data.pixels import check_options
-from .denoiser import PREDICTIONS, Denoiser
+from .denoiser import Denoiser
 from .networks import NETWORKS
+from .predictions import PREDICTIONS
 from .registry import lookup, make, nearest
 from .sdes import SDES as SDES
 from .training.randomness import seeded

@@ -162,7 +162,7 @@ def _(value: types.ModuleType, of: Of) -> Parts:
     return [b"name", value.__name__.encode()]
 
 
-# Where a network is, is not what it is; its SDE is told apart elsewhere; and the rest is in use, not set.
+# Not settings: the device of a network; its SDE, which is compared elsewhere; and state that changes in use.
 @parts.register(SDE)
 @parts.register(torch.device)
 @parts.register(torch.Generator)

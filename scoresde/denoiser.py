@@ -1,111 +1,26 @@
-"""Where a network meets a noise level: what it is shown, and what its output means."""
+"""Where a network meets a noise level."""
 
-import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .apart import watched
 from .devices import exact
-from .registry import chosen
+from .predictions import Affine, Prediction, prediction_of
 from .sde import SDE, Level
 from .sdes import sde_of
-
-
-class Affine(NamedTuple):
-    """E[x_0 | x_t] = skip x_t + out net(scale x_t, time), each a float or a tensor.
-
-    ``time`` None: the network is told the SDE's label of t (:class:`Denoiser`).
-    """
-
-    scale: Any
-    skip: Any
-    out: Any
-    time: Any = None
-
-
-Prediction = Callable[[Level[Any]], Affine]
-
-
-def noise(level: Level[Any]) -> Affine:
-    """The network estimates eps (Ho et al. 2020, arXiv 2006.11239)."""
-    return Affine(1.0, 1 / level.alpha, -level.sigma / level.alpha)
-
-
-def score(level: Level[Any]) -> Affine:
-    """The network estimates grad log p_t = -eps / sigma (Song et al. 2021, arXiv 2011.13456)."""
-    return Affine(1.0, 1 / level.alpha, level.sigma**2 / level.alpha)
-
-
-def data(level: Level[Any]) -> Affine:
-    """The network estimates x_0."""
-    return Affine(1.0, 0.0, 1.0)
-
-
-def v(level: Level[Any]) -> Affine:
-    """The network estimates alpha eps - sigma x_0 (Salimans and Ho 2022, arXiv 2202.00512, appendix D)."""
-    norm = level.alpha**2 + level.sigma**2
-    return Affine(1.0, level.alpha / norm, -level.sigma / norm)
-
-
-def velocity(level: Level[Any]) -> Affine:
-    """The network estimates eps - x_0, the velocity of rectified flow (Liu et al. 2023, arXiv 2209.03003)."""
-    total = level.alpha + level.sigma
-    return Affine(1.0, 1 / total, -level.sigma / total)
-
-
-def edm(sigma_data: float = 0.5) -> Prediction:
-    """Preconditioning of Karras et al. 2022 (arXiv 2206.00364, Table 1), for any alpha: theirs at x / alpha.
-
-    ``sigma_data`` is the deviation of the data. The network is told log(sigma / alpha) / 4, whatever the SDE:
-    it serves every process within the range of sigma / alpha that it was trained on.
-    """
-    if not 0 < sigma_data < math.inf:
-        raise ValueError(f"sigma_data must be positive and finite, got {sigma_data!r}")
-
-    def prediction(level: Level[Any]) -> Affine:
-        # Theirs, multiplied out by alpha so that alpha = 0 is no pole.
-        norm = level.sigma**2 + (level.alpha * sigma_data) ** 2
-        root = norm**-0.5
-        skip, out = sigma_data**2 * level.alpha / norm, level.sigma * sigma_data * root
-        return Affine(root, skip, out, -level.lam / 4)
-
-    return prediction
-
-
-PREDICTIONS: dict[str, Callable[..., Prediction]] = {
-    "noise": lambda: noise,
-    "score": lambda: score,
-    "data": lambda: data,
-    "v": lambda: v,
-    "velocity": lambda: velocity,
-    "edm": edm,
-}
-
-
-def prediction_of(spec: Prediction | str) -> Prediction:
-    """A prediction as it is, or by name, with options if wanted: ``"v"``, ``"edm:sigma_data=0.3"``.
-
-    Raises:
-        TypeError: neither; ``edm`` without its call is none yet.
-        ValueError: an unknown name or option, or a value that the prediction does not take.
-    """
-    prediction = chosen("prediction", spec, PREDICTIONS)
-    if not callable(prediction):
-        raise TypeError(f"a prediction must be a function or a name, got {type(prediction).__name__}")
-    return prediction
 
 
 class Denoiser(nn.Module):
     """E[x_0 | x_t] from any network.
 
     ``skip x_t + out net(scale x_t, time)`` with three numbers a level that ``prediction`` gives. Where it
-    gives no time, the network is told ``sde.label(t)``, which may be 0 to 999; a network with a
-    ``label_span``, as those of ``scoresde.networks``, is told ``sde.unit_label`` instead, which its features
+    gives no time, the network gets ``sde.label(t)``, which may be 0 to 999; a network with a
+    ``label_span``, as those of ``scoresde.networks``, gets ``sde.unit_label`` instead, which its features
     of the level are made for.
 
     Args:
@@ -149,12 +64,17 @@ class Denoiser(nn.Module):
             _check_labels_within(span, net, self.sde, self.prediction)
         self._writes: bool | None = None  # does the network write to its input? known from its first call
 
+    @property
+    def precision(self) -> torch.dtype | None:
+        """The network's type: ``dtype``, or else that of its parameters; None where it is that of x."""
+        return self.dtype or (self._first[0].dtype if self._first else None)
+
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors ``()``, ``(B,)`` or ``(B, 1, ...)``; returns as x."""
         level = Level(*(_per_sample(number, x) for number in level))
         c = self.prediction(level)
         scale, skip, out = (_cast(number, x) for number in c[:3])
-        time = self._time(c, level, x)
+        time = self._time(c, level)
         if isinstance(scale, Tensor) or scale != 1:
             output = self._output(scale * x, time, cond)
         elif self._writes is False:
@@ -179,21 +99,14 @@ class Denoiser(nn.Module):
         on_x0, on_eps = (1 - c.skip * level.alpha) / c.out, -c.skip * level.sigma / c.out
         target = _cast(on_x0, x0) * x0 + _cast(on_eps, x0) * eps
         noisy = _cast(c.scale * level.alpha, x0) * x0 + _cast(c.scale * level.sigma, x0) * eps
-        output = self._output(noisy, self._time(c, level, x0), cond)
+        output = self._output(noisy, self._time(c, level), cond)
         error: Tensor = (output - target).square()
         return error.flatten(1).mean(1) if error.ndim > 1 else error
 
-    def _time(self, c: Affine, level: Level[Any], x: Tensor) -> Any:
-        time: Any = c.time
-        if time is None:
-            time = self.sde.unit_label(level) if self._unit else self.sde.label(level.t)
-        several = isinstance(time, Tensor) and time.numel() != 1
-        if several and (len(time) != len(x) or time.numel() != len(x)):
-            raise ValueError(
-                f"level must be one number, or one for each of {len(x)} samples, for the network takes one "
-                f"label a sample; got shape {tuple(time.shape)}"
-            )
-        return time
+    def _time(self, c: Affine, level: Level[Any]) -> Any:
+        if c.time is not None:
+            return c.time
+        return self.sde.unit_label(level) if self._unit else self.sde.label(level.t)
 
     def _of_copy(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
         """The network's output at x, which is read again after it."""
@@ -203,13 +116,10 @@ class Denoiser(nn.Module):
         return self._output(x.clone(), time, cond)
 
     def _output(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
-        dtype = self.dtype or (self._first[0].dtype if self._first else x.dtype)
+        dtype = self.precision or x.dtype
         low = dtype.itemsize < 4
         shown = x.to(torch.float32 if low else dtype)
-        if isinstance(time, Tensor):
-            label = time.flatten().to(shown).expand(len(x))
-        else:
-            label = shown.new_full((len(x),), time)
+        label = _label(time, shown)
         with torch.autocast(x.device.type, dtype) if low else nullcontext():
             output: Tensor = self.net(shown, label) if cond is None else self.net(shown, label, cond)
         if not isinstance(output, Tensor):
@@ -279,7 +189,7 @@ def _first_parameter(net: Any) -> tuple[Tensor, ...]:
 
 
 def _check_labels_within(span: float, net: object, sde: SDE, prediction: Prediction) -> None:
-    """ValueError where the SDE's labels are further apart than a network tells apart."""
+    """ValueError where the SDE's labels span more than the network's embedding can separate."""
     with torch.device("cpu"):  # a network may be made on the meta device, which has no numbers
         level = sde.level(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
         if prediction(level).time is not None:
@@ -287,7 +197,7 @@ def _check_labels_within(span: float, net: object, sde: SDE, prediction: Predict
         first, last = sorted(sde.unit_label(level).tolist())
     if not last - first <= span:
         raise ValueError(
-            f"{type(unwrapped(net)).__name__} can be told labels within {span:g} of each other, but those of "
+            f"{type(unwrapped(net)).__name__} takes labels within {span:g} of each other, but those of "
             f"{sde} are {first:.4g} to {last:.4g}; give the SDE a unit_label, or use the edm prediction"
         )
 
@@ -302,3 +212,15 @@ def _per_sample(number: Any, x: Tensor) -> Any:
 def _cast(number: Any, x: Tensor) -> Any:
     """A coefficient, computed in float64, in the type of x and on its device."""
     return number.to(x) if isinstance(number, Tensor) else number
+
+
+def _label(time: Any, x: Tensor) -> Tensor:
+    """The network's label for every sample, ``(B,)``."""
+    if not isinstance(time, Tensor):
+        return x.new_full((len(x),), time)
+    if time.numel() != 1 and not (len(time) == len(x) == time.numel()):
+        raise ValueError(
+            f"level must be one number, or one for each of {len(x)} samples, for the network takes one label "
+            f"a sample; got shape {tuple(time.shape)}"
+        )
+    return time.flatten().to(x).expand(len(x))

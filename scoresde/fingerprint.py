@@ -10,7 +10,7 @@ import torch
 from .plan import Plan
 from .sde import SDE
 
-VERSION = "2:"  # of the hash; what another version wrote says nothing here
+VERSION = "2:"  # of the hash; hashes of another version cannot be compared
 
 
 def fingerprint(denoiser: Callable[..., Any]) -> dict[str, str]:
@@ -41,7 +41,7 @@ def fingerprint(denoiser: Callable[..., Any]) -> dict[str, str]:
     return {
         "weights": VERSION + weights,
         "sde": repr(getattr(denoiser, "sde", None)),
-        "dtype": str(getattr(inner, "dtype", None) or torch.float32),
+        "dtype": str(getattr(inner, "precision", None) or torch.float32),
     }
 
 

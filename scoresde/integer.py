@@ -8,7 +8,7 @@ def integer(name: str, value: Any, least: int | None = None) -> int:
     """``value`` as an ``int``, of which no sum overflows.
 
     Raises:
-        TypeError: it is no integer; True and False are none.
+        TypeError: the value is no integer; True and False are not accepted.
         ValueError: it is less than ``least``.
     """
     try:

@@ -11,12 +11,13 @@ from tqdm import tqdm
 from . import checks
 from .blackbox import ODE, BlackBox, Run
 from .compiled import compiled_denoise, compiled_noise, integrate_compiled
-from .denoiser import Denoiser, Prediction
+from .denoiser import Denoiser
 from .fingerprint import check_levels, check_made_for
 from .integer import integer
 from .modes import warn_if_training
 from .noise import Noise, later
 from .plan import Draw, Plan, Solver, integrate
+from .predictions import Prediction
 from .sde import SDE, Level
 from .sdes import sde_of
 from .solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector, solver_of

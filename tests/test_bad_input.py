@@ -40,8 +40,8 @@ from scoresde import (
 )
 from scoresde.blackbox import ODE, TorchSDE
 from scoresde.configuration import SDES
-from scoresde.denoiser import PREDICTIONS, Prediction
 from scoresde.plan import Line
+from scoresde.predictions import PREDICTIONS, Prediction
 from scoresde.registry import make
 from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, PredictorCorrector
 from scoresde.spacings import SPACINGS

@@ -32,7 +32,7 @@ KINDS = (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, 
 def test_integers_of_any_type_are_integers(kind: Callable[[int], Any]) -> None:
     """Of one byte too: sums and products of budgets, seeds and shapes are Python's."""
     denoiser = Denoiser(Net(), VPSDE(), predict.noise)
-    for solver in ("ddim", "heun", "ode", "torchsde", "parallel", "ancestral"):
+    for solver in ("heun", "ode", "ancestral"):
         expected = sample(denoiser, solver, (5, 3), nfe=100, seed=120, batch_size=4)
         found = sample(
             denoiser, solver, (kind(5), kind(3)), nfe=kind(100), seed=kind(120), batch_size=kind(4)
@@ -165,7 +165,7 @@ def test_a_level_is_one_number_or_one_a_sample(x: Tensor, prediction: predict.Pr
 
 
 @pytest.mark.parametrize(
-    "shape", [(3, 3, 1, 1), (3, 1, 4, 1), (1, 3, 1, 1), (3, 3, 4, 4), (4, 4), (1, 1, 1, 3)]
+    "shape", [(3, 3, 1, 1), (3, 1, 4, 1), (1, 3, 1, 1), (3, 3, 4, 4), (4, 4), (1, 1, 1, 4)]
 )
 @pytest.mark.parametrize("prediction", [predict.noise, predict.v, predict.edm()])
 def test_levels_that_differ_within_a_sample_are_refused(

@@ -14,7 +14,7 @@ from scoresde.cli import main
 from scoresde.cli import tune as command
 from scoresde.cli.shared import Loaded
 from scoresde.data.pictures import save_grid, tile
-from scoresde.denoiser import edm
+from scoresde.predictions import edm
 from scoresde.tuning import Settings
 
 TUNING = sys.modules["scoresde.tuning.tune"]  # the module, not the function of its name

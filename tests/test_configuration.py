@@ -17,8 +17,8 @@ from scoresde.configuration import (
     read_configuration,
     validate,
 )
-from scoresde.denoiser import PREDICTIONS
 from scoresde.networks import NETWORKS
+from scoresde.predictions import PREDICTIONS
 from scoresde.registry import make, nearest, parse
 from scoresde.training import TIMES, WEIGHTINGS, Schedule
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from scoresde.denoiser import PREDICTIONS, Denoiser, Transported, data, edm, noise, score, v, velocity
+from scoresde.denoiser import Denoiser, Transported
 from scoresde.discrete import DiscreteVPSDE
 from scoresde.networks import MLP, UNet
+from scoresde.predictions import PREDICTIONS, data, edm, noise, score, v, velocity
 from scoresde.sde import EDM, VESDE, VPSDE, Cosine, Level, RectifiedFlow, SubVPSDE
 
 EPS = torch.finfo(torch.float64).eps
@@ -467,7 +468,7 @@ class Thousand(EDM):
 
 
 def test_labels_further_apart_than_a_network_tells_apart_are_refused_where_a_denoiser_is_made():
-    named = r"Unit can be told labels within 8 of each other, but those of Thousand.* are 0.002 to 80; give"
+    named = r"Unit takes labels within 8 of each other, but those of Thousand.* are 0.002 to 80; give"
     with pytest.raises(ValueError, match=named):
         Denoiser(Unit(), Thousand(), v)
     Denoiser(Unit(), Thousand(), edm())  # which says itself what the network is told

@@ -365,6 +365,11 @@ def test_wrappers_hand_on_to_what_they_wrap() -> None:
     assert weights(compiled(scaled)) == weights(scaled)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_without_a_stated_precision_has_that_of_its_parameters(dtype):
+    assert fingerprint(Denoiser(nn.Linear(2, 2).to(dtype), EDM(), predict.v))["dtype"] == str(dtype)
+
+
 def test_what_cannot_be_seen_is_warned_of() -> None:
     with pytest.warns(
         UserWarning, match=r"does not see what is in builtins.generator: .*__fingerprint__"

@@ -196,3 +196,13 @@ def test_the_step_of_differences_knows_tf32():
             steps.append(step_for(denoiser, x, level_at(shipped.sde, 0.0), cond))
     assert steps[0] < 1e-3
     assert steps[1] > 3 * steps[0]
+
+
+def test_a_recorded_network_may_work_in_place():
+    plan = prepare("dpmpp-2m", VPSDE(), 6)
+    clean, in_place = (
+        Denoiser(of, VPSDE(), predict.noise) for of in (lambda x, t: 0.5 * x, lambda x, t: x.mul_(0.5))
+    )
+    draw = captured(in_place, plan, (4, 3))
+    expected = sample(clean, plan, (4, 3), device="cuda")
+    torch.testing.assert_close(draw(torch.arange(4, device="cuda")), expected)

@@ -47,7 +47,7 @@ def test_import_compiles_nothing_and_loads_little(loaded: dict[str, set[str]]) -
     found = loaded["import scoresde"]
     assert "scoresde" in found
     others = {name for name in found if name not in sys.stdlib_module_names and name[0] != "_"}
-    assert others <= {"numpy", "safetensors", "scoresde", "tqdm"}, others
+    assert others <= {"filelock", "numpy", "safetensors", "scoresde", "tqdm"}, others
     assert not any(name.startswith(("torch._dynamo", "torch._inductor")) for name in found), found
 
 

@@ -38,7 +38,7 @@ from scoresde import (
     uniform_time,
 )
 from scoresde.aliases import ALIASES, plain
-from scoresde.denoiser import PREDICTIONS, prediction_of
+from scoresde.predictions import PREDICTIONS, prediction_of
 from scoresde.sdes import SDES, sde_of
 from scoresde.solvers import DDIM
 from scoresde.spacings import SPACINGS

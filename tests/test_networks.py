@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from scoresde.denoiser import Denoiser, noise, v
+from scoresde.denoiser import Denoiser
 from scoresde.discrete import DiscreteVPSDE
 from scoresde.exact import Mixture
 from scoresde.networks import MLP, UNet
 from scoresde.networks.embedding import Fourier, Sinusoidal
+from scoresde.predictions import noise, v
 from scoresde.training import Schedule, start, train
 from scoresde.training.times import uniform
 

@@ -31,6 +31,7 @@ from scoresde import (
 )
 from scoresde.devices import exact, float64_device
 from scoresde.training import Schedule, start, train
+from scoresde.training.times import log_normal
 from scoresde.tuning import Settings
 from tests.fake_device import DEVICE, OnDevice, with_device
 from tests.problems import BLACK_BOXES, Net, calls, normal
@@ -138,7 +139,7 @@ def test_a_compiled_run(monkeypatch: pytest.MonkeyPatch) -> None:
         return function
 
     monkeypatch.setattr(torch, "compile", as_it_is)
-    for made in (scoresde.compiled._kernel, scoresde.compiled._compiled_draw):
+    for made in (scoresde.compiled._kernel, scoresde.compiled._drawn):
         monkeypatch.setattr(scoresde.compiled, made.__name__, made.__wrapped__)
     both(denoiser, lambda net, device: sample(net, "unipc", (3, 2), nfe=5, device=device, compile=True))
 
@@ -165,11 +166,11 @@ def test_a_step_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         torch, "autocast", lambda *arguments, **options: nullcontext()
     )  # it knows its devices
-    schedule = Schedule(steps=3, batch_size=4)
+    schedule, times = Schedule(steps=3, batch_size=4), log_normal(mean=-0.4)
 
     def losses(net: nn.Module, sde: SDE) -> list[float]:
         state = start(Denoiser(net, sde, predict.v), schedule)
-        return [one.loss for one in train(state, normal(8, 2).float(), schedule=schedule)]
+        return [one.loss for one in train(state, normal(8, 2).float(), schedule=schedule, times=times)]
 
     for sde in (EDM(), DiscreteVPSDE()):
         with torch.random.fork_rng([]):

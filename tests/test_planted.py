@@ -5,11 +5,26 @@ import pytest
 import torch
 from PIL import Image
 
-from scoresde import EDM, SOLVERS, Plan
+from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Plan, SubVPSDE, predict
 from scoresde.data import load_data
 from scoresde.data.pictures import save_image
-from scoresde.solvers import Churn, ExponentialAdams, Heun
+from scoresde.solvers import Churn, ExponentialAdams, Heun, Restart
 from scoresde.solvers.stochastic import SDEDPMSolver
+from scoresde.training import weighting
+
+# Defaults
+
+
+def test_defaults_are_the_papers():
+    assert VPSDE() == VPSDE(beta_min=0.1, beta_max=20.0)
+    assert SubVPSDE() == SubVPSDE(beta_min=0.1, beta_max=20.0)
+    assert EDM() == EDM(t_min=0.002, t_max=80.0)
+    level = EDM().level(torch.tensor([0.01, 0.5, 70.0], dtype=torch.float64))
+    assert all(torch.equal(a, b) for a, b in zip(predict.edm()(level), predict.edm(0.5)(level), strict=True))
+    denoiser = Denoiser(torch.nn.Identity(), EDM(), predict.edm())
+    assert torch.equal(weighting.edm()(denoiser, level), weighting.edm(0.5)(denoiser, level))
+    assert (Restart().s_noise, Churn().s_noise) == (1, 1)
+
 
 # Data
 
@@ -66,3 +81,8 @@ def test_no_churn_is_the_solver_alone():
     assert Plan.make(Churn(Heun(), s_churn=0.0), EDM(), 5) == Plan.make(Heun(), EDM(), 5)
     with pytest.raises(ValueError, match="s_churn"):
         Churn(Heun(), s_churn=-1e-9)
+
+
+def test_an_interval_of_no_length_is_refused():
+    with pytest.raises(ValueError, match="rho_min < rho_max"):
+        Restart(Heun(), ((0.3, 0.3, 4, 2),))

@@ -10,7 +10,7 @@ import pytest
 from scoresde.cli import main
 from scoresde.cli.shared import Loaded, labels_asked, load
 from scoresde.configuration import SDES
-from scoresde.denoiser import PREDICTIONS
+from scoresde.predictions import PREDICTIONS
 from scoresde.sampling import sample
 
 SMALL = """

@@ -18,9 +18,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from scoresde.configuration import validate
-from scoresde.denoiser import Denoiser, Transported, data, edm, noise, score, v, velocity
+from scoresde.denoiser import Denoiser, Transported
 from scoresde.discrete import DiscreteVPSDE
 from scoresde.networks import MLP, UNet
+from scoresde.predictions import data, edm, noise, score, v, velocity
 from scoresde.sde import EDM, VESDE, VPSDE, Cosine, RectifiedFlow, SubVPSDE
 from scoresde.training import Schedule, check_savable, deviation, labels_of, start, train, weighting
 from scoresde.training.randomness import seeded

@@ -18,8 +18,9 @@ from problems import make_problem
 
 from scoresde import EDM, VPSDE, ExactDenoiser, Mixture, Plan, karras, prepare, sample, tuned
 from scoresde.cli import main
-from scoresde.denoiser import Denoiser, Transported, edm
+from scoresde.denoiser import Denoiser, Transported
 from scoresde.fingerprint import fingerprint
+from scoresde.predictions import edm
 from scoresde.solvers import DPMSolverPP
 
 SDE = EDM(t_min=0.02, t_max=20.0)

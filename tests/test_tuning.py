@@ -29,9 +29,10 @@ from scoresde import (
     sample,
     tune,
 )
-from scoresde.denoiser import Denoiser, edm
+from scoresde.denoiser import Denoiser
 from scoresde.fingerprint import check_levels
 from scoresde.plan import iterate
+from scoresde.predictions import edm
 from scoresde.pretrained import pretrained
 from scoresde.solvers import DPMSolverPP, ExponentialAdams, FreeStart
 from scoresde.solvers.wrappers import free_step

@@ -38,7 +38,7 @@ def _run(arguments: Sequence[str] | None) -> None:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that raises what is wrong with the arguments."""
+    """A parser that raises a ValueError for wrong arguments."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; {self.prog} --help lists what is allowed")

@@ -23,8 +23,9 @@ from ..configuration import (
     read_configuration,
 )
 from ..data import Data, load_data
-from ..denoiser import PREDICTIONS, Denoiser
+from ..denoiser import Denoiser
 from ..files import locked, write_atomically
+from ..predictions import PREDICTIONS
 from ..sampling import prepare
 from ..training import (
     TIMES,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..denoiser import Prediction
+from ..predictions import Prediction
 from ..sde import Level
 from .randomness import seed_of
 from .times import LogNormal, Times

@@ -18,7 +18,7 @@ class Labels(NamedTuple):
 
 
 def labels_of(labels: Tensor | None, names: Sequence[str] | None = None) -> Labels | None:
-    """The classes in the labels ``(N,)`` of training data; None where there are none."""
+    """The classes in the labels ``(N,)`` of training data; None without labels."""
     return None if labels is None else Labels(tuple(_classes(labels)), tuple(names or ()))
 
 

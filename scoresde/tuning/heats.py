@@ -38,7 +38,7 @@ def fitted(
         if heat >= len(HEATS):
             starts = starts[:finalists]
         elif heat and len(starts) <= finalists:
-            continue  # nobody would go
+            continue  # no entrant would leave
         for start in starts:
             reached[start.name] = contest.go_on(start, heat)
         ranked = sorted(starts, key=lambda one: reached[one.name].least)

@@ -117,7 +117,7 @@ def race(
     for noises in (*rounds, min(ROUNDS[-1], len(pairs))):
         left = max(keep, -(-len(ranked) // KEPT))
         if noises in rounds and len(ranked) <= left:
-            continue  # nobody would go
+            continue  # no entrant would leave
         part = pairs[:noises]
         scored = [
             (entrant, float(errors(entrant.table, denoiser, part, batch_size).mean().sqrt()))

@@ -1,4 +1,4 @@
-"""What is to be tuned: a network, its noises, and what tells one tuning from another."""
+"""A tuning's task: a network, its noises, and the key by which tunings are distinguished."""
 
 import hashlib
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from .pairs import Map, Pairs
 from .settings import Settings
 from .watched import Watched
 
-SEED = 0x7475_6E65_0000_0000  # noises of tuning are none that sample() draws from a seed below 2^32
+SEED = 0x7475_6E65_0000_0000  # so that tuning shares no noise with sample() at a seed below 2^32
 FEW = 64  # noises, at least, of a part; that all stock solvers, and starts, are tried on
 
 Parts = tuple[Pairs, Pairs, Pairs]
@@ -112,5 +112,5 @@ def _hash(*parts: Any) -> str:
 
 
 def _training(module: nn.Module) -> bool:
-    """A container that nobody put into eval mode does no harm, if all that it holds is."""
+    """A container in training mode does no harm if everything in it is in eval mode."""
     return any(part.training for part in module.modules() if not list(part.children()))
