@@ -35,9 +35,9 @@ from itertools import pairwise, product, takewhile
 from pathlib import Path
 from typing import Any
 
+import command
 import numpy as np
 import torch
-from command import check_writable, command
 from known import SDES, exact_denoiser, mixture, reference, relative
 from numpy.typing import NDArray
 from pool import spread
@@ -136,7 +136,7 @@ NO_IDENTITY: dict[str, str] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Certify; 1 if anything is off; bad input is one line on stderr and 2."""
     options = _parser().parse_args(arguments)
-    return command("certify.py", lambda: _main(options))
+    return command.command("certify.py", lambda: _main(options))
 
 
 def _main(options: argparse.Namespace) -> int:
@@ -186,7 +186,7 @@ def run(options: argparse.Namespace) -> Record:
     if not problems:
         raise ValueError(f"--quick certifies on {', '.join(depth.problems)}, got --sde {options.sde[0]}")
     for path in filter(None, (options.out, options.markdown)):
-        check_writable(path)
+        command.check_writable(path)
     tasks = [(name, problem, depth) for name, problem in product(solvers, problems)]
     found: dict[tuple[str, str], Record] = {}
     with tqdm(total=len(tasks), unit="proof", smoothing=0, disable=options.quiet) as bar:

@@ -18,8 +18,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
+import command
 import torch
-from command import command, lines_file
 from lines import append, calls_of
 from own import problem_of
 from peers import Peer, azula, diffusers, k_diffusion
@@ -147,12 +147,12 @@ METHODS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; bad input is one line on stderr and 2."""
     options = _parser().parse_args(arguments)
-    return command("compare.py", lambda: _main(options))
+    return command.command("compare.py", lambda: _main(options))
 
 
 def _main(options: argparse.Namespace) -> int:
     _print_table(compare(options))
-    print(f"\nJSON lines: {lines_file(options.out, 'compare.jsonl')}")
+    print(f"\nJSON lines: {command.lines_file(options.out, 'compare.jsonl')}")
     return 0
 
 
@@ -185,7 +185,7 @@ def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
         if number < 2:
             raise ValueError(f"--{name} must be at least 2, got {number}")
     problem = problem_of(options.problem, "edm", options.checkpoint)
-    file = lines_file(options.out, "compare.jsonl")
+    file = command.lines_file(options.out, "compare.jsonl")
 
     records: list[dict[str, Any]] = []
     with tqdm(disable=options.quiet, unit="call") as bar:

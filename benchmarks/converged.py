@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import math
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -14,12 +15,18 @@ from scoresde.blackbox import Run
 from scoresde.files import read_tensors, write_tensors
 from scoresde.plan import Plan
 from scoresde.sampling import prepare
-from scoresde.spacings import uniform_lam
+from scoresde.spacings import joined, lam_at, uniform_lam, uniform_time
 
 
 def converged_plan(problem: Problem, calls: int, to_clean: bool = False) -> Plan | Run:
-    """Its plan: DPM-Solver++ 3M, with corrected weights, on equal steps in lambda, to the same end."""
-    return prepare("dpmpp-3m", problem.denoiser.sde, calls, uniform_lam, to_clean=to_clean)
+    """Its plan: DPM-Solver++ 3M, with corrected weights, on equal steps in lambda, to the same end.
+
+    Where alpha = 0 at t_max, lambda has no beginning there: the steps to lambda = 0 are then equal in t.
+    """
+    sde = problem.denoiser.sde
+    begins = math.isfinite(lam_at(sde, sde.t_max))
+    spacing = uniform_lam if begins else joined(uniform_time, uniform_lam, lam=0.0)
+    return prepare("dpmpp-3m", sde, calls, spacing, to_clean=to_clean)
 
 
 def converged_file(folder: Path, problem: Problem, options: argparse.Namespace, calls: int) -> Path:

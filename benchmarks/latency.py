@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import command
 import torch
-from command import command, lines_file
 from lines import append, calls_of
 from problems import Problem, make_problem
 from records import dtype_of, prepare_networks
@@ -31,7 +31,7 @@ from scoresde.tuned import is_tuned
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, write the lines; bad input is one line on stderr and 2."""
     options = _parser().parse_args(arguments)
-    return command("latency.py", lambda: _print(measure(options)))
+    return command.command("latency.py", lambda: _print(measure(options)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -63,7 +63,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     plan = prepare(options.solver, problem.denoiser.sde, options.nfe, spacing)
     if not isinstance(plan, Plan):
         raise ValueError(f"--solver {options.solver} is no table, and its loop is not ours")
-    file = lines_file(options.out, "latency.jsonl")
+    file = command.lines_file(options.out, "latency.jsonl")
     records = []
     with tqdm(total=len(options.batch_size), unit="size", disable=options.quiet) as bar:
         for n in options.batch_size:

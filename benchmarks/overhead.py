@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import command
 import torch
-from command import check_writable, command
 from peers import Peer, azula, diffusers_scheduler, k_diffusion
 from rich.table import Table
 from tables import console
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
     options = parser.parse_args(arguments)
-    return command("overhead.py", lambda: _main(options))
+    return command.command("overhead.py", lambda: _main(options))
 
 
 def _main(options: argparse.Namespace) -> int:
@@ -60,7 +60,7 @@ def _main(options: argparse.Namespace) -> int:
     names = options.solver or [n for n, solver in SOLVERS.items() if not isinstance(solver, BlackBox)]
     plans = {name: _plan(name) for name in names}  # what cannot be is refused before memory is asked for
     if options.out:
-        check_writable(options.out)
+        command.check_writable(options.out)
     runs = {name: _runs(plan, shape, options.compile) for name, plan in plans.items()}
     figures = measure(runs | _noise(shape, options.compile) | _peers(shape), options.repeats, shape)
     for name, plan in plans.items():

@@ -25,6 +25,7 @@ from scoresde.configuration import SDES
 from scoresde.data import Data, load_data
 from scoresde.metrics import Moments
 from scoresde.registry import lookup, make
+from scoresde.training.labels import classes_of
 from scoresde.training.trainer import to_float
 
 SIDE = (
@@ -125,12 +126,11 @@ def _features(x: Tensor, name: str | None, weights: Path | None) -> Features:
 
 def _labels(trained: Trained, labels: Tensor | None) -> Callable[[Tensor], Tensor] | None:
     """Labels in the shares of the data's, where the network takes any."""
-    classes = int(getattr(trained.denoiser.net, "classes", 0) or 0)
+    classes = classes_of(trained.denoiser.net)
     if not classes:
         return None
     if labels is None:
-        known = getattr(trained, "labels", None)
-        seen = known.seen if known else range(classes)
+        seen = trained.labels.seen if trained.labels else range(classes)
         return balanced(tuple(int(label in seen) for label in range(classes)))
     if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from command import check_writable, command
+import command
 from lines import SAME, Record, calls_of, groups, kept_budget, latest, read_runs
 from pictures import draw_curves
 from rich.table import Table
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--markdown", action="store_true", help="print the tables as the README shows them")
     parser.add_argument("--best", type=int, metavar="N", help="only print the N best at each budget")
     options = parser.parse_args(arguments)
-    return command("plot.py", lambda: _plot(options))
+    return command.command("plot.py", lambda: _plot(options))
 
 
 def _plot(options: argparse.Namespace) -> int:
@@ -36,7 +36,7 @@ def _plot(options: argparse.Namespace) -> int:
     if options.markdown or options.best:
         print(best(records, options.best) if options.best else markdown(records))
         return 0
-    check_writable(options.out / "picture.png")
+    command.check_writable(options.out / "picture.png")
     print_table(records)
     for path in draw_curves(records, options.out):
         print(path)

@@ -19,6 +19,7 @@ from scoresde.pretrained import FOLDERS, pretrained
 from scoresde.registry import lookup, make
 from scoresde.sampling import Denoises
 from scoresde.sde import SDE
+from scoresde.training.labels import classes_of
 from scoresde.training.trainer import to_float
 
 # sigma / alpha from 80 to 0.002, where the networks that ship were trained; alpha = 0 has no place in it.
@@ -98,7 +99,7 @@ def _mnist(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Prob
         features=by_network("FD[mnist-cnn]", shipped.features, shipped.features.features),
         data=shipped.reference,
         held_out=(frechet_distance(shipped.test, shipped.reference), shipped.test.count),
-        labels=balanced(MNIST_CLASSES) if getattr(trained.denoiser.net, "classes", 0) else None,
+        labels=balanced(MNIST_CLASSES) if classes_of(trained.denoiser.net) else None,
     )
 
 
@@ -125,7 +126,7 @@ def _digits(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Pro
         features=Features("FD[pixels]", pixels),
         data=moments,
         labels=balanced(tuple(torch.bincount(found.labels).tolist()))
-        if getattr(trained.denoiser.net, "classes", 0)
+        if classes_of(trained.denoiser.net)
         else None,
     )
 

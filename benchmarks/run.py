@@ -12,8 +12,8 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import command
 import torch
-from command import command, lines_file
 from converged import converged_file, kept
 from lines import Record, append, latest, read_runs
 from measure import Asked, Bench
@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from scoresde.adaptive import PerSample
 from scoresde.blackbox import SciPy
+from scoresde.cli.shared import usual_spacing
 from scoresde.configuration import SDES, device_of, exact_float32
 from scoresde.fingerprint import check_made_for
 from scoresde.metrics import feature_moments
@@ -42,7 +43,7 @@ OWN = "own"  # spacing of a tuned plan
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; bad input is one line on stderr and 2, and a run that fails is, after the others."""
     options = _parser().parse_args(arguments)
-    return command("run.py", lambda: _main(options))
+    return command.command("run.py", lambda: _main(options))
 
 
 def _main(options: argparse.Namespace) -> int:
@@ -83,9 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--spacing",
         nargs="+",
-        default=["karras"],
         metavar="NAME",
-        help=f"default karras; {', '.join(SPACINGS)}",
+        help=f"default karras (uniform-t where alpha ends at 0); {', '.join(SPACINGS)}",
     )
     add(
         "--sde",
@@ -162,9 +162,10 @@ def run(options: argparse.Namespace) -> tuple[Path, list[Record], list[Path], in
     if options.converged is not None and options.converged < 1:
         raise ValueError(f"--converged must be at least 1, got {options.converged}")
     problem = _problem(options)
+    options.spacing = options.spacing or [usual_spacing(problem.denoiser.sde)]
     spacings = {spec: spacing_of(spec) for spec in options.spacing}
     asked = _asked(options, problem.denoiser, spacings)
-    file = lines_file(options.out, "results.jsonl")
+    file = command.lines_file(options.out, "results.jsonl")
     prepare_networks(problem, device_of(options.device), dtype_of(options.dtype), options.compile)
     bench = Bench(problem, options)
     there = read_runs(file) if file.exists() and not options.again else []

@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import command
 import torch
-from command import check_writable, command
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
     typed = shlex.join(["python", *(sys.argv if arguments is None else [sys.argv[0], *arguments])])
-    return command("train_features.py", lambda: run(options, typed))
+    return command.command("train_features.py", lambda: run(options, typed))
 
 
 def run(options: argparse.Namespace, typed: str) -> int:
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace, typed: str) -> int:
     if min(options.epochs, options.batch_size) < 1 or options.shift < 0 or not options.lr > 0:
         raise ValueError("epochs and batch-size must be at least 1, shift at least 0 and lr positive")
     for name in (FEATURES, REFERENCE):
-        check_writable(options.out / name)
+        command.check_writable(options.out / name)
     splits = {split: labelled(options.data, split) for split in ("train", "test")}
     began = time.perf_counter()
     net, steps = train(*splits["train"], options)

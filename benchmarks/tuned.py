@@ -19,8 +19,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import command
 import torch
-from command import command, lines_file
 from converged import converged_file, converged_plan, kept
 from lines import append, read_lines
 from problems import PROBLEMS, Problem, make_problem
@@ -84,14 +84,14 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; bad input is one line on stderr and 2."""
     options = _parser().parse_args(arguments)
-    return command("tuned.py", lambda: _main(options))
+    return command.command("tuned.py", lambda: _main(options))
 
 
 def _main(options: Namespace) -> int:
     settings = [settled(options, problem) for problem in options.problem]
     for own in settings:
         print(f"{own.problem}:\n\n{ablation(own) if own.ablation else table(run(own))}\n")
-    print(f"JSON lines: {lines_file(options.out, 'tuned.jsonl')}")
+    print(f"JSON lines: {command.lines_file(options.out, 'tuned.jsonl')}")
     return 0
 
 
@@ -158,7 +158,7 @@ class Bench:
             raise ValueError("--n-samples, --screen and --nfe must be at least 2, --dtype no float64")
         self.problem: Problem = self._problem(self.dtype)
         self.calls = options.converged or self.problem.converged
-        self.file = lines_file(options.out, "tuned.jsonl")
+        self.file = command.lines_file(options.out, "tuned.jsonl")
         self._lines: dict[Path, list[Record]] = {}
         self._exact: dict[int, Tensor] = {}
         self._moments: dict[tuple[int, int], Moments] = {}

@@ -21,7 +21,7 @@ from .grid import Grid
 from .plan import Draw, Vector
 from .sde import CLEAN, SDE, Level
 from .solvers.common import eps_of, move, score_of
-from .spacings import Spacing, default_spacing, listed_steps
+from .spacings import Spacing, listed_steps
 
 
 class Solved(NamedTuple):
@@ -160,7 +160,7 @@ class PerSample(BlackBox):
         return self.h_init
 
     def _grid(self, sde: SDE, spacing: Spacing | str | None) -> Grid:
-        return begun(Grid.build(sde, listed_steps(spacing) or 1, spacing or default_spacing(sde)), str(self))
+        return begun(Grid.build(sde, listed_steps(spacing) or 1, spacing), str(self))
 
 
 # A step after one that was refused is shorter than it by more than this, so that a piece of a path which is

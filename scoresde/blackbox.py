@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .apart import apart
 from .devices import float64_device
-from .grid import Grid, levels_of
+from .grid import Grid, check_budget, levels_of
 from .plan import Denoise, Draw
 from .sde import CLEAN, SDE, Level
 from .spacings import Spacing, default_spacing, listed_steps
@@ -94,7 +94,7 @@ class ODE(BlackBox):
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run within ``nfe`` network calls; ValueError if there is none."""
-        spacing = spacing or default_spacing(sde)
+        spacing = default_spacing(sde) if spacing is None else spacing
         steps = listed_steps(spacing) or 1
         if self.method in FIXED + ADAMS:
             if nfe is None:
@@ -189,7 +189,7 @@ class SciPy(BlackBox):
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Run:
         """The run between the ends of the spacing."""
-        grid = begun(Grid.build(sde, listed_steps(spacing) or 1, spacing or default_spacing(sde)), "scipy")
+        grid = begun(Grid.build(sde, listed_steps(spacing) or 1, spacing), "scipy")
         first, last = grid.levels[0], grid.levels[-1]
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
@@ -249,7 +249,7 @@ class TorchSDE(BlackBox):
             raise ValueError("nfe must be a number for torchsde, got None")
         per_step = TORCHSDE[self.method]
         steps = _longest(nfe, lambda n: n * per_step + to_clean, f"torchsde method {self.method}", spacing)
-        grid = begun(Grid.build(sde, steps, spacing or default_spacing(sde)), "torchsde")
+        grid = begun(Grid.build(sde, steps, spacing), "torchsde")
         last = grid.levels[-1]
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
@@ -381,6 +381,8 @@ def _longest(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing 
     """The largest number of steps within a budget of network calls; of listed times, their own."""
     listed = listed_steps(spacing)
     low, high = listed or 1, listed or nfe
+    if not listed:
+        check_budget(nfe)
     if nfe < calls(low):
         raise ValueError(f"nfe must be at least {calls(low)} for {what}, got {nfe}")
     while low < high:

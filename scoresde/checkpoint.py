@@ -10,7 +10,7 @@ from torch import Tensor
 from .configuration import Configuration, validate
 from .denoiser import Denoiser
 from .files import hash_of, read_tensors, write_tensors
-from .training.labels import Labels
+from .training.labels import Labels, classes_of
 from .training.trainer import State, module, start
 
 TRAINING, MODEL = "training.safetensors", "model.safetensors"
@@ -129,13 +129,17 @@ def load_denoiser(path: str | Path) -> Trained:
     path = path / MODEL if path.is_dir() else path
     tensors, header = read_tensors(path)
     configuration = validate(_configuration(path, header), str(path))
+    if "in_row" in header:
+        raise ValueError(
+            f"checkpoint {path} is for training to go on from; name its folder, or {MODEL} there"
+        )
     with torch.device("meta"):
         blank = module(configuration.make_denoiser())
     _check_fit(path, tensors, blank.state_dict(), types=False)
     shape = tuple(header.get("shape") or ())
     if not shape or not all(_is_count(n) and n > 0 for n in shape):
         raise ValueError(f"checkpoint {path} does not say the shape of its samples")
-    labels = _labels(path, header, int(getattr(blank, "classes", 0)))
+    labels = _labels(path, header, classes_of(blank))
     denoiser = configuration.make_denoiser()
     module(denoiser).load_state_dict(tensors)
     return Trained(denoiser.eval().requires_grad_(False), configuration, shape, labels)

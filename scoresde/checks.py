@@ -77,6 +77,8 @@ def labels(cond: Tensor, classes: int) -> Tensor:
             f"got shape {tuple(cond.shape)} of {cond.dtype}"
         )
     cond = cond.long()
+    if not classes:
+        raise ValueError("cond was given, but the network has no classes")
     if not (int(cond.min()) >= 0 and int(cond.max()) <= classes):
         raise ValueError(
             f"cond must hold labels in [0, {classes}], {classes} for no class, got {int(cond.min())} to "

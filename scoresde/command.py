@@ -7,7 +7,8 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
+from pathlib import Path
+from typing import Any
 
 # What bad input, a bad file, too little memory or a full disk raises.
 EXPECTED = (ValueError, TypeError, FloatingPointError, OverflowError, RecursionError, MemoryError, OSError)
@@ -22,9 +23,13 @@ EXTRAS = {
 }
 
 # In the words of torch, whose allocators raise RuntimeError.
-NO_MEMORY = ("allocate memory", "out of memory", "not enough memory", "storage size calculation overflowed")
+NO_MEMORY = (
+    *("allocate memory", "out of memory", "not enough memory", "storage size calculation overflowed"),
+    *("std::bad_alloc", "cannot be represented as a symint"),
+)
 
 PROGRAMS = ("scoresde", "scoresde.exe")  # what an installation calls the command
+BENCHMARKS = Path(__file__).absolute().parents[1] / "benchmarks"  # of a copy of the sources: programs, too
 
 LONGEST = 1000  # characters of a message
 
@@ -39,7 +44,7 @@ def guarded(program: str, run: Callable[[], object]) -> int:
         run()
         return 0
     try:
-        with _warnings_in_one_line(program):
+        with _interrupts_raised(), _warnings_in_one_line(program):
             run()
     except KeyboardInterrupt as interrupt:
         return _end(program, 130, str(interrupt) or "interrupted")
@@ -88,22 +93,48 @@ def interrupt_noted() -> Iterator[Callable[[], bool]]:
 
 
 def end_imports_in_one_line() -> None:
-    """Where this process is the ``scoresde`` command, have Ctrl-C end it in one line from now on.
+    """Where this process is a command of the project, have Ctrl-C end it in one line until it is guarded.
 
-    For the seconds in which torch and the rest are imported, before anything can be guarded.
+    For the seconds in which torch and the rest are imported. The process ends within the handler of the
+    signal: an exception, libraries may catch while they are imported.
     """
-    if os.path.basename(sys.argv[0]) not in PROGRAMS and "scoresde.cli" not in sys.orig_argv:
+    name = _program()
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    main = threading.current_thread() is threading.main_thread()
+    if name is None or not usual or not main or os.environ.get("SCORESDE_TRACEBACK") == "1":
         return
 
-    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if not issubclass(kind, KeyboardInterrupt) or os.environ.get("SCORESDE_TRACEBACK") == "1":
-            sys.__excepthook__(kind, error, trace)
-            return
-        status = _end("scoresde", 130, "interrupted")
-        sys.stderr.flush()
-        os._exit(status)  # no file is open yet
+    def end(number: int, frame: object) -> None:
+        os.write(2, f"{name}: interrupted\n".encode())
+        os._exit(130)  # no file is open yet
 
-    sys.excepthook = hook
+    signal.signal(signal.SIGINT, end)
+    _imports.append(end)
+
+
+_imports: list[Callable[[int, Any], None]] = []  # the handler of Ctrl-C while things are imported
+
+
+def _program() -> str | None:
+    """The name of the command that this process is; None for any other process."""
+    file = Path(sys.argv[0] if sys.argv else "")
+    if file.name in PROGRAMS or "scoresde.cli" in sys.orig_argv:
+        return "scoresde"
+    return file.name if file.absolute().parent == BENCHMARKS else None
+
+
+@contextmanager
+def _interrupts_raised() -> Iterator[None]:
+    """Within, Ctrl-C raises KeyboardInterrupt, if until now it ended the process."""
+    before = signal.getsignal(signal.SIGINT)
+    if before not in _imports or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

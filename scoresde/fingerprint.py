@@ -45,7 +45,7 @@ def fingerprint(denoiser: Callable[..., Any]) -> dict[str, str]:
     }
 
 
-def check_made_for(plan: Plan, denoiser: Callable[..., Any]) -> None:
+def check_made_for(plan: Plan, denoiser: Callable[..., Any], stacklevel: int = 3) -> None:
     """Warn if a plan says that it was made for another network or precision than the one it is run with."""
     if plan.about is None:
         return
@@ -57,7 +57,7 @@ def check_made_for(plan: Plan, denoiser: Callable[..., Any]) -> None:
             warnings.warn(
                 f"this plan was tuned for {other} ({key} {plan.about[key]}, here {now[key]}); its "
                 f"measured errors do not apply: tune again, or use a stock solver",
-                stacklevel=3,
+                stacklevel=stacklevel,
             )
 
 

@@ -5,13 +5,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .integer import integer
 from .sde import CLEAN, SDE, Level
-from .spacings import Spacing, spacing_of
+from .spacings import Spacing, default_spacing, spacing_of
+
+MOST = 200_000  # steps, lines and network calls of a run
 
 
 @dataclass(frozen=True)
@@ -22,19 +25,24 @@ class Grid:
     levels: tuple[Level[float], ...]
 
     @classmethod
-    def build(cls, sde: SDE, steps: int, spacing: Spacing | str, *, to_clean: bool = False) -> "Grid":
+    def build(
+        cls, sde: SDE, steps: int, spacing: Spacing | str | None = None, *, to_clean: bool = False
+    ) -> "Grid":
         """``steps`` steps by ``spacing``, the last of them to sigma = 0 if ``to_clean``.
 
         Raises:
-            TypeError: a spacing that is neither a function nor a name; steps that are no integer.
-            ValueError: too few steps, or times that leave the SDE's or do not strictly fall.
+            TypeError: a spacing that is neither a function nor a name, or makes no times; steps that are no
+                integer.
+            ValueError: too few or too many steps, or times that leave the SDE's or do not strictly fall.
         """
-        spacing = spacing_of(spacing)
+        spacing = spacing_of(default_spacing(sde) if spacing is None else spacing)
         if not callable(spacing):
             raise TypeError(f"spacing must be a function (sde, n) -> times, as karras(), got {spacing!r}")
         if (steps := integer("steps", steps)) < 1 + to_clean:
             raise ValueError(f"a grid needs at least {1 + to_clean} steps, got {steps}")
-        times = spacing(sde, steps - to_clean)
+        if steps > MOST:
+            raise ValueError(f"a grid has at most {MOST:,} steps, got {steps:,}")
+        times = _as_times(spacing(sde, steps - to_clean))
         _check_times(sde, times.tolist())
         return cls(sde, levels_of(sde, times) + (CLEAN,) * to_clean)
 
@@ -71,6 +79,23 @@ class Grid:
 def levels_of(sde: SDE, times: Tensor) -> tuple[Level[float], ...]:
     """The levels of times ``(n,)``, as numbers of the host."""
     return tuple(Level(*row) for row in torch.stack(sde.level(times), 1).tolist())
+
+
+def check_budget(nfe: int) -> None:
+    """ValueError for a budget of which no table can be written."""
+    if nfe > MOST:
+        raise ValueError(f"nfe must be at most {MOST:,}, got {nfe:,}")
+
+
+def _as_times(given: Any) -> Tensor:
+    """What a spacing returned, as a tensor."""
+    try:
+        times = given if isinstance(given, Tensor) else torch.tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        times = torch.empty(0)
+    if times.ndim != 1 or len(times) < 2:
+        raise TypeError(f"spacing must return the times of its levels, at least two, got {given!r}")
+    return times
 
 
 def _check_times(sde: SDE, times: list[float]) -> None:

@@ -23,14 +23,12 @@ from torch import Tensor
 from .apart import first_output
 from .checked import check_level, check_lines
 from .files import write_atomically
-from .grid import Grid
+from .grid import MOST, Grid, check_budget
 from .integer import integer
 from .planning import longest, no_step, warn_of_near_levels
 from .rows import Row, langevin, summed
 from .sde import SDE, Level
-from .spacings import Spacing, default_spacing, listed_steps
-
-LONGEST = 200_000  # lines of a run
+from .spacings import Spacing, listed_steps
 
 
 @dataclass(eq=False, slots=True)
@@ -130,8 +128,8 @@ class Tape:
         return self._write(Line(f"x{self._states}", row, measured=(score.row, snr)))
 
     def _write(self, line: Line) -> Vector:
-        if len(self.lines) == LONGEST:
-            raise ValueError(f"a run of more than {LONGEST:,} lines is not written; use fewer steps")
+        if len(self.lines) == MOST:
+            raise ValueError(f"a run of more than {MOST:,} lines is not written; use fewer steps")
         self.lines.append(line)
         return Vector({line.name: 1.0})
 
@@ -205,6 +203,8 @@ class Plan:
         low, high = least, max(2 * nfe, least)  # a step may be free, as FreeStart's first one is
         if (listed := listed_steps(spacing)) is not None:
             low = high = listed + to_clean
+        else:
+            check_budget(nfe)
         if (shortest := made(low)[0].nfe) > nfe:
             raise ValueError(f"nfe must be at least {shortest} for {solver}, got {nfe}")
         plan, levels = made(longest(nfe, low, high, lambda steps: made(steps)[0].nfe))
@@ -427,7 +427,7 @@ def _made(
     solver: Solver, sde: SDE, steps: int, spacing: Spacing | str | None, to_clean: bool
 ) -> tuple[Plan, Sequence[Level[float]]]:
     """The run of ``steps`` steps, and the levels between them."""
-    grid = Grid.build(sde, steps, spacing or default_spacing(sde), to_clean=to_clean)
+    grid = Grid.build(sde, steps, spacing, to_clean=to_clean)
     tape = Tape()
     try:
         with np.errstate(all="ignore"):  # a weight that is not finite is seen below

@@ -165,7 +165,7 @@ def sample(
     checks.check_prediction(inner, run)
     if isinstance(run, Plan) and run.about is not None:
         check_levels(run, inner.sde, "the plan")
-        check_made_for(run, inner)
+        check_made_for(run, inner, stacklevel=4)
     warn_if_training(inner, stacklevel=4)
     carry = _carrier(run, compile)
     network = compiled_denoise(inner) if compile else inner

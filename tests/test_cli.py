@@ -186,3 +186,29 @@ def test_bad_input_of_tune_is_one_line_and_writes_nothing(arguments, pattern, tm
     assert printed.count("\n") == 1
     assert re.search(pattern, printed), printed
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--samples", "48"], r"samples 32, here 48"),
+        (["--gamma", "0.5"], r"gamma 0.2, here 0.5"),
+        (["--label", "1"], r"labels \[0, 1\], here \[1\]"),
+    ],
+)
+def test_a_plan_of_other_labels_or_settings_is_not_taken_for_this_one(
+    more, said, tmp_path, monkeypatch, capsys
+):
+    few = ["--nfe", "2", "--samples", "32", "--held-out", "64", "--quiet", "--out", str(tmp_path)]
+    monkeypatch.setattr(
+        command,
+        "Settings",
+        partial(Settings, iterations=2, bands=2, solvers=("ddim", "dpmpp-2m"), spacings=("karras",)),
+    )
+    small = Denoiser(lambda x, t, cond: torch.tanh(x), EDM(t_min=0.02, t_max=20.0), edm()).eval()
+    monkeypatch.setattr(command, "load", lambda *_: Loaded(small, (2,), (0, 1)))
+    assert main(["tune", *few]) == 0
+    assert main(["tune", *few]) == 0
+    assert "there already" in capsys.readouterr().out
+    assert main(["tune", *few, *more]) == 2
+    assert re.search(said, capsys.readouterr().err)

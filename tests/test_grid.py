@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from scoresde import (
     CLEAN,
+    EDM,
     SDE,
     VESDE,
     VPSDE,
@@ -19,6 +20,7 @@ from scoresde import (
     Plan,
     RectifiedFlow,
     listed,
+    prepare,
     uniform_lam,
     uniform_time,
 )
@@ -119,3 +121,33 @@ def test_between_is_a_fraction_of_the_way_in_lambda(sde: SDE, r: float) -> None:
 def test_a_grid_from_alpha_0_and_to_clean_has_finite_steps_for_ddim() -> None:
     plan = Plan.make(DDIM(), RectifiedFlow(), 3, to_clean=True)
     assert (plan.start.lam, plan.end.lam) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize(
+    "times",
+    [[80.0, 1.0, 0.002], (80, 1, 0.002), torch.tensor([80.0, 1.0, 0.002], dtype=torch.float64).numpy()],
+)
+def test_times_may_be_any_row_of_numbers(times):
+    grid = Grid.build(EDM(), 2, lambda sde, n: times)
+    assert [level.t for level in grid.levels] == [80.0, 1.0, 0.002]
+
+
+@pytest.mark.parametrize("made", [None, "karras", [80.0], torch.ones(2, 2), [["x"]]])
+def test_a_spacing_that_makes_no_times_is_named(made):
+    with pytest.raises(TypeError, match="spacing must return the times"):
+        Grid.build(EDM(), 2, lambda sde, n: made)
+
+
+def test_times_in_place_of_a_spacing_are_refused():
+    with pytest.raises(TypeError, match="spacing must be a function"):
+        prepare("ddim", EDM(), 4, torch.linspace(80, 0.002, 5))
+
+
+@pytest.mark.parametrize("solver", ["dpmpp-2m", "parallel", "ode", "ode:method=rk4", "torchsde"])
+def test_a_budget_beyond_all_tables_is_refused_at_once(solver):
+    with pytest.raises(ValueError, match=r"at most 200,000.* got 1,000,000,000"):
+        prepare(solver, EDM(), 10**9)
+
+
+def test_listed_levels_need_no_more_than_they_are():
+    assert prepare("ddim", EDM(), 10**9, listed([80.0, 1.0, 0.002])).nfe == 2

@@ -33,21 +33,31 @@ def interrupted(capsys):
     return line
 
 
-def test_ctrl_c_while_torch_is_imported_is_one_line(tmp_path):
-    (tmp_path / "torch.py").write_text("raise KeyboardInterrupt")
+PROGRAMS = ["certify", "compare", "latency", "overhead", "plot", "run", "train_features", "tuned"]
+
+
+@pytest.mark.parametrize("program", ["scoresde", *(f"{name}.py" for name in PROGRAMS)])
+def test_ctrl_c_while_torch_is_imported_is_one_line_even_if_libraries_catch_it(program, tmp_path):
+    caught = (
+        "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\nexcept BaseException:\n    pass\n"
+    )
+    for library in ("torch", "numpy"):
+        (tmp_path / f"{library}.py").write_text(caught)
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    file = ["-m", "scoresde.cli", "sample"] if program == "scoresde" else [ROOT / "benchmarks" / program]
     done = subprocess.run(
-        [sys.executable, "-m", "scoresde.cli", "sample"],
+        [sys.executable, *file],
         env=os.environ | {"PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "scoresde: interrupted\n")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{program}: interrupted\n")
 
 
 def test_a_process_that_is_not_the_command_is_left_as_it_is():
     assert sys.excepthook.__module__ != "scoresde.command"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize(
@@ -59,7 +69,7 @@ def test_a_process_that_is_not_the_command_is_left_as_it_is():
         (["sample", "--quiet"], "scoresde.cli.sample.sample"),
         (["tune", "--quiet"], "scoresde.cli.shared.load_denoiser"),
         (["tune", "--quiet"], "scoresde.cli.tune.tune"),
-        (["sample"], "argparse.ArgumentParser.parse_args"),
+        (["sample"], "argparse.ArgumentParser.parse_known_args"),
     ],
 )
 def test_ctrl_c_anywhere_is_one_line_and_writes_nothing(arguments, where, tmp_path, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import run
+from converged import converged_plan
 from own import problem_of
 
+from scoresde import ExactDenoiser, RectifiedFlow, sample
 from scoresde.checkpoint import save_training
 from scoresde.configuration import validate
 from scoresde.training import start
@@ -131,3 +134,21 @@ def test_what_is_no_problem_is_one_line(arguments, said, vectors, tmp_path, caps
     assert error.count("\n") == 1
     assert re.search(said, error)
     assert not out.exists()
+
+
+def test_a_flow_of_ones_own_runs_at_defaults(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run, "draw_curves", lambda *_: [])
+    x = np.random.default_rng(0).normal(size=(64, 2)).astype(np.float32)
+    flow = {"sde": {"name": "rectified-flow"}, "prediction": {"name": "velocity"}}
+    net = checkpoint(tmp_path, {"x": x}, (2,), {"name": "mlp", "width": 8, "layers": 1}, **flow)
+    out = tmp_path / "out.jsonl"
+    assert run.main(["--problem", str(net), *FEW, "--solver", "dpmpp-2m", "--out", str(out)]) == 0
+    (record,) = records(out)
+    assert (record["spacing"], record["sde"]) == ("uniform-t", "rectified-flow")
+
+
+def test_the_converged_run_of_a_flow_converges():
+    sde = RectifiedFlow()
+    problem = replace(problem_of("gmm2"), denoiser=ExactDenoiser(problem_of("gmm2").denoiser.mixture, sde))
+    near, exact = (sample(problem.denoiser, converged_plan(problem, n), (64, 2)) for n in (512, 4096))
+    assert (near - exact).square().mean().sqrt() < 2e-4

@@ -28,7 +28,12 @@ def _run(arguments: Sequence[str] | None) -> None:
         command = commands.add_parser(name, help=summary)
         module.add_options(command)
         command.set_defaults(run=module.run)
-    options = parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes words without dashes in one place only.
+    if rest and not (hasattr(options, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.overrides += rest
     options.run(options)
 
 

@@ -20,7 +20,7 @@ from ..plan import Plan
 from ..sampling import Counted, prepare, sample
 from ..sde import SDE
 from ..solvers import SOLVERS, solver_of
-from ..spacings import SPACINGS, spacing_of
+from ..spacings import SPACINGS
 from ..tuned import is_tuned
 from .shared import Loaded, add_network, labels_asked, load, say, usual_spacing
 
@@ -115,10 +115,9 @@ def _check(options: argparse.Namespace) -> None:
 def planned(options: argparse.Namespace, sde: SDE) -> Plan | Run:
     """The run that the options ask for."""
     if is_tuned(options.solver):
-        spacing = spacing_of(options.spacing) if options.spacing else None
-        return prepare(options.solver, sde, options.nfe, spacing, to_clean=options.to_clean)
+        return prepare(options.solver, sde, options.nfe, options.spacing or None, to_clean=options.to_clean)
     solver = solver_of(options.solver)
-    spacing = spacing_of(options.spacing) if options.spacing else usual_spacing(sde)
+    spacing = options.spacing or usual_spacing(sde)
     if options.nfe is None and isinstance(solver, BlackBox):
         try:
             return prepare(solver, sde, None, spacing, to_clean=options.to_clean)

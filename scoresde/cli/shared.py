@@ -15,7 +15,8 @@ from ..denoiser import Denoiser, Transported
 from ..pretrained import FOLDERS
 from ..registry import make, nearest
 from ..sde import SDE
-from ..spacings import Spacing, karras, lam_at, uniform_time
+from ..spacings import lam_at
+from ..training.labels import classes_of
 
 
 class Loaded(NamedTuple):
@@ -37,7 +38,7 @@ def add_network(add: Callable[..., Any], labels: str) -> None:
         help="file or folder of a training run; default: the included MNIST network",
     )
     add("--sde", metavar="NAME", help=f"SDE to run under; default: the network's own; {', '.join(SDES)}")
-    add("--label", nargs="+", metavar="K", help=f"classes, by name or number; {labels}")
+    add("--label", nargs="+", action="extend", metavar="K", help=f"classes, by name or number; {labels}")
     add("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
     add("--quiet", action="store_true", help="no progress bar")
 
@@ -54,7 +55,7 @@ def load(options: argparse.Namespace, dtype: torch.dtype | None = None) -> Loade
 
 
 def _labels(trained: Trained) -> tuple[tuple[int, ...], tuple[str, ...], int | None]:
-    classes = int(getattr(trained.denoiser.net, "classes", 0))
+    classes = classes_of(trained.denoiser.net)
     dropped = classes and trained.configuration.schedule.label_dropout > 0
     labels = trained.labels
     seen = tuple(range(classes)) if labels is None else labels.seen
@@ -86,9 +87,9 @@ def _label(word: str, network: Loaded) -> int:
     return known[word]
 
 
-def usual_spacing(sde: SDE) -> Spacing:
+def usual_spacing(sde: SDE) -> str:
     """Karras' levels, or equal steps in t where sigma / alpha has no beginning, for alpha = 0 at t_max."""
-    return karras() if math.isfinite(lam_at(sde, sde.t_max)) else uniform_time
+    return "karras" if math.isfinite(lam_at(sde, sde.t_max)) else "uniform-t"
 
 
 def say(text: object) -> None:

@@ -5,6 +5,7 @@ import copy
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from ..tuning import Report, Settings, tune
 from ..tuning.picture import draw
 from ..tuning.tune import check_budget
 from .shared import Loaded, add_network, labels_asked, load, say
+
+SETTINGS = ("samples", "held_out", "starts", "finalists", "gamma")  # that are options
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -79,13 +82,8 @@ def run(options: argparse.Namespace) -> None:
     """Tune for each budget, the largest first, whose teacher serves all; what is there already is shown."""
     if options.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {options.batch_size}")
-    settings = Settings(
-        samples=options.samples,
-        held_out=options.held_out,
-        starts=options.starts,
-        finalists=options.finalists,
-        gamma=options.gamma,
-    )
+    given = {name: getattr(options, name) for name in SETTINGS}
+    settings = Settings(**given)
     for nfe in options.nfe:
         check_budget(nfe, settings)
     device = device_of(options.device)
@@ -100,12 +98,14 @@ def run(options: argparse.Namespace) -> None:
     if options.draft_dtype not in (None, options.dtype):
         draft = _at_precision(denoiser, getattr(torch, options.draft_dtype))
     state = options.out / "state"
-    made_for = fingerprint(denoiser) | {"seed": options.seed}
+    made_for = fingerprint(denoiser) | given | {"seed": options.seed, "labels": labels}
+    if draft is not None:
+        made_for["draft"] = options.draft_dtype
     with locked(options.out):
         try:
             for nfe in sorted(set(options.nfe), reverse=True):
                 if not _is_there(options.out, nfe, made_for):
-                    _tune(options, nfe, network, cond, draft, settings, state)
+                    _tune(options, nfe, network, cond, draft, settings, state, made_for)
         except KeyboardInterrupt:
             if not state.exists():
                 raise
@@ -124,8 +124,16 @@ def _is_there(folder: Path, nfe: int, made_for: Mapping[str, Any]) -> bool:
     if not kept.exists():
         return False
     about = Plan.load(file).about or {}
-    if any(about.get(key) != value for key, value in made_for.items()):
-        raise ValueError(f"{file} is of another tuning; remove it and {kept}, or name another --out")
+    # Plans of before say less of what they were made for.
+    other = [
+        f"{key} {about[key]}, here {value}"
+        for key, value in made_for.items()
+        if about.get(key, value) != value
+    ]
+    if other:
+        raise ValueError(
+            f"{file} is of another tuning ({'; '.join(other)}); remove it and {kept}, or name another --out"
+        )
     say(f"{file} is there already\n{Report.load(kept)}\n")
     return True
 
@@ -138,6 +146,7 @@ def _tune(
     draft: Denoiser | Transported | None,
     settings: Settings,
     state: Path,
+    made_for: Mapping[str, Any],
 ) -> None:
     """Tune for one budget, and write the plan, its picture and its report."""
     device = torch.device(options.device)
@@ -155,7 +164,7 @@ def _tune(
         progress=not options.quiet,
     )
     file, picture, kept = _files(options.out, nfe)
-    plan.save(file)
+    replace(plan, about={**(plan.about or {}), **made_for}).save(file)
     try:
         draw(picture, network.denoiser, plan, report, network.shape, cond, device)
     except ImportError:

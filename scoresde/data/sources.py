@@ -92,7 +92,7 @@ def _kind(source: str) -> str:
         return "hf"
     if source == "digits":
         return "digits"
-    if path.is_dir():
+    if source and path.is_dir():
         return "folder"
     if path.suffix in (".npy", ".npz") and path.is_file():
         return path.suffix

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+MOST = 1000  # layers of a kind in a network: to try a million takes minutes
 SPAN = 8.0  # labels as far apart as this look the same to the lowest frequency, and to all others
 
 

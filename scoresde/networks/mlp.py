@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .embedding import SPAN, Sinusoidal
+from .embedding import MOST, SPAN, Sinusoidal
 
 
 class MLP(nn.Module):
@@ -28,6 +28,8 @@ class MLP(nn.Module):
 
     def __init__(self, size: int = 2, width: int = 128, layers: int = 3, classes: int = 0) -> None:
         super().__init__()
+        if layers > MOST:
+            raise ValueError(f"layers must be at most {MOST:,}, got {layers:,}")
         if min(size, width, layers) < 1 or width % 2 or classes < 0:
             raise ValueError(
                 f"size, width (even) and layers must be positive and classes not negative, "

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .embedding import SPAN, Fourier, Sinusoidal
+from .embedding import MOST, SPAN, Fourier, Sinusoidal
 
 
 class UNet(nn.Module):
@@ -54,6 +54,8 @@ class UNet(nn.Module):
                 f"in_channels, channels, blocks and patch must be positive and classes not negative, got "
                 f"{in_channels}, {tuple(channels)}, {blocks}, {patch}, {classes}"
             )
+        if blocks > MOST:
+            raise ValueError(f"blocks must be at most {MOST:,}, got {blocks:,}")
         if any(width < 8 or width % 8 for width in channels):
             raise ValueError(f"channels must be multiples of 8, got {tuple(channels)}")
         if embedding not in EMBEDDINGS:

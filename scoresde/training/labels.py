@@ -29,8 +29,15 @@ def classes_of(net: object) -> int:
 
 def as_labels(labels: Any) -> Tensor | None:
     """Labels of a tensor or an array as a tensor; TypeError if they are neither."""
-    if labels is None or isinstance(labels, Tensor):
-        return labels
+    if labels is None:
+        return None
+    if isinstance(labels, Tensor):
+        unsigned = labels.dtype in (
+            torch.uint16,
+            torch.uint32,
+            torch.uint64,
+        )  # have no min()
+        return labels.long() if unsigned else labels
     if not isinstance(labels, np.ndarray):
         raise TypeError(f"labels must be a tensor or an array of integers, got {type(labels).__name__}")
     if labels.dtype.kind not in "iu":

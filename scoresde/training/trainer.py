@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from .. import registry
 from ..denoiser import Denoiser, unwrapped
+from ..integer import integer
 from .batches import batch_indices, check_data, chosen, to_float, warn_of_scale
 from .labels import as_labels, check_labels, classes_of
 from .randomness import seed_of, seeded
@@ -56,6 +57,7 @@ class Schedule:
             not to be asked for.
 
     Raises:
+        TypeError: a count that is no integer.
         ValueError: a number outside its range.
     """
 
@@ -76,8 +78,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "max_skipped"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            object.__setattr__(self, name, integer(name, getattr(self, name), 1))
         for name in ("lr", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
@@ -144,6 +145,11 @@ def start(denoiser: Denoiser, schedule: Schedule) -> State:
     if not isinstance(denoiser, Denoiser):
         raise TypeError(f"only a Denoiser can be trained, got {type(denoiser).__name__}")
     net = module(denoiser)
+    if any(parameter.dtype == torch.float16 for parameter in net.parameters()):
+        raise ValueError(
+            "weights in float16 cannot be trained, for the squares of most gradients are 0 there; train them "
+            "in float32, with precision = 'bfloat16' in the schedule if it is to be fast"
+        )
 
     def average(averaged: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
         decay = min(schedule.ema, (1 + int(n)) / (10 + int(n)))
