@@ -196,5 +196,7 @@ def test_processes_do_not_hear_ctrl_c_and_end_with_the_program():
         begun = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             work.throw(KeyboardInterrupt)
-    assert time.monotonic() - begun < 300
+    # The pool's own thread may wait for a process, too; then it is known a moment later that this has ended.
+    while multiprocessing.active_children() and time.monotonic() - begun < 60:
+        time.sleep(0.01)
     assert not multiprocessing.active_children()
