@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 NAMED = 10  # classes that an error lists
+WITHOUT_MIN = (torch.uint16, torch.uint32, torch.uint64)  # types for which torch has no min()
 
 
 class Labels(NamedTuple):
@@ -32,12 +33,7 @@ def as_labels(labels: Any) -> Tensor | None:
     if labels is None:
         return None
     if isinstance(labels, Tensor):
-        unsigned = labels.dtype in (
-            torch.uint16,
-            torch.uint32,
-            torch.uint64,
-        )  # have no min()
-        return labels.long() if unsigned else labels
+        return labels.long() if labels.dtype in WITHOUT_MIN else labels
     if not isinstance(labels, np.ndarray):
         raise TypeError(f"labels must be a tensor or an array of integers, got {type(labels).__name__}")
     if labels.dtype.kind not in "iu":
