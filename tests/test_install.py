@@ -33,7 +33,8 @@ def make(folder, pythons, *arguments):
         (tools / name).chmod(0o755)
     for name in ("Makefile", "requirements.lock", "requirements-peers.lock", "pyproject.toml"):
         shutil.copy(ROOT / name, work)
-    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "PYTHON")}
+    of_make = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON")  # set where make runs the tests
+    environment = {key: value for key, value in os.environ.items() if key not in of_make}
     return subprocess.run(
         ["make", *arguments, ".venv/installed"],
         cwd=work,
