@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .integer import integer
 from .registry import chosen, lookup
 from .sde import SDE, Level
 
@@ -260,8 +261,7 @@ def refined(spacing: Spacing | str = "karras", parts: int = 2) -> Spacing:
     ``parts`` is at least 1. Of n steps, ``spacing`` makes n // parts, at least 1, and where n is no multiple
     the first of them are cut once more.
     """
-    if not (isinstance(parts, int) and parts >= 1):
-        raise ValueError(f"parts must be an integer of at least 1, got {parts!r}")
+    parts = integer("parts", parts, 1)
     whole, listed = spacing_of(spacing), listed_steps(spacing)
 
     def finer(sde: SDE, n: int) -> Tensor:
@@ -338,8 +338,7 @@ def gits(
     from .solvers.common import ddim
 
     _check_positive("coeff", coeff)
-    if not (isinstance(fine, int) and fine >= 1):
-        raise ValueError(f"fine must be an integer of at least 1, got {fine!r}")
+    fine = integer("fine", fine, 1)
     if not x.ndim:
         raise ValueError("x must be states (B, ...), got a single number")
     plan = Plan.make(DPMSolverPP(3), sde, fine, spacing)

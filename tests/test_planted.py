@@ -1,11 +1,13 @@
 """Right values that wrong changes, planted one at a time over the core, showed to be unseen; by subject."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Plan, SubVPSDE, predict
+from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Plan, SubVPSDE, gits, predict, sample, solver_of
 from scoresde.data import load_data
 from scoresde.data.pictures import save_image
 from scoresde.solvers import Churn, ExponentialAdams, Heun, Restart
@@ -24,6 +26,7 @@ def test_defaults_are_the_papers():
     denoiser = Denoiser(torch.nn.Identity(), EDM(), predict.edm())
     assert torch.equal(weighting.edm()(denoiser, level), weighting.edm(0.5)(denoiser, level))
     assert (Restart().s_noise, Churn().s_noise) == (1, 1)
+    assert SDEDPMSolver() == SDEDPMSolver(order=2)
 
 
 # Data
@@ -86,3 +89,32 @@ def test_no_churn_is_the_solver_alone():
 def test_an_interval_of_no_length_is_refused():
     with pytest.raises(ValueError, match="rho_min < rho_max"):
         Restart(Heun(), ((0.3, 0.3, 4, 2),))
+
+
+# Errors
+
+
+def test_one_sample_that_is_not_finite_is_the_networks_not_an_overflow():
+    def denoise(x, level, cond=None):
+        return torch.where(torch.arange(len(x))[:, None] == 1, torch.nan, x)
+
+    denoise.sde = EDM()
+    with pytest.raises(FloatingPointError, match="network's output is not finite in call 1,"):
+        sample(denoise, "ddim", (3, 2), nfe=3)
+
+
+def test_measured_noise_is_sized_by_a_row_that_holds_something(tmp_path):
+    path = tmp_path / "plan.json"
+    Plan.within(4, solver_of("pc:measured=true"), VPSDE()).save(path)
+    content = json.loads(path.read_text())
+    line = next(line for line in content["lines"] if line["measured"])
+    line["measured"][0] = []
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=f"{line['name']} is made of nothing"):
+        Plan.load(path)
+
+
+def test_a_spacing_may_be_fitted_on_a_single_step():
+    denoiser = Denoiser(lambda x, t: x, VPSDE(), predict.v)
+    spacing = gits(denoiser, torch.ones(2, 3), VPSDE(), fine=np.int64(1))
+    assert spacing(VPSDE(), 1).tolist() == pytest.approx([1.0, VPSDE().t_min])

@@ -591,11 +591,10 @@ WIDE = "use an SDE whose range of times is wider, or leave the level out"
         (lambda: listed_lams([-math.inf, 1.0])(EDM(), 1), "got lambda = -inf, sigma / alpha = inf"),
         (lambda: clipped(karras(), 1.0, 1.0), "lam_min must be less than lam_max, got 1.0 and 1.0"),
         (lambda: clipped(karras(), 7.0)(EDM(), 5), "lam_min and lam_max must leave a part of [-4.382"),
-        (lambda: refined(karras(), 0), "parts must be an integer of at least 1, got 0"),
-        (lambda: refined(karras(), 1.5), "parts must be an integer of at least 1, got 1.5"),
+        (lambda: refined(karras(), 0), "parts must be at least 1, got 0"),
         (lambda: joined(karras(), karras(), 0.0, 1.0), "share must be in (0, 1), got 1.0"),
         (lambda: joined(karras(), karras(), 9.0)(EDM(), 5), "lam must be in (-4.382, 6.215) for EDM"),
-        (lambda: gits(mixture, normal(3), VPSDE(), fine=0), "fine must be an integer of at least 1, got 0"),
+        (lambda: gits(mixture, normal(3), VPSDE(), fine=0), "fine must be at least 1, got 0"),
         (lambda: gits(mixture, normal(3), VPSDE(), coeff=0.0), "coeff must be positive and finite, got 0.0"),
         (lambda: gits(mixture, torch.tensor(1.0), VPSDE()), "x must be states (B, ...), got a single number"),
         (lambda: spacing_of("shifted:spacing=karas"), "did you mean 'karras'?"),
@@ -606,3 +605,8 @@ WIDE = "use an SDE whose range of times is wider, or leave the level out"
 def test_what_is_no_spacing_raises(build: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         build()
+
+
+def test_parts_that_are_no_integer_are_refused():
+    with pytest.raises(TypeError, match=r"parts must be an integer, got 1\.5"):
+        refined(karras(), 1.5)
