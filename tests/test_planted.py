@@ -103,15 +103,54 @@ def test_one_sample_that_is_not_finite_is_the_networks_not_an_overflow():
         sample(denoise, "ddim", (3, 2), nfe=3)
 
 
-def test_measured_noise_is_sized_by_a_row_that_holds_something(tmp_path):
-    path = tmp_path / "plan.json"
+def changed_plan(path, change):
+    """A file of a plan with a measured line, after a change to its content."""
     Plan.within(4, solver_of("pc:measured=true"), VPSDE()).save(path)
     content = json.loads(path.read_text())
-    line = next(line for line in content["lines"] if line["measured"])
-    line["measured"][0] = []
+    change(content, next(line for line in content["lines"] if line["measured"]))
     path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=f"{line['name']} is made of nothing"):
-        Plan.load(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ([], "x[0-9]+ is made of nothing"),
+        ([["d77", 1.0]], "x[0-9]+ is made of d77, which no line before it makes"),
+        ([["x0", "inf"]], "x[0-9]+ has the weight inf on x0"),
+    ],
+)
+def test_measured_noise_is_sized_by_a_row_that_can_be_made(row, named, tmp_path):
+    def change(content, line):
+        line["measured"][0] = row
+
+    with pytest.raises(ValueError, match=named):
+        Plan.load(changed_plan(tmp_path / "plan.json", change))
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_level_of_a_file_has_no_negative_alpha_or_sigma(place, tmp_path):
+    def change(content, line):
+        content["end"][place] = (-0.5).hex()
+
+    with pytest.raises(ValueError, match="a level must be of numbers that a process can have"):
+        Plan.load(changed_plan(tmp_path / "plan.json", change))
+
+
+@pytest.mark.parametrize("name", ["heun", "dpmpp-2m", "unipc", "em"])
+def test_a_network_may_return_its_input_from_the_second_call_on(name):
+    def after_first(later):
+        calls = []
+
+        def denoise(x, level, cond=None):
+            calls.append(level)
+            return later(x) if len(calls) > 1 else 0.5 * x
+
+        denoise.sde = VPSDE()
+        return denoise
+
+    runs = [sample(after_first(later), name, (2, 3), nfe=8) for later in (lambda x: x, torch.clone)]
+    assert torch.equal(*runs)
 
 
 def test_a_spacing_may_be_fitted_on_a_single_step():
