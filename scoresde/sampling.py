@@ -121,7 +121,8 @@ def sample(
     There are no gradients here: for those, carry out a plan by :func:`scoresde.integrate`.
 
     Args:
-        denoiser: what estimates x_0.
+        denoiser: what estimates x_0. It may write to its input or return a part of it, but not write a new
+            output into the memory of an earlier one.
         solver: a solver, its name (:func:`scoresde.solvers.solver_of`, :func:`scoresde.tuned.tuned_plan`),
             or what :func:`prepare` made of it, a :class:`Plan` or a run, which brings its own ``nfe``,
             ``spacing`` and end. A tuned plan warns when it is run with another network than its own.
