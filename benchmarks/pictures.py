@@ -178,7 +178,9 @@ def _limit(axes: Axes, axis: Axis, records: Sequence[Record], grey: Sequence[Rec
 def _legend(figure: Figure, axes: Axes, axis: Axis, crowd: int, grey: Sequence[Record]) -> None:
     if grey:
         there = "published runs" if axis.x == "nfe" else "published runs, at this\nrun's seconds a call"
-        axes.plot([], [], color="0.75", linewidth=1.5, label=f"{there} ({len(curves(grey))})")
+        sizes = " or ".join(f"{size:,}" for size in sorted({record["n_samples"] for record in grey}))
+        label = f"{there} ({len(curves(grey))}),\n{sizes} samples"
+        axes.plot([], [], color="0.75", linewidth=1.5, label=label)
     title = f"best at a budget, of {crowd}" if crowd else None
     figure.legend(loc="outside right upper", fontsize=8, title=title, title_fontsize=8, frameon=False)
 

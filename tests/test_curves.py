@@ -115,7 +115,7 @@ def test_a_single_run_lies_over_the_published_ones_of_its_kind():
     grey = [line for line in axes.lines if line.get_color() == "0.85"]
     assert len(grey) == 3
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert texts == ["ddim, 2", "converged run, 1", "published runs (3)"]
+    assert texts == ["ddim, 2", "converged run, 1", "published runs (3),\n10 samples"]
     # of another number of samples the distance is no longer comparable, and the error is
     fewer = [record | {"n_samples": 5, "fd_features": "FD[x]@5"} for record in own]
     assert not pictures._of_kind(FD, fewer, behind)
