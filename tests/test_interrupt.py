@@ -83,6 +83,16 @@ def test_ctrl_c_anywhere_is_one_line_and_writes_nothing(arguments, where, tmp_pa
     assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
 
 
+def test_a_draw_that_is_interrupted_says_that_nothing_was_written(tmp_path, monkeypatch, capsys):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scoresde.cli.sample.sample", interrupt)
+    assert main(["sample", "--n", "2", "--quiet", "--out", str(tmp_path / "out")]) == 130
+    assert "no sample was written" in interrupted(capsys)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_tuning_that_is_interrupted_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     def interrupt(*_, state, **__):
         state.mkdir(parents=True)

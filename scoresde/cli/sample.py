@@ -82,17 +82,20 @@ def run(options: argparse.Namespace) -> None:
     _check_writable(options.out)
     ids = options.first + torch.arange(options.n)
     counted = Counted(network.denoiser.to(device))
-    x = sample(
-        counted,
-        plan,
-        (options.n, *network.shape),
-        seed=options.seed,
-        ids=ids,
-        cond=torch.tensor(labels)[ids % len(labels)] if labels else None,
-        batch_size=options.batch_size,
-        device=device,
-        progress=not options.quiet,
-    ).cpu()
+    try:
+        x = sample(
+            counted,
+            plan,
+            (options.n, *network.shape),
+            seed=options.seed,
+            ids=ids,
+            cond=torch.tensor(labels)[ids % len(labels)] if labels else None,
+            batch_size=options.batch_size,
+            device=device,
+            progress=not options.quiet,
+        ).cpu()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("interrupted; no sample was written, as all are drawn first") from None
     for path in stale:
         path.unlink()
     write_atomically(options.out / RECORD, json.dumps(settings, indent=2).encode())
