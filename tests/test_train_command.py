@@ -1,17 +1,21 @@
 """``scoresde train``: what it says, what it keeps of the data, and how commands end."""
 
+import math
 import re
 import warnings
+from functools import wraps
 from importlib.metadata import version
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from scoresde.checkpoint import load_denoiser
 from scoresde.cli import main
 from scoresde.command import guarded, printable
 from scoresde.files import locked
+from scoresde.networks import NETWORKS, UNet
 
 SMALL = """
 data = {source = "digits"}
@@ -42,6 +46,21 @@ def test_a_training_says_what_its_data_are_like_and_where_it_wrote(train, capsys
     assert end == "runs/small/: 1 steps; draw from it by scoresde sample --checkpoint runs/small"
     assert train("--out", "b", "prediction={name='noise'}", "times={name='uniform'}") == 0
     assert capsys.readouterr().out.splitlines()[0] == "1797 samples of 1 x 8 x 8, deviation 0.7518"
+
+
+def test_a_network_that_no_file_can_hold_is_refused_before_the_first_step(
+    train, tmp_path, monkeypatch, capsys
+):
+    class Masked(UNet):
+        @wraps(UNet.__init__)  # for its options
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.register_buffer("mask", torch.tensor(math.inf))
+
+    monkeypatch.setitem(NETWORKS, "unet", Masked)
+    assert train() == 2
+    assert "mask holds numbers that are not finite" in line_of(capsys)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_classes_have_the_names_of_their_folders(train, tmp_path, capsys):

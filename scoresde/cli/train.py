@@ -34,6 +34,7 @@ from ..training import (
     State,
     Times,
     Weighting,
+    check_savable,
     deviation,
     labels_of,
     start,
@@ -93,6 +94,7 @@ def run(options: argparse.Namespace) -> None:
     data = load_data(**configuration.data.model_dump(), progress=not options.quiet)
     allow = configuration.schedule.allow_missing_classes
     check_labels(denoiser.net, data.x, data.labels, allow_missing=allow)
+    check_savable(denoiser)
     if options.init:
         take_weights(denoiser, options.init)
     _try(denoiser, data.x, configuration.make_times(), configuration.make_weighting())
