@@ -30,7 +30,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import version
 from itertools import pairwise, product, takewhile
 from pathlib import Path
 from typing import Any
@@ -52,6 +51,7 @@ from scoresde import (
     Denoiser,
     Level,
     Plan,
+    __version__,
     integrate,
     karras,
     prepare,
@@ -211,7 +211,7 @@ def run(options: argparse.Namespace) -> Record:
         "ladder": depth.ladder,
         "sweep": depth.sweep,
         "versions": {
-            "scoresde": version("scoresde"),
+            "scoresde": __version__,
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),

@@ -4,13 +4,13 @@ import argparse
 import hashlib
 import math
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from problems import PROBLEMS, Problem
 from torch import Tensor
 
+from scoresde import __version__
 from scoresde.blackbox import Run
 from scoresde.files import read_tensors, write_tensors
 from scoresde.plan import Plan
@@ -63,7 +63,7 @@ def key_of(problem: Problem, options: argparse.Namespace, calls: int) -> str:
         options.seed,
         options.dtype,
     )
-    digest.update(repr((*parts, calls, version("scoresde"))).encode())
+    digest.update(repr((*parts, calls, __version__)).encode())
     # Where these say nothing more, the key is that of files from before they were asked for.
     if getattr(options, "to_clean", False):
         digest.update(b"to clean")

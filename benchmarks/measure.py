@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +17,7 @@ from records import dtype_of
 from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, synchronise
 from torch import Tensor
 
+from scoresde import __version__
 from scoresde.blackbox import Run
 from scoresde.configuration import device_of
 from scoresde.metrics import Moments, feature_moments, frechet_distance
@@ -75,7 +75,7 @@ class Bench:
             "seed": options.seed,
             "checkpoint": problem.checkpoint,
             "versions": {
-                "scoresde": version("scoresde"),
+                "scoresde": __version__,
                 "torch": torch.__version__,
                 "python": platform.python_version(),
             },

@@ -21,16 +21,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scoresde.checkpoint import Trained, load_denoiser
-from scoresde.configuration import SDES
 from scoresde.data import Data, load_data
 from scoresde.metrics import Moments
-from scoresde.registry import lookup, make
+from scoresde.registry import lookup
+from scoresde.sdes import sde_of
+from scoresde.training.batches import to_float
 from scoresde.training.labels import classes_of
-from scoresde.training.trainer import to_float
 
-SIDE = (
-    32  # pixels: larger images are compared by means over squares, for a covariance has their number squared
-)
+# Pixels; larger images are compared by means over squares, for a covariance has their number squared.
+SIDE = 32
 
 
 def problem_of(
@@ -75,7 +74,7 @@ def _own(
     dtype: torch.dtype | None,
 ) -> Problem:
     """The problem of a network and its data, under its own SDE or one by name."""
-    process = trained.denoiser.sde if sde is None else make("SDE", sde, SDES, {}).clip(LAM_MIN, LAM_MAX)
+    process = trained.denoiser.sde if sde is None else sde_of(sde).clip(LAM_MIN, LAM_MAX)
     moments = Moments()
     for part in torch.split(data.x, 500):
         moments.add(features.of(to_float(part)))

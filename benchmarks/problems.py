@@ -10,17 +10,17 @@ from inception import inception_features
 from torch import Tensor, nn
 
 from scoresde.checkpoint import Trained, load_denoiser
-from scoresde.configuration import SDES
 from scoresde.data import load_data
 from scoresde.denoiser import Denoiser, Transported
 from scoresde.exact import ExactDenoiser, Mixture
 from scoresde.metrics import Moments, frechet_distance, gaussian_moments, to_uint8
 from scoresde.pretrained import FOLDERS, pretrained
-from scoresde.registry import lookup, make
+from scoresde.registry import lookup
 from scoresde.sampling import Denoises
 from scoresde.sde import SDE
+from scoresde.sdes import sde_of
+from scoresde.training.batches import to_float
 from scoresde.training.labels import classes_of
-from scoresde.training.trainer import to_float
 
 # sigma / alpha from 80 to 0.002, where the networks that ship were trained; alpha = 0 has no place in it.
 LAM_MIN, LAM_MAX = -math.log(80), -math.log(0.002)
@@ -77,7 +77,7 @@ def make_problem(
 ) -> Problem:
     """A problem by name, under an SDE by name; ValueError for options that do not go with it."""
     maker = lookup("problem", name, PROBLEMS)
-    process = make("SDE", sde, SDES, {}).clip(LAM_MIN, LAM_MAX)
+    process = sde_of(sde).clip(LAM_MIN, LAM_MAX)
     if name.startswith("gmm"):
         for option, value in (("checkpoint", checkpoint), ("features", features)):
             if value is not None:

@@ -27,11 +27,12 @@ from tqdm import tqdm
 from scoresde.adaptive import PerSample
 from scoresde.blackbox import SciPy
 from scoresde.cli.shared import usual_spacing
-from scoresde.configuration import SDES, device_of, exact_float32
+from scoresde.configuration import device_of, exact_float32
 from scoresde.fingerprint import check_made_for
 from scoresde.metrics import feature_moments
 from scoresde.plan import Plan
 from scoresde.sampling import Denoises, prepare
+from scoresde.sdes import SDES
 from scoresde.solvers import SOLVERS
 from scoresde.spacings import SPACINGS, Spacing, spacing_of
 from scoresde.tuned import is_tuned, tuned_plan
@@ -87,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"default karras (uniform-t where alpha ends at 0); {', '.join(SPACINGS)}",
     )
+    _add_problem(add)
+    _add_settings(add)
+    return parser
+
+
+def _add_problem(add: Callable[..., object]) -> None:
+    """What is sampled, and to which end."""
     add(
         "--sde",
         metavar="NAME",
@@ -106,8 +114,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a network of scoresde train, in place of the problem's included one",
     )
-    _add_settings(add)
-    return parser
 
 
 def _add_settings(add: Callable[..., object]) -> None:

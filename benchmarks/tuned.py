@@ -28,12 +28,13 @@ from records import dtype_of, prepare_networks
 from torch import Tensor
 from tqdm import tqdm
 
-from scoresde.configuration import SDES, device_of, exact_float32
+from scoresde.configuration import device_of, exact_float32
 from scoresde.metrics import Moments, feature_moments, frechet_distance
 from scoresde.plan import Plan
 from scoresde.pretrained import FOLDERS
 from scoresde.registry import lookup
 from scoresde.sampling import sample
+from scoresde.sdes import SDES
 from scoresde.solvers import SOLVERS
 from scoresde.spacings import spacing_of
 from scoresde.tuned import tuned_plan

@@ -20,6 +20,7 @@ from .apart import apart
 from .devices import float64_device
 from .grid import Grid, check_budget, levels_of
 from .plan import Denoise, Draw
+from .planning import longest
 from .sde import CLEAN, SDE, Level
 from .spacings import Spacing, default_spacing, listed_steps
 
@@ -378,17 +379,14 @@ def _blocks(samples: int, size: int) -> Any:
 
 
 def _longest(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing | str | None) -> int:
-    """The largest number of steps within a budget of network calls; of listed times, their own."""
+    """The most steps within a budget of network calls; of listed times, their own."""
     listed = listed_steps(spacing)
     low, high = listed or 1, listed or nfe
     if not listed:
         check_budget(nfe)
     if nfe < calls(low):
         raise ValueError(f"nfe must be at least {calls(low)} for {what}, got {nfe}")
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if calls(middle) <= nfe else (low, middle - 1)
-    return low
+    return longest(nfe, low, high, calls)
 
 
 def _even(points: list[float]) -> bool:

@@ -19,7 +19,7 @@ from .denoiser import Denoiser
 from .networks import NETWORKS
 from .predictions import PREDICTIONS
 from .registry import lookup, make, nearest
-from .sdes import SDES as SDES
+from .sdes import SDES
 from .training.randomness import seeded
 from .training.times import TIMES, Times
 from .training.trainer import Schedule

@@ -18,7 +18,8 @@ def longest(nfe: int, low: int, high: int, calls: Callable[[int], int]) -> int:
 
     A number of steps for which there is no run is an error only where the run should have had as many.
     """
-    best, steps, count = calls(low), low, calls(low)
+    steps, best = low, calls(low)
+    count = best
     refused: ValueError | None = None
     while low < high and best < nfe:
         # Calls are nearly proportional to steps: a few tries will do.

@@ -39,10 +39,10 @@ from scoresde import (
     uniform_time,
 )
 from scoresde.blackbox import ODE, TorchSDE
-from scoresde.configuration import SDES
 from scoresde.plan import Line
 from scoresde.predictions import PREDICTIONS, Prediction
 from scoresde.registry import make
+from scoresde.sdes import SDES
 from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, PredictorCorrector
 from scoresde.spacings import SPACINGS
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scoresde.files import read_tensors, write_tensors
 from scoresde.metrics import Moments, feature_moments, frechet_distance, gaussian_moments, to_uint8
-from scoresde.training.trainer import to_float
+from scoresde.training.batches import to_float
 
 NAN, INF = math.nan, math.inf
 

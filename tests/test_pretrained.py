@@ -19,7 +19,7 @@ from scoresde.files import write_tensors
 from scoresde.metrics import Moments, feature_moments, frechet_distance, to_uint8
 from scoresde.networks.classifier import Classifier
 from scoresde.pretrained import FEATURES, FOLDERS, MODEL, REFERENCE, Pretrained, pretrained
-from scoresde.training.trainer import to_float
+from scoresde.training.batches import to_float
 
 ROOT = Path(__file__).parents[1]
 MNIST = ROOT / "../shared/data/mnist.npz"

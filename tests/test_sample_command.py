@@ -9,9 +9,9 @@ import pytest
 
 from scoresde.cli import main
 from scoresde.cli.shared import Loaded, labels_asked, load
-from scoresde.configuration import SDES
 from scoresde.predictions import PREDICTIONS
 from scoresde.sampling import sample
+from scoresde.sdes import SDES
 
 SMALL = """
 data = {source = "digits"}

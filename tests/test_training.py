@@ -24,9 +24,11 @@ from scoresde.networks import MLP, UNet
 from scoresde.predictions import data, edm, noise, score, v, velocity
 from scoresde.sde import EDM, VESDE, VPSDE, Cosine, RectifiedFlow, SubVPSDE
 from scoresde.training import Schedule, check_savable, deviation, labels_of, start, train, weighting
+from scoresde.training.batches import batch_indices, to_float
+from scoresde.training.labels import check_labels
 from scoresde.training.randomness import seeded
 from scoresde.training.times import importance, log_normal, spread, uniform
-from scoresde.training.trainer import batch_indices, check_labels, module, to_float
+from scoresde.training.trainer import module
 
 SDES = {
     "vp": VPSDE(),

@@ -10,11 +10,11 @@ import torch
 
 from ..checkpoint import Trained, load_denoiser
 from ..command import printable
-from ..configuration import SDES
 from ..denoiser import Denoiser, Transported
 from ..pretrained import FOLDERS
-from ..registry import make, nearest
+from ..registry import nearest
 from ..sde import SDE
+from ..sdes import SDES
 from ..spacings import lam_at
 from ..training.labels import classes_of
 
@@ -50,7 +50,7 @@ def load(options: argparse.Namespace, dtype: torch.dtype | None = None) -> Loade
     trained = load_denoiser(FOLDERS[checkpoint] if shipped else Path(checkpoint))
     own = trained.denoiser
     own.dtype = dtype
-    denoiser = Transported(own, make("SDE", options.sde, SDES, {})) if options.sde else own
+    denoiser = Transported(own, options.sde) if options.sde else own
     return Loaded(denoiser, trained.shape, *_labels(trained))
 
 

@@ -4,7 +4,7 @@ import argparse
 import copy
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,21 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="network calls, a table for each; default 4 5 6 8 10",
     )
     add("--out", type=Path, default=Path("tuned"), metavar="FOLDER", help="where to write; default tuned/")
+    _add_settings(add)
+    add("--seed", type=int, default=0, help="seed of the noises; default 0")
+    add("--batch-size", type=int, default=128, metavar="N", help="samples at a time; default 128")
+    precisions = ("float32", "bfloat16", "float16")
+    add("--dtype", default="float32", choices=precisions, help="precision of the network; default float32")
+    add(
+        "--draft-dtype",
+        choices=precisions,
+        help="precision of the network for comparing stock solvers; default: that of --dtype",
+    )
+    add("--compile", action="store_true", help="compile the network first (torch.compile)")
+
+
+def _add_settings(add: Callable[..., object]) -> None:
+    """Those of :class:`scoresde.tuning.Settings`."""
     add("--samples", type=int, default=256, metavar="N", help="number of noises to fit on; default 256")
     add(
         "--held-out",
@@ -66,20 +81,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
         default=0.2,
         help="weight of the energies in bands, in the objective; default 0.2",
     )
-    add("--seed", type=int, default=0, help="seed of the noises; default 0")
-    add("--batch-size", type=int, default=128, metavar="N", help="samples at a time; default 128")
-    precisions = ("float32", "bfloat16", "float16")
-    add("--dtype", default="float32", choices=precisions, help="precision of the network; default float32")
-    add(
-        "--draft-dtype",
-        choices=precisions,
-        help="precision of the network for comparing stock solvers; default: that of --dtype",
-    )
-    add("--compile", action="store_true", help="compile the network first (torch.compile)")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Tune for each budget, the largest first, whose teacher serves all; what is there already is shown."""
+    """Tune for each budget. The largest is first: its teacher serves all. A table that exists is shown."""
     if options.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, got {options.batch_size}")
     given = {name: getattr(options, name) for name in SETTINGS}

@@ -136,9 +136,7 @@ def _checked(x: Array, labels: Array | None, names: tuple[str, ...] | None, sour
         x = np.moveaxis(x, 3, 1)
     if x.dtype.kind == "f":
         low, high = x.min(), x.max()
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # checked right here: 1e300 is finite, but not in float32
+        with np.errstate(over="ignore", invalid="ignore"):
             x = x.astype(np.float32)
         # After the cast, for 1e300 is finite, but not in float32.
         if not np.isfinite(x).all() or (x.ndim == 4 and not -1 <= x.min() <= x.max() <= 1):

@@ -14,23 +14,11 @@ from torch.optim.swa_utils import AveragedModel
 from .. import registry
 from ..denoiser import Denoiser, unwrapped
 from ..integer import integer
-from .batches import batch_indices, check_data, chosen, to_float, warn_of_scale
+from .batches import batch_indices, check_data, chosen, warn_of_scale
 from .labels import as_labels, check_labels, classes_of
 from .randomness import seed_of, seeded
 from .times import TIMES, Times, log_normal, spread
 from .weighting import WEIGHTINGS, Weighting, plain
-
-__all__ = [
-    "Progress",
-    "Schedule",
-    "State",
-    "batch_indices",
-    "check_labels",
-    "module",
-    "start",
-    "to_float",
-    "train",
-]
 
 DECAYS = ("cosine", "linear", "constant")
 PRECISIONS = ("float32", "bfloat16")
