@@ -1,10 +1,10 @@
-"""The run that stands for the exact solution, drawn once and kept in a file."""
+"""The converged run, which stands for the exact solution: drawn once, then read from a file."""
 
-import argparse
 import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from problems import PROBLEMS, Problem
@@ -18,10 +18,45 @@ from scoresde.sampling import prepare
 from scoresde.spacings import joined, lam_at, uniform_lam, uniform_time
 
 
-def converged_plan(problem: Problem, calls: int, to_clean: bool = False) -> Plan | Run:
-    """Its plan: DPM-Solver++ 3M, with corrected weights, on equal steps in lambda, to the same end.
+class Draws(NamedTuple):
+    """Everything that decides a set of samples, beside the problem and the plan."""
 
-    Where alpha = 0 at t_max, lambda has no beginning there: the steps to lambda = 0 are then equal in t.
+    n_samples: int
+    batch_size: int
+    seed: int
+    dtype: str = "float32"
+    to_clean: bool = False
+
+
+def converged_samples(
+    folder: Path, problem: Problem, draws: Draws, calls: int, draw: Callable[[Plan | Run], Tensor]
+) -> Tensor:
+    """The samples of the converged run, ``(n_samples, *shape)``.
+
+    Args:
+        folder: of the file with these samples.
+        problem: the run is on this problem.
+        draws: how many samples, from which noise.
+        calls: network calls of the run.
+        draw: makes the samples of a plan, if there is no file yet.
+
+    Raises:
+        ValueError: the file holds other samples, or is damaged.
+    """
+    file = folder / f"converged-{key_of(problem, draws, calls)}.safetensors"
+    if not file.exists():
+        write_tensors(file, {"x": draw(converged_plan(problem, calls, draws.to_clean))})
+    tensors, _ = read_tensors(file)
+    shape = (draws.n_samples, *problem.shape)
+    if "x" not in tensors or tuple(tensors["x"].shape) != shape:
+        raise ValueError(f"{file} does not hold the converged samples {shape}; remove it")
+    return tensors["x"]
+
+
+def converged_plan(problem: Problem, calls: int, to_clean: bool = False) -> Plan | Run:
+    """The plan of the converged run: DPM-Solver++ 3M with corrected weights, equal steps in lambda.
+
+    If alpha = 0 at t_max, lambda is infinite there: the steps above lambda = 0 are then equal in t.
     """
     sde = problem.denoiser.sde
     begins = math.isfinite(lam_at(sde, sde.t_max))
@@ -29,43 +64,17 @@ def converged_plan(problem: Problem, calls: int, to_clean: bool = False) -> Plan
     return prepare("dpmpp-3m", sde, calls, spacing, to_clean=to_clean)
 
 
-def converged_file(folder: Path, problem: Problem, options: argparse.Namespace, calls: int) -> Path:
-    """The file in which the converged run of these options is kept."""
-    return folder / f"converged-{key_of(problem, options, calls)}.safetensors"
-
-
-def kept(file: Path, draw: Callable[[], Tensor], shape: tuple[int, ...]) -> Tensor:
-    """The samples in a file, or, the first time, those that ``draw`` makes.
-
-    Raises:
-        ValueError: the file holds other samples, or is damaged.
-    """
-    if not file.exists():
-        write_tensors(file, {"x": draw()})
-    tensors, _ = read_tensors(file)
-    if "x" not in tensors or tuple(tensors["x"].shape) != shape:
-        raise ValueError(f"{file} does not hold the converged samples {shape}; remove it")
-    return tensors["x"]
-
-
-def key_of(problem: Problem, options: argparse.Namespace, calls: int) -> str:
-    """Names a converged run by all that decides it."""
+def key_of(problem: Problem, draws: Draws, calls: int) -> str:
+    """The name of a converged run, from everything that decides it."""
     network = getattr(problem.denoiser, "net", None)
     digest = hashlib.sha256()
     if isinstance(network, torch.nn.Module):
         for value in network.state_dict().values():
             digest.update(value.cpu().double().numpy().tobytes())
-    parts = (
-        problem.name,
-        repr(problem.denoiser.sde),
-        options.n_samples,
-        options.batch_size,
-        options.seed,
-        options.dtype,
-    )
-    digest.update(repr((*parts, calls, __version__)).encode())
-    # Where these say nothing more, the key is that of files from before they were asked for.
-    if getattr(options, "to_clean", False):
+    parts = (problem.name, repr(problem.denoiser.sde), *draws[:4], calls, __version__)
+    digest.update(repr(parts).encode())
+    # Without these, the key is that of files written before these options existed.
+    if draws.to_clean:
         digest.update(b"to clean")
     if problem.name not in PROBLEMS and problem.labels:
         digest.update(problem.labels(torch.arange(1000)).numpy().tobytes())

@@ -1,10 +1,10 @@
-"""How often the intervals of the gate of ``tune`` hold the truth: ``python benchmarks/coverage.py``.
+"""Measure how often the confidence intervals of ``tune`` cover the truth: ``python benchmarks/coverage.py``.
 
-Pairs of squared errors are drawn from laws whose ratio of root mean squares is known: those of two stock
-tables on ``gmm2`` and ``gmm64``, measured on many noises; log-normal ones; a few samples that end elsewhere;
-and a table that is better on all samples but one in a thousand, and 8 % worse in all. Prints a Markdown table
-of coverage, false wins (of a table that is not better, or less so than is said) and wins, each over all
-trials, for percentile intervals, BCa intervals, and those of the gate, the wider of both at each end.
+Draws pairs of squared errors from laws with a known ratio of root mean squares: two stock tables on ``gmm2`` and
+``gmm64``, measured on many noises; log-normal errors; a few samples that end elsewhere; a table that is better
+on all samples except one in a thousand, and 8 % worse over all. Prints a Markdown table of shares of trials:
+coverage, false wins (the interval claims more than the truth) and wins. It has rows for percentile intervals,
+for BCa intervals, and for those of the gate, which take the wider end of both.
 """
 
 import argparse
@@ -12,12 +12,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import command
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from problems import make_problem
 
-from scoresde.command import guarded
 from scoresde.noise import Noise
 from scoresde.solvers import SOLVERS
 from scoresde.tuning.gate import intervals, log_ratio
@@ -28,17 +28,16 @@ from scoresde.tuning.teacher import taught
 Numbers = NDArray[np.float64]
 Law = tuple[Callable[[np.random.Generator, int], tuple[Numbers, Numbers]], float]
 
-MISS, COST = 1e-3, 0.9  # of the table that is worse: how often it misses; its mean square on the others
+MISS, COST = 1e-3, 0.9  # of the worse table: share of samples that it misses; mean square on the others
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; bad input is one line on stderr and 2."""
-    parser = argparse.ArgumentParser("coverage.py", description=(__doc__ or "").split(":")[0])
-    parser.add_argument("--trials", type=int, default=1000, metavar="N")
-    parser.add_argument("--noises", type=int, nargs="+", default=[256, 1024], metavar="N")
+    parser = command.parser_of(__file__, __doc__)
+    parser.add_argument("--trials", type=int, default=1000, metavar="N", help="default %(default)s")
+    parser.add_argument("--noises", type=int, nargs="+", default=[256, 1024], metavar="N", help="in a trial")
     parser.add_argument("--population", type=int, default=60_000, metavar="N", help="noises of gmm2, gmm64")
-    options = parser.parse_args(arguments)
-    return guarded("coverage.py", lambda: _print(options))
+    return command.execute(parser, _print, arguments)
 
 
 def _print(options: argparse.Namespace) -> None:
@@ -57,7 +56,7 @@ def _print(options: argparse.Namespace) -> None:
 
 
 def covered(law: Law, noises: int, trials: int) -> dict[str, tuple[float, float, float]]:
-    """Shares of trials, for each kind: the interval holds the truth; it is below the truth; it is below 0."""
+    """Shares of trials, by kind: the interval covers the truth; it is below the truth; it is below 0."""
     draw, truth = law
     counts = {kind: np.zeros(3) for kind in ("percentile", "BCa", "gate")}
     for trial in range(trials):
@@ -94,7 +93,7 @@ def made() -> dict[str, Law]:
 
 
 def measured(problem: str, population: int) -> Law:
-    """Of ``deis`` on two spacings, in 6 calls."""
+    """The law of ``deis`` on two spacings, with 6 calls."""
     made: Any = make_problem(problem, "edm")
     denoiser, sde = made.denoiser, made.denoiser.sde
     x = sde.t_max * Noise(7, torch.arange(population), made.shape)(0)

@@ -9,14 +9,17 @@ from torch import Tensor, nn
 
 
 def inception_features(weights: Path | None) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    """The network, and pixels ``(B, 1 or 3, H, W)`` to the 2048 features of FID (Heusel et al. 2017, arXiv
-    1706.08500), ``(B, 2048)``.
+    """The network, and the function from pixels ``(B, 1 or 3, H, W)`` to features ``(B, 2048)``.
+
+    These are the features of FID: Heusel et al. 2017, arXiv 1706.08500.
 
     Args:
-        weights: ``weights-inception-2015-12-05-6726825d.pth`` of torch-fidelity's releases; you download it.
+        weights: ``weights-inception-2015-12-05-6726825d.pth`` from torch-fidelity's releases; download it
+            yourself.
 
     Raises:
-        ValueError: torch-fidelity is not installed, or the weights are missing or hold anything but tensors.
+        ValueError: torch-fidelity is not installed, or the weights are missing, or they hold other things than
+            tensors.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -28,7 +31,7 @@ def inception_features(weights: Path | None) -> tuple[nn.Module, Callable[[Tenso
             f"got {weights}"
         )
     try:
-        # torch-fidelity unpickles the file as it is; this refuses one that holds more than tensors.
+        # torch-fidelity unpickles any file; this call refuses a file with other things than tensors.
         torch.load(weights, map_location="cpu", weights_only=True)
         network = FeatureExtractorInceptionV3(
             "inception", ["2048"], feature_extractor_weights_path=str(weights)

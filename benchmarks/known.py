@@ -1,4 +1,4 @@
-"""Problems whose answer is known: every process, and a mixture of three normal distributions on it."""
+"""Problems with a known solution: a mixture of three normal distributions on every process."""
 
 import math
 from functools import cache
@@ -27,8 +27,8 @@ from scoresde import (
 
 Array = NDArray[np.float64]
 
-# Every process, where each of its parts is regular: alpha > 0 at the noisy end, and at the clean end not so
-# little noise that the mixture below is resolved to its last detail.
+# Every process, between ends where it is regular: alpha > 0 at the noisy end, and at the clean end enough noise
+# to smooth the finest details of the mixture below.
 SDES: dict[str, SDE] = {
     "vp": VPSDE(),
     "sub-vp": SubVPSDE(t_min=1e-2),
@@ -40,13 +40,16 @@ SDES: dict[str, SDE] = {
 }
 
 MEANS, STDS, SHARES = np.array([-1.0, 0.4, 1.2]), np.array([0.3, 0.2, 0.4]), np.array([0.3, 0.5, 0.2])
-POINTS = 41  # states at the start, out to two deviations
+POINTS = 41  # states at the start, up to two deviations from the mean
 
 
 def mixture(x: Array, level: Level[Any], rows: Array | None = None) -> Array:
-    """E[x_0 | x_t] of three normal distributions, by the level's numbers of one shape with x, or floats.
+    """E[x_0 | x_t] of three normal distributions, in numpy, four times as fast as torch on so few numbers.
 
-    In numpy, four times as fast on so few numbers as torch.
+    Args:
+        x: of any shape.
+        level: numbers of the shape of x, or floats.
+        rows: not used; integrators with one level for each sample pass the samples' numbers.
     """
     alpha, sigma = (np.asarray(number)[..., None] for number in (level.alpha, level.sigma))
     var = (alpha * STDS) ** 2 + sigma**2
@@ -66,10 +69,10 @@ def exact_denoiser(sde: SDE) -> ExactDenoiser:
 
 @cache
 def reference(name: str) -> tuple[Array, Array, float]:
-    """States at the start of an SDE, where the probability-flow ODE carries them, and the error of that.
+    """States at the start of an SDE, the ends of the probability-flow ODE, and the relative error of these.
 
-    dy / dtau = y - E[x_0 | x_t], with y = x_t / alpha and tau = log(sigma / alpha): of the process only the
-    ends matter. The error is the difference to a tenfold tolerance, relative.
+    dy / dtau = y - E[x_0 | x_t], with y = x_t / alpha and tau = log(sigma / alpha), so the solution depends only
+    on the two ends of the process. The error is the difference to a run with ten times the tolerance.
     """
     start, end = Grid.build(SDES[name], 1, uniform_lam).levels
     x = math.hypot(start.alpha, start.sigma) * np.linspace(-2, 2, POINTS)
@@ -88,5 +91,5 @@ def reference(name: str) -> tuple[Array, Array, float]:
 
 
 def relative(x: Array, exact: Array) -> float:
-    """The mean distance of states to those that they should be, of the size of these."""
+    """Mean absolute error, relative to the mean magnitude of the exact states."""
     return float(np.abs(x - exact).mean() / np.abs(exact).mean())

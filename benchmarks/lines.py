@@ -1,4 +1,4 @@
-"""JSON lines: a file of records, a line each, that survives a full disk; and what a line of run.py holds."""
+"""Files of JSON lines, one record a line, that survive a full disk; and the fields of a line of run.py."""
 
 import json
 import os
@@ -8,21 +8,41 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
+from command import check_writable
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 Record = dict[str, Any]
 
-# Figures are comparable only where all of these agree.
+# A folder with such a name is a typing error.
+NAMES_OF_FILES = {".json", ".jsonl", ".csv", ".txt", ".md", ".png", ".npz", ".safetensors"}
+
+# Figures are comparable only if all of these agree.
 SAME = (
     *("problem", "fd_features", "sde", "dtype", "seed", "checkpoint", "converged_nfe", "to_clean"),
     "n_samples",
 )
-# A curve is of one of these.
+# Records on one curve agree in these.
 CURVE = ("solver", "spacing", "device_name", "compiled", "batch_size")
 
 
+def lines_file(out: Path, name: str) -> Path:
+    """The file for JSON lines: ``out`` itself if its name ends in .jsonl, else the file ``name`` in it.
+
+    A folder that exists stays a folder, whatever its name.
+
+    Raises:
+        ValueError: ``out`` has the name of a file of another kind.
+        OSError: the file cannot be written.
+    """
+    if out.suffix.lower() in NAMES_OF_FILES - {".jsonl"} and not out.is_dir():
+        raise ValueError(f"--out must be a folder or a file named .jsonl, got {out}")
+    file = out if out.suffix.lower() == ".jsonl" and not out.is_dir() else out / name
+    check_writable(file)
+    return file
+
+
 def append(path: Path, record: Record) -> None:
-    """Add a line to a file, below what a full disk or a kill left of another; OSError names the file."""
+    """Add a line to a file, below the rest of a line that a full disk or a kill cut; OSError names the file."""
     line = json.dumps(record).encode() + b"\n"
     try:
         with open(path, "a+b", buffering=0) as file:
@@ -40,8 +60,8 @@ def on_stderr(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def read_lines(path: Path, tell: Callable[[str], object] = on_stderr) -> Iterator[tuple[int, Record]]:
-    """The whole lines of a file, with their numbers from 1; ``tell`` hears of every other one."""
+def read_lines(path: Path, warn: Callable[[str], object] = on_stderr) -> Iterator[tuple[int, Record]]:
+    """The whole lines of a file, with their numbers from 1; ``warn`` receives a message for every other one."""
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if not line.strip():
             continue
@@ -52,7 +72,7 @@ def read_lines(path: Path, tell: Callable[[str], object] = on_stderr) -> Iterato
         if isinstance(record, dict):
             yield number, record
         else:
-            tell(f"{path}, line {number}: left out, for it is no whole JSON object")
+            warn(f"{path}, line {number}: skipped, because it is not a whole JSON object")
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -62,7 +82,7 @@ Whole = Annotated[int, Field(gt=0)]
 
 
 class Line(BaseModel):
-    """What every line of run.py holds, and what tables and pictures are made of; there may be more."""
+    """The fields of run.py's lines that tables and pictures use; a line may have more."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
     solver: str
@@ -94,23 +114,25 @@ class Line(BaseModel):
     versions: dict[str, str]
 
 
-def read_runs(path: Path, tell: Callable[[str], object] = on_stderr) -> list[Record]:
-    """The lines of run.py in a file; ``tell`` is called with a message for each line that cannot be read."""
+def read_runs(path: Path, warn: Callable[[str], object] = on_stderr) -> list[Record]:
+    """The lines of run.py in a file; ``warn`` receives a message for each line that cannot be read."""
     found = []
-    for number, record in read_lines(path, tell):
+    for number, record in read_lines(path, warn):
         try:
             Line.model_validate(record)
         except ValidationError as error:
             first = error.errors()[0]
             wrong = ".".join(map(str, first["loc"]))
-            tell(f"{path}, line {number}: left out, for it is no line of run.py ({wrong}: {first['msg']})")
+            warn(
+                f"{path}, line {number}: skipped, because it is not a line of run.py ({wrong}: {first['msg']})"
+            )
         else:
             found.append(record)
     return found
 
 
 def latest(records: Iterable[Record]) -> list[Record]:
-    """The last record of each run, in the place of its first: drawn again, a run has several."""
+    """The last record of each run, in the place of its first: a repeated run has several."""
     found: dict[tuple[Any, ...], Record] = {}
     for record in records:
         run = tuple(record.get(name) for name in (*SAME, *CURVE, "nfe_requested"))
@@ -119,7 +141,7 @@ def latest(records: Iterable[Record]) -> list[Record]:
 
 
 def groups(records: Iterable[Record]) -> list[tuple[tuple[Any, ...], list[Record]]]:
-    """Records that may stand in one table."""
+    """Groups of comparable records: each group fits one table. The key holds the values of SAME."""
 
     def key(record: Record) -> tuple[Any, ...]:
         return tuple(record.get(name) for name in SAME)
@@ -128,18 +150,16 @@ def groups(records: Iterable[Record]) -> list[tuple[tuple[Any, ...], list[Record
 
 
 def curves(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Records by the curve that they are on, whose name says what sets it apart."""
+    """Records by the name of their curve: the solver, and what differs between the curves."""
     parts: dict[tuple[Any, ...], list[Record]] = {}
     for record in records:
         parts.setdefault(tuple(record.get(name) for name in CURVE), []).append(record)
     several = [len({key[i] for key in parts}) > 1 for i in range(len(CURVE))]
     named = {}
-    for key, group in parts.items():
-        told = dict(zip(CURVE, key, strict=True))
-        marks = [
-            _mark(name, told[name]) for name, varies in zip(CURVE[1:], several[1:], strict=True) if varies
-        ]
-        named[f"{told['solver']}" + (f" ({', '.join(marks)})" if marks else "")] = group
+    for (solver, *key), group in parts.items():
+        varying = zip(CURVE[1:], key, several[1:], strict=True)
+        marks = [_mark(name, value) for name, value, varies in varying if varies]
+        named[f"{solver}" + (f" ({', '.join(marks)})" if marks else "")] = group
     return named
 
 
@@ -150,11 +170,11 @@ def _mark(name: str, value: Any) -> str:
 
 
 def calls_of(record: Mapping[str, Any]) -> str:
-    """The calls that a run made, and those asked for where these are others, as tables show them."""
+    """The calls that a run made, for tables; with the budget, where this is another number."""
     made, asked = record["nfe"], record["nfe_requested"]
     return f"{made:g}" if made == asked else f"{made:g} of {asked}"
 
 
 def kept_budget(record: Mapping[str, Any]) -> bool:
-    """Did a run make no more calls than were asked for? One that stops at a tolerance may make more."""
+    """Did the run make no more calls than its budget? A solver with a tolerance may make more."""
     return bool(record["nfe"] <= record["nfe_requested"])

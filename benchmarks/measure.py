@@ -1,4 +1,4 @@
-"""Runs on a problem, drawn and timed, and the record that each leaves."""
+"""Runs on a problem: their samples, their time, and the record of each."""
 
 import argparse
 import hashlib
@@ -7,10 +7,11 @@ import statistics
 import time
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from converged import converged_plan, key_of
+from converged import Draws, converged_samples, key_of
 from lines import Record
 from problems import Problem
 from records import dtype_of
@@ -26,7 +27,7 @@ from scoresde.plan import Plan
 from scoresde.sampling import prepare, sample
 from scoresde.tuned import is_tuned
 
-# By name, everything that decides a run and its figures; what the names leave open is in the key of a record.
+# The fields that decide a run and its figures; the key of a record covers the rest.
 NAMES = (
     *("solver", "sde", "spacing", "to_clean", "problem", "nfe_requested", "n_samples", "batch_size", "seed"),
     *("fd_features", "converged_nfe", "device", "device_name", "dtype", "compiled", "checkpoint", "versions"),
@@ -34,7 +35,7 @@ NAMES = (
 
 
 class Asked(NamedTuple):
-    """A run to be made: solver and spacing by name, budget, and the plan."""
+    """A run to make: the names of solver and spacing, the budget, and the plan or integration."""
 
     solver: str
     spacing: str
@@ -43,7 +44,7 @@ class Asked(NamedTuple):
 
 
 class Bench:
-    """A problem with the options of a benchmark, and runs on it."""
+    """A problem, the options of run.py, and the measurements of runs with them."""
 
     def __init__(self, problem: Problem, options: argparse.Namespace) -> None:
         self.problem, self.options = problem, options
@@ -51,6 +52,9 @@ class Bench:
         self.dtype = torch.float64 if dtype == torch.float64 else torch.float32
         self.timed = Timed(problem.denoiser, self.device, lambda: None)
         self.calls: int = options.converged or problem.converged
+        self.draws = Draws(
+            options.n_samples, options.batch_size, options.seed, options.dtype, options.to_clean
+        )
         whole, rest = divmod(options.n_samples, options.batch_size)
         self.sizes: list[int] = [options.batch_size] * whole + [rest] * bool(rest)
 
@@ -85,36 +89,37 @@ class Bench:
     def find(self, asked: Asked, records: Sequence[Record]) -> Record | None:
         """The last record of that run.
 
-        One without a key is from before there were any: it is, if nothing but its names decides it.
+        An old record has no key. It counts if the names alone decide the run: with a network that ships, and
+        a solver that is not tuned.
         """
         names = self.names(asked)
-        open_to_doubt = names["checkpoint"] != "shipped" or is_tuned(asked.solver)
+        names_decide = names["checkpoint"] == "shipped" and not is_tuned(asked.solver)
         for record in reversed(records):
             known = all(record.get(name) == names[name] for name in NAMES)
-            if known and record.get("key", "" if open_to_doubt else names["key"]) == names["key"]:
+            if known and record.get("key", names["key"] if names_decide else "") == names["key"]:
                 return record
         return None
 
     @cached_property
     def _about(self) -> bytes:
-        """The network's weights and the data."""
+        """The network's weights, the data, and the noise."""
         data = self.problem.data
-        key = key_of(self.problem, self.options, self.calls)
+        key = key_of(self.problem, self.draws, self.calls)
         return key.encode() + data.mean.numpy().tobytes() + data.scatter.numpy().tobytes()
 
     def _key(self, run: Plan | Run) -> str:
-        """What the names of a run leave open: the network's weights, the data, and the table's numbers."""
+        """A digest of what the names leave open: the network's weights, the data, the table's numbers."""
         digest = hashlib.sha256(self._about)
         if isinstance(run, Plan):
             digest.update(repr((run.lines, run.start, run.end)).encode())
         return digest.hexdigest()[:16]
 
-    def converged(self) -> Tensor:
-        """The samples that stand for the exact solution."""
-        return self.draw(converged_plan(self.problem, self.calls, self.options.to_clean))[0]
+    def converged(self, folder: Path) -> Tensor:
+        """The samples of the converged run, from their file in the folder after the first time."""
+        return converged_samples(folder, self.problem, self.draws, self.calls, lambda run: self.draw(run)[0])
 
     def draw(self, run: Plan | Run) -> tuple[Tensor, list[float], list[float]]:
-        """All samples of a run on the host, and the seconds of each batch, in all and in the network."""
+        """All samples of a run, on the host; the seconds of each batch; the seconds in the network."""
         samples, seconds, network_seconds = [], [], []
         first, problem = 0, self.problem
         for n in self.sizes:
@@ -142,7 +147,7 @@ class Bench:
         return torch.cat(samples), seconds, network_seconds
 
     def _warm_up(self, ids: Tensor, cond: Tensor | None) -> None:
-        """One network call that no figure counts: threads, caches and compilation are ready after it."""
+        """One network call outside every figure: it starts threads, fills caches and compiles."""
         level = prepare("ddim", self.timed.sde, 1).start
         x = level.sigma * Noise(0, ids.to(self.device), self.problem.shape)(0).to(self.dtype)
         with torch.no_grad():
@@ -176,7 +181,7 @@ class Bench:
         return self.names(asked) | figures, x
 
     def _steady(self, seconds: list[float]) -> float:
-        """Seconds for 1,000 samples: the median of the whole batches."""
+        """Seconds for 1,000 samples, from the median of the whole batches."""
         size: int = self.options.batch_size
         whole = [s for s, n in zip(seconds, self.sizes, strict=True) if n == size] or seconds
         return statistics.median(whole) / min(size, sum(self.sizes)) * 1000

@@ -1,27 +1,26 @@
-"""What a solver costs besides its network: ``python benchmarks/overhead.py``.
+"""Measure the time of a solver outside its network: ``python benchmarks/overhead.py``.
 
-Runs every solver on a network that costs nothing, a tensor it returns, on 64 x 3 x 32 x 32 float32 and one
-thread, and the like of other libraries where they are installed, taking turns; prints the time for a network
-call in units of one ``torch.add(x, y, alpha=c, out=z)`` on the batch. The bytes that a solver must move, each
-of a row's vectors read once and its sum written, are in units of those of one addition. Noise is handed to
-the solvers ready made, and has lines of its own.
+Runs every solver with a network that costs nothing (it returns a stored tensor), on 64 x 3 x 32 x 32 float32
+and one thread, in turn with samplers of other libraries, if they are installed. Prints the time for a network
+call in units of one ``torch.add(x, y, alpha=c, out=z)`` on the batch. The column of bytes is the least memory
+traffic of a solver, in units of the traffic of one addition: a solver must read each vector of a row once and
+write the sum. Solvers receive stored noise; the noise itself has separate rows.
 """
 
 import argparse
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import command
 import torch
 from peers import Peer, azula, diffusers_scheduler, k_diffusion
 from rich.table import Table
+from stopwatch import timed
 from tables import console
 from tqdm import tqdm
 
@@ -33,49 +32,39 @@ from scoresde.predictions import noise as noise_prediction
 
 IMAGE = (3, 32, 32)
 SDE = VPSDE()
-CALLS = 20  # about as many network calls as a run makes
+CALLS = 20  # network calls of a run, about as many as in practice
+SECONDS = 0.02  # of each measurement
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print the table, write it if asked; bad input is one line on stderr and 2."""
-    parser = argparse.ArgumentParser("overhead.py", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--solver", nargs="+", metavar="NAME", help="default: every one that is a table")
-    parser.add_argument(
-        "--repeats", type=int, default=30, metavar="N", help="of which the median; default 30"
-    )
-    parser.add_argument("--batch-size", type=int, default=64, metavar="N", help="images; default 64")
-    parser.add_argument(
-        "--compile", action="store_true", help="measure compiled runs, too, each compiled before"
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
-    options = parser.parse_args(arguments)
-    return command.command("overhead.py", lambda: _main(options))
+    """Measure, print the table, write it on request; bad input is one line on stderr and 2."""
+    parser = command.parser_of(__file__, __doc__)
+    parser.add_argument("--solver", nargs="+", metavar="NAME", help="tables; default: all of them")
+    command.add_shared(parser, "repeats", "batch-size", "compile", "out", batch_size=64, out=None)
+    return command.execute(parser, _main, arguments)
 
 
-def _main(options: argparse.Namespace) -> int:
-    for name in ("repeats", "batch_size"):
-        if (value := getattr(options, name)) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+def _main(options: argparse.Namespace) -> None:
+    command.at_least(1, options, "repeats", "batch_size")
     shape = (options.batch_size, *IMAGE)
     names = options.solver or [n for n, solver in SOLVERS.items() if not isinstance(solver, BlackBox)]
-    plans = {name: _plan(name) for name in names}  # what cannot be is refused before memory is asked for
+    plans = {name: _plan(name) for name in names}  # a bad name ends the program before it allocates memory
     if options.out:
         command.check_writable(options.out)
     runs = {name: _runs(plan, shape, options.compile) for name, plan in plans.items()}
     figures = measure(runs | _noise(shape, options.compile) | _peers(shape), options.repeats, shape)
     for name, plan in plans.items():
         figures[name]["bytes"] = _moved(plan)
-    _print(figures)
+    print_table(figures)
     if options.out:
         write_atomically(options.out, json.dumps(figures, indent=1).encode())
-    return 0
 
 
-Run = tuple[Callable[[], object], int]  # something to time, and the network calls in it
+Work = tuple[Callable[[], object], int]  # what to time, and its number of network calls
 
 
-def _runs(plan: Plan, shape: tuple[int, ...], compile: bool) -> dict[str, Run]:
-    """A solver on a network that returns x_0, and behind a Denoiser, on one that returns the noise."""
+def _runs(plan: Plan, shape: tuple[int, ...], compile: bool) -> dict[str, Work]:
+    """A solver with a network that returns x_0, and with a Denoiser of a network that returns the noise."""
     x, answer, z = (torch.randn(shape) for _ in range(3))
     denoiser = Denoiser(lambda x, t: answer, SDE, noise_prediction)
     carriers: dict[str, Callable[..., object]] = {
@@ -94,19 +83,19 @@ def _runs(plan: Plan, shape: tuple[int, ...], compile: bool) -> dict[str, Run]:
 def _plan(name: str) -> Plan:
     solver = solver_of(name)
     if isinstance(solver, BlackBox):
-        raise ValueError(f"{name} is no table, and its loop is not ours; choose another solver")
+        raise ValueError(f"--solver must be tables, because others run their own loop, got {name}")
     return Plan.within(CALLS, solver, SDE)
 
 
 def _moved(plan: Plan) -> float:
-    """The bytes of a call that rows must move, in additions: two reads and a write."""
+    """The bytes that rows move for a network call, in units of an addition: two reads and one write."""
     return sum(len(line.reads) + 1 for line in plan.lines if line.level is None) / 3 / plan.nfe
 
 
-def _noise(shape: tuple[int, ...], compile: bool) -> dict[str, dict[str, Run]]:
-    """A draw of noise, and torch's own, which is no function of the sample."""
+def _noise(shape: tuple[int, ...], compile: bool) -> dict[str, dict[str, Work]]:
+    """A draw of our noise, a function of seed and sample number, and a draw of torch's."""
     noise = Noise(0, torch.arange(shape[0]), shape[1:])
-    runs: dict[str, dict[str, Run]] = {
+    runs: dict[str, dict[str, Work]] = {
         "torch.randn": {"data": (lambda: torch.randn(shape), 1)},
         "noise": {"data": (lambda: noise(1), 1)},
     }
@@ -116,11 +105,11 @@ def _noise(shape: tuple[int, ...], compile: bool) -> dict[str, dict[str, Run]]:
     return runs
 
 
-def _peers(shape: tuple[int, ...]) -> dict[str, dict[str, Run]]:
-    """The samplers of other libraries that are installed, told what each asks of a network."""
+def _peers(shape: tuple[int, ...]) -> dict[str, dict[str, Work]]:
+    """The samplers of the other libraries that are installed, with the prediction that each expects."""
     levels = Grid.build(EDM(), CALLS, karras()).levels
     x, answer, z = (torch.randn(shape) for _ in range(3))
-    runs: dict[str, dict[str, Run]] = {}
+    runs: dict[str, dict[str, Work]] = {}
 
     def add(name: str, kind: str, make: Callable[[], Callable[[], object]]) -> None:
         with suppress(ModuleNotFoundError):
@@ -157,37 +146,29 @@ def _peers(shape: tuple[int, ...]) -> dict[str, dict[str, Run]]:
 
 
 def measure(
-    runs: dict[str, dict[str, Run]], repeats: int, shape: tuple[int, ...]
+    runs: dict[str, dict[str, Work]], repeats: int, shape: tuple[int, ...]
 ) -> dict[str, dict[str, float]]:
-    """The median, over repeats in turn, of the time for a call in units of one addition."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    """The time for a network call in units of one addition: medians over repeats, with all runs in turn."""
     x, y, out = (torch.randn(shape) for _ in range(3))
+    units: list[float] = []
     seconds: dict[tuple[str, str], list[float]] = {(n, k): [] for n, kinds in runs.items() for k in kinds}
-    units = []
-    try:
-        with torch.no_grad():
-            for run, _ in (run for kinds in runs.values() for run in kinds.values()):
-                run()  # caches, and compilation
-            for _ in tqdm(range(repeats), desc="measuring"):
-                units.append(_seconds(lambda: torch.add(x, y, alpha=0.5, out=out), 200))
-                for name, kind in seconds:
-                    run, calls = runs[name][kind]
-                    seconds[name, kind].append(_seconds(run, 1) / calls)
-    finally:
-        torch.set_num_threads(threads)
+    with torch.no_grad():
+        for name, kind in seconds:
+            runs[name][kind][0]()  # fills caches, and compiles
+        for _ in tqdm(range(repeats), desc="measuring"):
+            units.append(_seconds(lambda: torch.add(x, y, alpha=0.5, out=out)))
+            for (name, kind), found in seconds.items():
+                run, calls = runs[name][kind]
+                found.append(_seconds(run) / calls)
     unit = statistics.median(units)
     figures: dict[str, dict[str, float]] = {}
-    for (name, kind), times in seconds.items():
-        figures.setdefault(name, {})[kind] = statistics.median(times) / unit
+    for (name, kind), found in seconds.items():
+        figures.setdefault(name, {})[kind] = statistics.median(found) / unit
     return figures
 
 
-def _seconds(run: Callable[[], object], times: int) -> float:
-    begin = time.perf_counter()
-    for _ in range(times):
-        run()
-    return (time.perf_counter() - begin) / times
+def _seconds(run: Callable[[], object]) -> float:
+    return timed(run, SECONDS, torch.device("cpu"), threads=1).median
 
 
 COLUMNS = {
@@ -199,7 +180,8 @@ COLUMNS = {
 }
 
 
-def _print(figures: dict[str, dict[str, float]]) -> None:
+def print_table(figures: dict[str, dict[str, float]]) -> None:
+    """A row for each run, a column for each kind."""
     table = Table(title="time for a network call beyond the network, in additions of two batches")
     shown = {kind: title for kind, title in COLUMNS.items() if any(kind in f for f in figures.values())}
     for column in ("solver", *shown.values()):

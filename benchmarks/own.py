@@ -1,5 +1,6 @@
-"""A problem of your own: a network that ``scoresde train`` left, and the data that it was trained on."""
+"""A problem by name, or your own: a network that ``scoresde train`` wrote, and its training data."""
 
+from argparse import ArgumentParser
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,8 +29,26 @@ from scoresde.sdes import sde_of
 from scoresde.training.batches import to_float
 from scoresde.training.labels import classes_of
 
-# Pixels; larger images are compared by means over squares, for a covariance has their number squared.
+# In pixels. Larger images are compared by their means over squares: the size of a covariance is the square of
+# the number of pixels.
 SIDE = 32
+
+
+def add_problem(parser: ArgumentParser) -> None:
+    """Add the options --problem and --checkpoint."""
+    parser.add_argument(
+        "--problem",
+        default="mnist",
+        metavar="NAME",
+        help=f"{', '.join(PROBLEMS)}, or your own: the file or folder that scoresde train wrote; default "
+        "%(default)s",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="a network that scoresde train wrote, to replace the one that ships with the problem",
+    )
 
 
 def problem_of(
@@ -41,14 +60,19 @@ def problem_of(
     weights: Path | None = None,
     data: str | None = None,
 ) -> Problem:
-    """A problem by name, or by the file or folder of a checkpoint.
+    """A problem by name, or from the file or folder of a checkpoint.
 
     Args:
-        sde: by name; without one, edm, or that of the checkpoint.
-        data: the source of the training data; without one, that in the checkpoint's configuration.
+        name: in PROBLEMS, or a path.
+        sde: by name; default: edm, or the SDE of the checkpoint.
+        checkpoint: a network to replace the one that ships; for a problem by name.
+        dtype: precision of the network; default: its own.
+        features: by name; default: those of the problem.
+        weights: the file of the Inception network.
+        data: the source of the training data; default: the source in the checkpoint's configuration.
 
     Raises:
-        ValueError: no such problem or checkpoint, or options that do not go with it.
+        ValueError: no such problem or checkpoint, or an option that the problem does not allow.
     """
     if name in PROBLEMS:
         return make_problem(name, sde or "edm", checkpoint, dtype, features, weights, data)
@@ -56,9 +80,9 @@ def problem_of(
         try:
             lookup("problem", name, PROBLEMS)
         except ValueError as error:
-            raise ValueError(f"{error}; or the file or folder of a checkpoint, which must exist") from None
+            raise ValueError(f"{error}; or the path of a checkpoint, which must exist") from None
     if checkpoint is not None:
-        raise ValueError(f"--checkpoint has no place beside --problem {name}, which is one")
+        raise ValueError(f"--checkpoint is not allowed with --problem {name}, which is a checkpoint")
     trained = load_denoiser(name)
     found = _data(trained, data)
     measured = _features(found.x, features, weights)
@@ -73,7 +97,7 @@ def _own(
     sde: str | None,
     dtype: torch.dtype | None,
 ) -> Problem:
-    """The problem of a network and its data, under its own SDE or one by name."""
+    """The problem of a network and its data, under the network's SDE or under an SDE by name."""
     process = trained.denoiser.sde if sde is None else sde_of(sde).clip(LAM_MIN, LAM_MAX)
     moments = Moments()
     for part in torch.split(data.x, 500):
@@ -91,28 +115,28 @@ def _own(
 
 
 def _data(trained: Trained, source: str | None) -> Data:
-    """The data of a source, or those that the network was trained on."""
+    """The data of a source, or the data that the network was trained on."""
     asked = trained.configuration.data
     if source is not None:
         asked = asked.model_copy(update={"source": source})
-        if not source.startswith("hf:") and not source.endswith(".npz"):  # what has no names within
+        if not source.startswith("hf:") and not source.endswith(".npz"):  # a source without named arrays
             asked = asked.model_copy(update={"images": "", "labels": ""})
     data = load_data(**asked.model_dump())
     if tuple(data.x.shape[1:]) != trained.shape:
         raise ValueError(
-            f"--data must hold samples of shape {trained.shape}, as the network makes them, "
+            f"--data must hold samples of shape {trained.shape}, as the network does, "
             f"got {tuple(data.x.shape[1:])} from {asked.source}"
         )
     return data
 
 
 def _features(x: Tensor, name: str | None, weights: Path | None) -> Features:
-    """Numbers to compare samples by: vectors as they are, and images by their pixels, if not by a network."""
+    """The features of samples: a vector itself; of an image, its pixels or the features of a network."""
     images = x.ndim == 4
     if name == "inception" and images:
         return by_network("FID", *inception_features(weights))
     if name not in (None, "pixels") or (name and not images):
-        raise ValueError(f"--features must be pixels or inception, for images alone, got {name!r}")
+        raise ValueError(f"--features must be pixels or inception, and only for images, got {name!r}")
     if not images:
         return Features("FD[vectors]", lambda x: x)
     if max(x.shape[2:]) <= SIDE:
@@ -124,7 +148,7 @@ def _features(x: Tensor, name: str | None, weights: Path | None) -> Features:
 
 
 def _labels(trained: Trained, labels: Tensor | None) -> Callable[[Tensor], Tensor] | None:
-    """Labels in the shares of the data's, where the network takes any."""
+    """Labels with the proportions of the data; None for a network without classes."""
     classes = classes_of(trained.denoiser.net)
     if not classes:
         return None
@@ -133,6 +157,6 @@ def _labels(trained: Trained, labels: Tensor | None) -> Callable[[Tensor], Tenso
         return balanced(tuple(int(label in seen) for label in range(classes)))
     if not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(
-            f"labels of --data must be 0 ... {classes - 1}, as the network's, got {int(labels.max())}"
+            f"labels of --data must be 0 ... {classes - 1}, as in the network, got {int(labels.max())}"
         )
     return balanced(tuple(torch.bincount(labels, minlength=classes).tolist()))

@@ -1,4 +1,4 @@
-"""Curves, samples and tables of run.py's JSON lines: ``python benchmarks/plot.py results/*.jsonl``."""
+"""Draw and print the JSON lines of run.py: ``python benchmarks/plot.py results/*.jsonl``."""
 
 import argparse
 import sys
@@ -15,36 +15,39 @@ __all__ = ["SAME", "best", "groups", "main", "markdown", "print_table"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draw what the given files hold; bad input is one line on stderr and 2."""
-    parser = argparse.ArgumentParser("plot.py", description=(__doc__ or "").split(":")[0])
+    """Draw the curves of the files, and print tables; bad input is one line on stderr and 2."""
+    parser = command.parser_of(__file__, __doc__)
     parser.add_argument("files", nargs="+", type=Path, help="JSON lines of run.py")
     parser.add_argument(
-        "--out", type=Path, default=Path("results"), help="folder of the pictures; default results"
+        "--out",
+        type=Path,
+        default=Path("results"),
+        metavar="FOLDER",
+        help="of the pictures; default %(default)s",
     )
-    parser.add_argument("--markdown", action="store_true", help="print the tables as the README shows them")
-    parser.add_argument("--best", type=int, metavar="N", help="only print the N best at each budget")
-    options = parser.parse_args(arguments)
-    return command.command("plot.py", lambda: _plot(options))
+    parser.add_argument("--markdown", action="store_true", help="print only tables, in Markdown")
+    parser.add_argument(
+        "--best", type=int, metavar="N", help="print only the N best at each budget, in Markdown"
+    )
+    return command.execute(parser, _plot, arguments)
 
 
-def _plot(options: argparse.Namespace) -> int:
-    if options.best is not None and options.best < 1:
-        raise ValueError(f"--best must be at least 1, got {options.best}")
+def _plot(options: argparse.Namespace) -> None:
+    command.at_least(1, options, "best")
     records = latest(record for file in options.files for record in read_runs(file))
     if not records:
         raise ValueError(f"no lines of run.py in {', '.join(map(str, options.files))}")
     if options.markdown or options.best:
         print(best(records, options.best) if options.best else markdown(records))
-        return 0
+        return
     command.check_writable(options.out / "picture.png")
     print_table(records)
     for path in draw_curves(records, options.out):
         print(path)
-    return 0
 
 
 def markdown(records: Sequence[Record]) -> str:
-    """The distances as tables in Markdown, a row a solver, a column a budget, the best of each in bold."""
+    """The distances in Markdown: a row for each solver, a column for each budget, the best of it in bold."""
     parts = []
     for _, group in groups(records):
         first = group[0]
@@ -72,8 +75,11 @@ def markdown(records: Sequence[Record]) -> str:
 
 
 def best(records: Sequence[Record], count: int) -> str:
-    """The best few at each budget, each on its better spacing, as tables in Markdown: by distance to the data
-    and, of what draws no noise, by error to the converged run. What made more calls is not among them."""
+    """The best solvers at each budget, each on its best spacing, as tables in Markdown.
+
+    By the distance to the data, and, for deterministic runs, by the error to the converged run. Runs that made
+    more calls than the budget do not count.
+    """
     parts = []
     for _, group in groups(records):
         first = group[0]
@@ -107,7 +113,7 @@ def _cell(record: Record | None, best: float | None) -> str:
 
 
 def _calls_made(record: Record) -> str:
-    """The calls of a run, where they are not those that were asked for."""
+    """The calls of a run, if their number is not the budget."""
     return "" if record["nfe"] == record["nfe_requested"] else f" ({record['nfe']:g} calls)"
 
 
@@ -145,7 +151,7 @@ def _table(group: Sequence[Record]) -> Table:
 
 
 def _notes(group: Sequence[Record]) -> list[str]:
-    """What the distances of a table are to be compared with."""
+    """Distances to compare those of a table with."""
     first = group[0]
     converged, name = first["fd_converged"], first["fd_features"]
     notes = [f"converged run, {first['converged_nfe']} calls: {name} {converged:.4g}"]
@@ -156,7 +162,7 @@ def _notes(group: Sequence[Record]) -> list[str]:
         best = min(record["fd"] for record in group)
         note = f"best above {best / held:.2f} times that, converged {converged / held:.2f} times"
     else:
-        note = f"of its {count:,} images, and so not to be compared with {first['n_samples']:,} samples"
+        note = f"of its {count:,} images, so not comparable with {first['n_samples']:,} samples"
     return [*notes, f"test set: {held:.4g}; {note}"]
 
 

@@ -1,4 +1,4 @@
-"""Tasks spread over processes of one thread each, which end with the program."""
+"""Tasks in parallel processes with one thread each; the processes end with the program."""
 
 import multiprocessing
 import signal
@@ -13,9 +13,9 @@ R = TypeVar("R")
 
 
 def spread(work: Callable[..., R], tasks: Sequence[tuple[Any, ...]], jobs: int) -> Iterator[R]:
-    """``work(*task)`` of every task, as they come; with one job, here and in order.
+    """``work(*task)`` of every task, in the order in which they end; with one job, in this process, in order.
 
-    After Ctrl-C the processes are ended at once.
+    After Ctrl-C the processes end at once.
     """
     if jobs == 1:
         yield from (work(*task) for task in tasks)
@@ -37,7 +37,7 @@ def spread(work: Callable[..., R], tasks: Sequence[tuple[Any, ...]], jobs: int) 
 
 @contextmanager
 def _not_interrupted() -> Iterator[None]:
-    """Processes begun in here do not hear Ctrl-C, which each would answer with a traceback."""
+    """Processes that start here ignore Ctrl-C; each would print a traceback."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

@@ -1,26 +1,25 @@
 """Compare solvers by steps, quality and seconds: ``python benchmarks/run.py --solver dpm2 --nfe 20``.
 
-Draws the same samples, from the same noise, with every solver, spacing and number of network calls asked for;
-writes a JSON line and a picture of samples for each and the curves of them all, and prints a table.
+Draws the same samples, from the same noise, with each solver, spacing and number of network calls. Writes a
+JSON line and a picture of samples for each run, and the curves of all runs; prints a table.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import command
 import torch
-from converged import converged_file, kept
-from lines import Record, append, latest, read_runs
+from lines import Record, append, latest, lines_file, read_runs
 from measure import Asked, Bench
-from own import problem_of
+from own import add_problem, problem_of
 from pictures import draw_curves, draw_samples, plain_name, published
 from plot import print_table
-from problems import FEATURES, PROBLEMS, Problem
+from problems import FEATURES, Problem
 from records import dtype_of, prepare_networks
 from tqdm import tqdm
 
@@ -38,13 +37,12 @@ from scoresde.spacings import SPACINGS, Spacing, spacing_of
 from scoresde.tuned import is_tuned, tuned_plan
 
 SHOWN = 100  # samples in a picture
-OWN = "own"  # spacing of a tuned plan
+OWN = "own"  # the spacing of a tuned plan
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; bad input is one line on stderr and 2, and a run that fails is, after the others."""
-    options = _parser().parse_args(arguments)
-    return command.command("run.py", lambda: _main(options))
+    """Run the benchmark; 2, with one line on stderr, after bad input, and after all runs if one failed."""
+    return command.execute(_parser(), _main, arguments)
 
 
 def _main(options: argparse.Namespace) -> int:
@@ -64,7 +62,7 @@ def _main(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("run.py", description=(__doc__ or "").split("\n")[0])
+    parser = command.parser_of(__file__, __doc__)
     add = parser.add_argument
     add(
         "--solver",
@@ -74,124 +72,69 @@ def _parser() -> argparse.ArgumentParser:
         help="default dpm2; options as NAME:key=value,key=value; all, tuned, tuned:FILE.json, or "
         f"{', '.join(SOLVERS)}; a tuned plan has its own spacing",
     )
-    add(
-        "--nfe",
-        nargs="+",
-        type=int,
-        default=[20],
-        metavar="N",
-        help="network calls for each sample, at most; default 20",
-    )
+    command.add_shared(parser, "nfe")
     add(
         "--spacing",
         nargs="+",
         metavar="NAME",
         help=f"default karras (uniform-t where alpha ends at 0); {', '.join(SPACINGS)}",
     )
-    _add_problem(add)
-    _add_settings(add)
-    return parser
-
-
-def _add_problem(add: Callable[..., object]) -> None:
-    """What is sampled, and to which end."""
-    add(
-        "--sde",
-        metavar="NAME",
-        help=f"{', '.join(SDES)}; default: edm, or the SDE of your own problem's checkpoint",
-    )
-    add(
-        "--problem",
-        default="mnist",
-        metavar="NAME",
-        help=f"default mnist; {', '.join(PROBLEMS)}, or your own: the file or folder that "
-        "scoresde train wrote",
-    )
+    add("--sde", metavar="NAME", help=f"{', '.join(SDES)}; default: edm, or the SDE of your checkpoint")
+    add_problem(parser)
     add("--to-clean", action="store_true", help="end with a step to sigma = 0, which counts as part of --nfe")
-    add(
-        "--checkpoint",
-        type=Path,
-        metavar="FILE",
-        help="a network of scoresde train, in place of the problem's included one",
+    command.add_shared(
+        parser, "n-samples", "batch-size", "device", "compile", "seed", "converged", "out", "quiet"
     )
-
-
-def _add_settings(add: Callable[..., object]) -> None:
-    """How samples are drawn and measured."""
-    add("--n-samples", type=int, default=1000, metavar="N", help="samples for each run; default 1000")
-    add("--batch-size", type=int, default=250, metavar="N", help="samples at a time; default 250")
-    add("--device", default="cpu", help="cpu (default), cuda, ...")
     add(
         "--dtype",
         default="float32",
         metavar="TYPE",
         help="precision of the network: float32 (default), bfloat16, or float64 for network and state",
     )
-    add("--compile", action="store_true", help="compile the network first (torch.compile)")
-    add("--seed", type=int, default=0, help="seed of the noise; default 0")
     add("--features", metavar="NAME", help=f"{', '.join(FEATURES)}; default: those of the problem")
     add("--inception-weights", type=Path, metavar="FILE", help="for --features inception")
     add(
         "--data",
         metavar="SOURCE",
         help="training data, as data.source of a configuration: for features without stored statistics, and "
-        "for your own problem, in place of the data that its checkpoint names",
+        "to replace the data that your checkpoint names",
     )
-    add(
-        "--converged",
-        type=int,
-        metavar="N",
-        help="network calls of the converged run; default: that of the problem",
-    )
-    add(
-        "--out",
-        type=Path,
-        default=Path("results"),
-        metavar="PATH",
-        help="a folder, for results.jsonl and pictures, or a file named .jsonl; default results/",
-    )
-    add("--again", action="store_true", help="repeat runs that have a line there already")
-    add("--quiet", action="store_true", help="no progress bar")
+    add("--again", action="store_true", help="repeat runs that have a line already")
+    return parser
 
 
 def run(options: argparse.Namespace) -> tuple[Path, list[Record], list[Path], int]:
-    """Every run that the options ask for; a record each, written as soon as it is there.
+    """Make every run of the command line, and write the record of each as soon as it is made.
 
-    Returns the file of the lines, the records of these runs, pictures of samples, and how many runs failed.
+    Returns:
+        The file of the lines, the records of these runs, the pictures of samples, and how many runs failed.
 
     Raises:
-        ValueError, TypeError, OSError: an option that cannot be, before anything is sampled or written.
+        ValueError, TypeError, OSError: a bad option; nothing is sampled or written then.
     """
-    for name in ("n_samples", "batch_size"):
-        if getattr(options, name) < 2:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 2, got {getattr(options, name)}")
-    if options.converged is not None and options.converged < 1:
-        raise ValueError(f"--converged must be at least 1, got {options.converged}")
+    command.at_least(2, options, "n_samples", "batch_size")
+    command.at_least(1, options, "converged")
     problem = _problem(options)
     options.spacing = options.spacing or [usual_spacing(problem.denoiser.sde)]
     spacings = {spec: spacing_of(spec) for spec in options.spacing}
     asked = _asked(options, problem.denoiser, spacings)
-    file = command.lines_file(options.out, "results.jsonl")
+    file = lines_file(options.out, "results.jsonl")
     prepare_networks(problem, device_of(options.device), dtype_of(options.dtype), options.compile)
     bench = Bench(problem, options)
     there = read_runs(file) if file.exists() and not options.again else []
-    found = [bench.find(one, there) for one in asked]
-    left = [one for one, record in zip(asked, found, strict=True) if record is None]
-    records = [record for record in found if record is not None]
+    known = [(one, bench.find(one, there)) for one in asked]
+    left = [one for one, record in known if record is None]
+    records = [record for _, record in known if record is not None]
     if records:
         print(f"{len(records)} of {len(asked)} runs are in {file}; --again repeats them", file=sys.stderr)
     made: list[Record] = []
-    grids = [
-        grid
-        for one, record in zip(asked, found, strict=True)
-        if record and (grid := _grid(file, problem, one)).exists()
-    ]
+    grids = [grid for one, record in known if record and (grid := _grid(file, problem, one)).exists()]
     try:
         if left:
             _make(bench, left, file, made, grids)
     except KeyboardInterrupt:
         done = f"interrupted after {len(made)} of {len(left)} runs; their lines are in {file}"
-        raise KeyboardInterrupt(f"{done}, and the same command goes on") from None
+        raise KeyboardInterrupt(f"{done}, and the same command continues") from None
     return file, latest([*records, *made]), grids, len(left) - len(made)
 
 
@@ -211,25 +154,24 @@ def _problem(options: argparse.Namespace) -> Problem:
 
 
 def _make(bench: Bench, asked: Sequence[Asked], file: Path, made: list[Record], grids: list[Path]) -> None:
-    """Make runs, and write the picture and the line of each; one that fails is named, and others go on."""
+    """Make runs, and write the picture and the line of each; report a run that fails, and continue."""
     problem, options, batches = bench.problem, bench.options, len(bench.sizes)
     total = batches * (bench.calls + sum(one.nfe if one.run.nfe is None else one.run.nfe for one in asked))
     with tqdm(total=total, unit="call", smoothing=0.1, disable=options.quiet) as bar:
         bench.timed.tick = bar.update
         bar.set_description("converged")
-        before = converged_file(file.parent, problem, options, bench.calls)
-        bar.update(batches * bench.calls * before.exists())
-        exact = kept(before, bench.converged, (options.n_samples, *problem.shape))
+        exact = bench.converged(file.parent)
+        bar.update(batches * bench.calls - bar.n)  # no call is made if a file has the samples
         moments = feature_moments(problem.features.of, exact)
         for one in asked:
             bar.set_description(f"{one.solver} {one.nfe}")
             try:
                 record, x = bench.measure(one, exact, moments)
-            except Exception as error:  # that of one solver, which must not stop those after it
+            except Exception as error:  # one solver's error must not stop the others
                 if os.environ.get("SCORESDE_TRACEBACK") == "1":
                     raise
-                said = " ".join(str(error).split()) or type(error).__name__
-                tqdm.write(f"run.py: {one.solver} at {one.nfe} calls failed: {said}", file=sys.stderr)
+                message = " ".join(str(error).split()) or type(error).__name__
+                tqdm.write(f"run.py: {one.solver} at {one.nfe} calls failed: {message}", file=sys.stderr)
                 continue
             grids.append(_grid(file, problem, one))
             draw_samples(x[:SHOWN], grids[-1], f"{one.solver}, {record['nfe']:g} network calls")
@@ -244,8 +186,11 @@ def _grid(file: Path, problem: Problem, asked: Asked) -> Path:
 
 
 def _asked(options: argparse.Namespace, denoiser: Denoises, spacings: Mapping[str, Spacing]) -> list[Asked]:
-    """Solver, spacing, budget and run. Of "all", those that cannot keep to a budget are left out with a word,
-    and those that stop at a tolerance run once, whatever their calls."""
+    """The runs of the command line.
+
+    With ``--solver all``, a solver that cannot keep to a budget is left out with a message, and a solver with
+    a tolerance runs once, with any number of calls.
+    """
     every = options.solver == ["all"]
     asked: list[Asked] = []
     for solver, spec, nfe in product(
@@ -271,7 +216,7 @@ def _asked(options: argparse.Namespace, denoiser: Denoises, spacings: Mapping[st
 
 
 def _tuned(options: argparse.Namespace, name: str, nfe: int, denoiser: Denoises) -> Plan:
-    """A tuned plan, checked against the network here, for what is run with is one that is timed."""
+    """A tuned plan, checked here against the network, because runs use the timed denoiser in its place."""
     try:
         plan = tuned_plan(name, denoiser.sde, nfe, to_clean=options.to_clean)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Seconds and memory, of a run as a whole and of the network in it."""
+"""Seconds and memory: of a whole run, and of the network inside it."""
 
 import resource
 import sys
@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.benchmark import Measurement, Timer
 
 from scoresde.sampling import Denoises
 from scoresde.sde import SDE, Level
@@ -17,12 +18,35 @@ from scoresde.sde import SDE, Level
 PROC = Path("/proc/self")
 
 
+def timed(run: Callable[[], object], seconds: float, device: torch.device, threads: int) -> Measurement:
+    """Measure a run, repeated for at least so many seconds after a first run that does not count.
+
+    Args:
+        run: need not wait for the device: torch's Timer does.
+        seconds: total time of the measurement.
+        device: of the run.
+        threads: of torch on the CPU.
+    """
+    timer = Timer("run()", globals={"run": run}, num_threads=threads)
+    with torch.cuda.device(device if device.type == "cuda" else -1):  # the Timer waits for the current device
+        return timer.blocked_autorange(min_run_time=seconds)
+
+
 class Timed:
-    """A denoiser that notes the seconds of its calls: by a clock, or, on a GPU, by events read at the end."""
+    """A denoiser that measures its calls: by a clock, or, on a GPU, by events.
+
+    The events are read at the end, so that a run does not wait for the device. torch's Timer cannot do this:
+    it measures a whole statement.
+
+    Args:
+        denoiser: to measure.
+        device: of the network.
+        tick: called after each call.
+    """
 
     def __init__(self, denoiser: Denoises, device: torch.device, tick: Callable[[], Any]) -> None:
         self.denoiser, self.device, self.tick = denoiser, device, tick
-        self.calls = self.evaluations = 0  # of the network, whatever the batch; of its estimates
+        self.calls = self.evaluations = 0  # network calls; and with each sample of a batch counted
         self._spans: list[tuple[Any, Any]] = []
 
     @property
@@ -43,7 +67,7 @@ class Timed:
         return d
 
     def seconds(self) -> float:
-        """Seconds in the network since the last time this was asked."""
+        """Seconds in the network since the last call of this function."""
         synchronise(self.device)
         spans, self._spans = self._spans, []
         if self.device.type == "cuda":
@@ -59,13 +83,13 @@ class Timed:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for a GPU."""
+    """Wait until a GPU has done its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Let :func:`peak_memory_mb` count from here, where the system can (a GPU, Linux)."""
+    """Let :func:`peak_memory_mb` start again from here; possible on a GPU and on Linux."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
@@ -74,7 +98,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory in use since the reset: allocated on a GPU, or resident of this process."""
+    """The largest memory use since the reset, in MiB: allocated on a GPU, or resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:
@@ -86,13 +110,15 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def device_name(device: torch.device) -> str:
-    """What the device is."""
+    """The name of a GPU, or that of the processor with the number of threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    count = torch.get_num_threads()
+    threads = f"{count} thread" if count == 1 else f"{count} threads"
     try:
         line = next(
             line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")
         )
-        return f"{line.split(':', 1)[1].strip()}, {torch.get_num_threads()} threads"
+        return f"{line.split(':', 1)[1].strip()}, {threads}"
     except (OSError, StopIteration):
-        return f"{torch.get_num_threads()} threads"
+        return threads

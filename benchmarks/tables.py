@@ -1,4 +1,4 @@
-"""Where tables are printed."""
+"""The console that prints tables."""
 
 import sys
 
@@ -6,8 +6,8 @@ from rich.console import Console
 
 
 def console(width: int = 110) -> Console:
-    """A console that prints every name as it is: nothing in it is markup, an emoji or a colour.
+    """A console that prints every name unchanged, without markup, emojis or colours.
 
-    As wide as the terminal, or ``width`` without a terminal.
+    Its width is that of the terminal, or ``width`` without a terminal.
     """
     return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else width)

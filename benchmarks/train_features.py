@@ -1,8 +1,7 @@
-"""Train the network whose features measure samples of MNIST, and keep the moments of those of real images.
+"""Train the network whose features measure samples of MNIST: ``python benchmarks/train_features.py``.
 
-python benchmarks/train_features.py --data mnist.npz --out scoresde/pretrained/mnist
-
-Takes about four minutes on one core.
+Also writes the moments of the features of the real images. The network and the moments that ship are from
+``--data mnist.npz --out scoresde/pretrained/mnist``, in about four minutes on one core.
 """
 
 import argparse
@@ -30,28 +29,32 @@ NAME = "mnist-cnn"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, write and print; bad input is one line on stderr and 2."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = command.parser_of(__file__, __doc__)
     parser.add_argument(
         "--data", type=Path, required=True, metavar="FILE", help=".npz with x_train, y_train, x_test, y_test"
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help=f"for {FEATURES} and {REFERENCE}"
     )
-    parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=5, metavar="N")
     parser.add_argument("--lr", type=float, default=5e-3, help="highest learning rate of AdamW, in one cycle")
     parser.add_argument("--shift", type=int, default=2, help="largest random shift of an image, in pixels")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    options = parser.parse_args(arguments)
+    command.add_shared(parser, "batch-size", "seed", "quiet", batch_size=128)
     typed = shlex.join(["python", *(sys.argv if arguments is None else [sys.argv[0], *arguments])])
-    return command.command("train_features.py", lambda: run(options, typed))
+    return command.execute(parser, lambda options: run(options, typed), arguments)
 
 
-def run(options: argparse.Namespace, typed: str) -> int:
-    """Train the classifier, write it and the moments of its features, and print how good it is."""
-    if min(options.epochs, options.batch_size) < 1 or options.shift < 0 or not options.lr > 0:
-        raise ValueError("epochs and batch-size must be at least 1, shift at least 0 and lr positive")
+def run(options: argparse.Namespace, typed: str) -> None:
+    """Train the classifier, write it and the moments of its features, and print its accuracy.
+
+    Args:
+        options: of the command line.
+        typed: the command line, which the files name.
+    """
+    command.at_least(1, options, "epochs", "batch_size")
+    command.at_least(0, options, "shift")
+    if not options.lr > 0:
+        raise ValueError(f"--lr must be positive, got {options.lr}")
     for name in (FEATURES, REFERENCE):
         command.check_writable(options.out / name)
     splits = {split: labelled(options.data, split) for split in ("train", "test")}
@@ -86,7 +89,6 @@ def run(options: argparse.Namespace, typed: str) -> int:
     print(f"{steps} steps in {seconds:.0f} s")
     print(f"test accuracy {accuracy:.2%}")
     print(f"FD[{NAME}] of {moments['test'].count:,} test images to the training set {distance:.4f}")
-    return 0
 
 
 def labelled(path: Path, split: str) -> tuple[Tensor, Tensor]:
@@ -97,7 +99,7 @@ def labelled(path: Path, split: str) -> tuple[Tensor, Tensor]:
 
 
 def train(x: Tensor, labels: Tensor, options: argparse.Namespace) -> tuple[Classifier, int]:
-    """A classifier after ``epochs`` walks through shifted images, in eval mode, and its number of steps."""
+    """A classifier after ``epochs`` epochs of shifted images, in eval mode; and its number of steps."""
     torch.manual_seed(options.seed)
     net = Classifier()
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
@@ -117,7 +119,7 @@ def train(x: Tensor, labels: Tensor, options: argparse.Namespace) -> tuple[Class
 
 
 def shifted(x: Tensor, most: int) -> Tensor:
-    """Every image moved by up to ``most`` pixels either way, both directions drawn for each; 0 comes in."""
+    """Each image shifted by up to ``most`` pixels in both directions, at random; empty pixels are 0."""
     height, width = x.shape[2:]
     windows = F.pad(x, [most] * 4).unfold(2, height, 1).unfold(3, width, 1)
     down, right = torch.randint(2 * most + 1, (2, len(x)))
@@ -126,7 +128,7 @@ def shifted(x: Tensor, most: int) -> Tensor:
 
 @torch.no_grad()
 def measure_accuracy(net: nn.Module, x: Tensor, labels: Tensor) -> float:
-    """Share of the images whose largest logit is their label's."""
+    """Share of the images whose label has the largest logit."""
     right = [
         (net(images).argmax(1) == truth).sum()
         for images, truth in zip(torch.split(x, 500), torch.split(labels, 500), strict=True)

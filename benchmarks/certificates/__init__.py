@@ -1,0 +1,1 @@
+"""What a solver claims, measured without a network: order, law, identity, calls, precision."""
