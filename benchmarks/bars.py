@@ -24,7 +24,7 @@ BARS: dict[str, dict[str, dict[int, float]]] = {
     },
     "gmm64": {"rmse": dict.fromkeys((5, 8, 10), 1 / 2)},
 }
-# In FD to the data, a tuned solver of so many calls must be better than all stock solvers of the other number.
+# FD to the data: a tuned solver with so many calls must beat all stock ones with the other number.
 BEYOND = {"mnist": {6: 12}}
 
 # Settings that the command line does not give. A problem with cheap calls has many noises and no bands.

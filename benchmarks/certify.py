@@ -4,13 +4,13 @@ Uses no network and no samples: the denoiser of the data is known exactly, and a
 table; writes all figures as JSON and, on request, a page of Markdown. Exits with 1 if a figure is off.
 
 - order: the order of convergence on the probability-flow ODE of a mixture of normal distributions (its
-  denoiser is not linear), against a reference with error 1e-12. For a solver that draws noise: the weak order,
-  from the law below. The measured order is the larger slope of the last two doublings of the steps with errors
-  above 1e-11; two doublings, because an error may pass through zero in one. It may be less than the claim by
-  0.2 at most. While it is less, or more than the claim by 1.5, the steps double again, up to 640 steps, because
-  a high order shows late.
-- law: on normal data a run is linear in its noise. The real executor carries the factors of every draw, so the
-  mean and the deviation at the end are exact. Their error must converge with the same order.
+  denoiser is not linear), against a reference with error 1e-12. For a solver that draws noise: the weak
+  order, from the law below. The measured order is the larger slope of the last two doublings of the steps with
+  errors above 1e-11; two doublings, because an error may pass through zero in one. It may be less than the
+  claim by 0.2 at most. While it is less, or more than the claim by 1.5, the steps double again, up to 640,
+  because a high order shows late.
+- law: on normal data a run is linear in its noise. The real executor carries the factors of every draw, so
+  the mean and the deviation at the end are exact. Their error must converge with the same order.
 - identity: if all data is one point, every exponential solver ends exactly at the right state, on any grid.
 - calls: counted, as planned, and within the budget.
 - amplification: the sum of absolute weights on network outputs in a line; a figure without a limit.

@@ -1,10 +1,10 @@
 """Measure how often the confidence intervals of ``tune`` cover the truth: ``python benchmarks/coverage.py``.
 
-Draws pairs of squared errors from laws with a known ratio of root mean squares: two stock tables on ``gmm2`` and
-``gmm64``, measured on many noises; log-normal errors; a few samples that end elsewhere; a table that is better
-on all samples except one in a thousand, and 8 % worse over all. Prints a Markdown table of shares of trials:
-coverage, false wins (the interval claims more than the truth) and wins. It has rows for percentile intervals,
-for BCa intervals, and for those of the gate, which take the wider end of both.
+Draws pairs of squared errors from laws with a known ratio of root mean squares: two stock tables on ``gmm2``
+and ``gmm64``, measured on many noises; log-normal errors; a few samples that end elsewhere; a table that is
+better on all samples except one in a thousand, and 8 % worse over all. Prints a Markdown table of shares of
+trials: coverage, false wins (the interval claims more than the truth) and wins. It has rows for percentile
+intervals, for BCa intervals, and for the intervals of ``tune``, which take the wider end of both.
 """
 
 import argparse

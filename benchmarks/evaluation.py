@@ -111,7 +111,7 @@ class Evaluation:
         return record
 
     def stocks(self, nfe: int, measures: Sequence[str], bar: Any) -> dict[str, Plan]:
-        """The best few stock solvers by each measure, from rounds with fewer and fewer solvers on more samples."""
+        """The best few stock solvers by each measure. Each round has fewer solvers and more samples."""
         named = {name: SOLVERS[name] for name in self.options.solver or SOLVERS}
         entered = stock(self.problem.denoiser.sde, nfe, named, self.options.spacing)
         plans = {entrant.name: entrant.table.plan() for entrant in entered}

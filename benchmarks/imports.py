@@ -1,7 +1,7 @@
 """Compare the time of ``import scoresde`` with that of ``import torch``: ``python benchmarks/imports.py``.
 
-Starts fresh processes in turn, and prints the median of each and their ratio. Exits with 1 if the ratio is above
-the bar, 1.2. Only an idle machine gives a fair ratio.
+Starts fresh processes in turn, and prints the median of each and their ratio. Exits with 1 if the ratio is
+above the bar, 1.2. Only an idle machine gives a fair ratio.
 """
 
 import argparse

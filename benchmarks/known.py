@@ -27,8 +27,8 @@ from scoresde import (
 
 Array = NDArray[np.float64]
 
-# Every process, between ends where it is regular: alpha > 0 at the noisy end, and at the clean end enough noise
-# to smooth the finest details of the mixture below.
+# Every process, between ends where it is regular: alpha > 0 at the noisy end, and at the clean end enough
+# noise to smooth the finest details of the mixture below.
 SDES: dict[str, SDE] = {
     "vp": VPSDE(),
     "sub-vp": SubVPSDE(t_min=1e-2),
@@ -71,8 +71,8 @@ def exact_denoiser(sde: SDE) -> ExactDenoiser:
 def reference(name: str) -> tuple[Array, Array, float]:
     """States at the start of an SDE, the ends of the probability-flow ODE, and the relative error of these.
 
-    dy / dtau = y - E[x_0 | x_t], with y = x_t / alpha and tau = log(sigma / alpha), so the solution depends only
-    on the two ends of the process. The error is the difference to a run with ten times the tolerance.
+    dy / dtau = y - E[x_0 | x_t], with y = x_t / alpha and tau = log(sigma / alpha), so the solution depends
+    only on the two ends of the process. The error is the difference to a run with ten times the tolerance.
     """
     start, end = Grid.build(SDES[name], 1, uniform_lam).levels
     x = math.hypot(start.alpha, start.sigma) * np.linspace(-2, 2, POINTS)

@@ -42,7 +42,7 @@ def lines_file(out: Path, name: str) -> Path:
 
 
 def append(path: Path, record: Record) -> None:
-    """Add a line to a file, below the rest of a line that a full disk or a kill cut; OSError names the file."""
+    """Add a line to a file, also below a line that was cut by a full disk; OSError names the file."""
     line = json.dumps(record).encode() + b"\n"
     try:
         with open(path, "a+b", buffering=0) as file:
@@ -61,7 +61,7 @@ def on_stderr(line: str) -> None:
 
 
 def read_lines(path: Path, warn: Callable[[str], object] = on_stderr) -> Iterator[tuple[int, Record]]:
-    """The whole lines of a file, with their numbers from 1; ``warn`` receives a message for every other one."""
+    """The whole lines of a file, with their numbers from 1; ``warn`` receives a message for each other line."""
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if not line.strip():
             continue
@@ -123,9 +123,7 @@ def read_runs(path: Path, warn: Callable[[str], object] = on_stderr) -> list[Rec
         except ValidationError as error:
             first = error.errors()[0]
             wrong = ".".join(map(str, first["loc"]))
-            warn(
-                f"{path}, line {number}: skipped, because it is not a line of run.py ({wrong}: {first['msg']})"
-            )
+            warn(f"{path}, line {number}: skipped, because it is no line of run.py ({wrong}: {first['msg']})")
         else:
             found.append(record)
     return found

@@ -1,8 +1,8 @@
-"""Other projects' samplers on our problems: functions (denoise, levels, x, noise) -> x at the last level.
+"""Samplers of other projects as functions (denoise, levels, x, noise) -> x at the last level.
 
-That is what :func:`scoresde.plan.integrate` is to a plan, so either can take the other's place. Noise, grid
-and precision are not the project's, but the draws', the levels' and that of x: what is left to differ is the
-method. Nothing is imported before it is asked for; ModuleNotFoundError where it is not installed.
+:func:`scoresde.plan.integrate` does the same for a plan. The noise comes from ``noise``, the grid from
+``levels`` and the precision from ``x``, so only the method differs. A project is imported at the first use;
+ModuleNotFoundError if it is not installed.
 """
 
 import importlib
@@ -31,9 +31,9 @@ Peer = Callable[[Denoise, Levels, Tensor, Draw], Tensor]
 
 @cache
 def k_diffusion_sampling() -> Any:
-    """``k_diffusion.sampling`` alone: the package itself imports thirty others, torchvision first.
+    """``k_diffusion.sampling`` alone; the package itself imports thirty others, torchvision first.
 
-    Of ``k_diffusion.utils`` it uses one function, whose one line stands here.
+    The module uses one function of ``k_diffusion.utils``, which is one line; this function replaces it.
     """
     found = importlib.util.find_spec("k_diffusion")
     if found is None:
@@ -47,12 +47,12 @@ def k_diffusion_sampling() -> Any:
     try:
         return importlib.import_module("k_diffusion.sampling")
     finally:
-        for name in stands_in:  # these alone: what was imported beside them may be imported once only
+        for name in stands_in:  # only these: some other modules can be imported only once
             del sys.modules[name]
 
 
 def k_diffusion(name: str, **options: Any) -> Peer:
-    """``k_diffusion.sampling.<name>``, in its variables y = x / alpha and sigma / alpha."""
+    """``k_diffusion.sampling.<name>``, in k-diffusion's variables y = x / alpha and sigma / alpha."""
     function = getattr(k_diffusion_sampling(), name)
     known = inspect.signature(function).parameters
 
@@ -63,7 +63,7 @@ def k_diffusion(name: str, **options: Any) -> Peer:
             given["noise_sampler"] = draw
         if "sigmas" in known:
             given["sigmas"] = torch.tensor(_ratios(levels), dtype=x.dtype, device=x.device)
-        else:  # it makes its own grid between the ends
+        else:  # the function makes a grid between the ends
             given["sigma_max"], *_, given["sigma_min"] = _ratios(levels)
 
         def model(y: Tensor, sigma: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def k_diffusion(name: str, **options: Any) -> Peer:
 
 
 def azula(name: str, **options: Any) -> Peer:
-    """``azula.sample.<name>``; its times are the numbers of our levels."""
+    """``azula.sample.<name>``; its times are the indices of our levels."""
     module = importlib.import_module("azula.sample")
 
     def run(denoise: Denoise, levels: Levels, x: Tensor, noise: Draw) -> Tensor:
@@ -103,19 +103,21 @@ def azula(name: str, **options: Any) -> Peer:
     return run
 
 
-STEP_OPTIONS = ("eta", "order", "s_churn")  # of a scheduler's step; all others are its own
+STEP_OPTIONS = ("eta", "order", "s_churn")  # of a scheduler's step; all other options are of the scheduler
 
 
 def diffusers(name: str, **options: Any) -> Peer:
-    """The scheduler ``diffusers.<name>``, told the noise, or, where it knows no other, the velocity."""
-    getattr(importlib.import_module("diffusers"), name)  # imported now, or missed now
+    """The scheduler ``diffusers.<name>``; it receives the noise, or the velocity if it allows only that."""
+    getattr(importlib.import_module("diffusers"), name)  # a missing module shows here
     config = {key: value for key, value in options.items() if key not in STEP_OPTIONS}
     step_options = {key: value for key, value in options.items() if key in STEP_OPTIONS}
 
     def run(denoise: Denoise, levels: Levels, x: Tensor, noise: Draw) -> Tensor:
         draw = _in_order(noise)
         scheduler, ratios = diffusers_scheduler(name, levels, x.dtype, **config)
-        exploding = float(scheduler.init_noise_sigma) != 1  # its state is x / alpha, else that of VP
+        exploding = (
+            float(scheduler.init_noise_sigma) != 1
+        )  # its state is x / alpha, otherwise the state of VP
         state = x / levels[0].alpha / (1.0 if exploding else math.hypot(1.0, ratios[0]))
         with _ours(sys.modules[type(scheduler).__module__], x.dtype, draw):
             for t, ratio in zip(scheduler.timesteps, ratios, strict=True):
@@ -134,12 +136,12 @@ def diffusers(name: str, **options: Any) -> Peer:
 def diffusers_scheduler(
     name: str, levels: Levels, dtype: torch.dtype = torch.float64, **config: Any
 ) -> tuple[Any, list[float]]:
-    """A scheduler about to walk our levels, and sigma / alpha at each of its network calls."""
+    """A scheduler on our levels, and sigma / alpha at each of its network calls."""
     module = importlib.import_module("diffusers")
     ratios, n = _ratios(levels), len(levels) - 1
-    half = name == "PNDMScheduler"  # it halves steps in its numbered times
+    half = name == "PNDMScheduler"  # it halves steps by the numbers of its times
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations, its own and numpy's
+        warnings.simplefilter("ignore")  # deprecation warnings of diffusers and numpy
         scheduler = getattr(module, name)(num_train_timesteps=(1 + half) * n, **config)
         scheduler.set_timesteps(n)
     if hasattr(scheduler, "sigmas"):
@@ -150,22 +152,22 @@ def diffusers_scheduler(
         scheduler.alphas, scheduler.betas = angles.cos(), angles.sin()
         scheduler.set_begin_index(0)
         return scheduler, calls
-    if half:  # twice as many numbers, the odd ones between two levels, in the middle in sigma / alpha
+    if half:  # twice as many times; each odd one is the middle of two levels in sigma / alpha
         middles = [(a + b) / 2 for a, b in zip(ratios, calls[1:], strict=False)]
         table = [calls[0], calls[0], *(r for pair in zip(middles, calls[1:], strict=True) for r in pair)]
         calls = [table[-1 - t] for t in scheduler.timesteps.tolist()]
     else:
         table = calls
     scheduler.alphas_cumprod = torch.tensor([1 / (1 + r**2) for r in reversed(table)], dtype=dtype)
-    # What DDIM and PNDM call the end, and DDPM.
+    # The end of DDIM and PNDM, and that of DDPM.
     scheduler.final_alpha_cumprod = scheduler.one = torch.tensor(1 / (1 + ratios[-1] ** 2), dtype=dtype)
     return scheduler, calls
 
 
 def _walk_sigmas(scheduler: Any, ratios: list[float], dtype: torch.dtype) -> list[float]:
-    """Set the sigmas of a scheduler that has some."""
+    """Give a scheduler with sigmas ours; returns sigma / alpha at each of its network calls."""
     sigmas, calls = torch.tensor(ratios, dtype=dtype), ratios[:-1]
-    if scheduler.order == 2:  # two calls a step, but for one to sigma = 0
+    if scheduler.order == 2:  # two calls a step, one in the step to sigma = 0
         middles = torch.cat([sigmas[:1], (sigmas[1:] * sigmas[:-1]).sqrt()])
         sigmas, middles = (part.repeat_interleave(2)[1:] for part in (sigmas, middles))
         calls = sigmas.tolist()
@@ -180,7 +182,7 @@ def _walk_sigmas(scheduler: Any, ratios: list[float], dtype: torch.dtype) -> lis
 
 
 class _Torch:
-    """torch, but for the precision and the noise."""
+    """The module torch with another precision and noise."""
 
     def __init__(self, dtype: torch.dtype, draw: Callable[..., Tensor]) -> None:
         self.float32, self.randn_like = dtype, draw
@@ -191,7 +193,7 @@ class _Torch:
 
 @contextmanager
 def _ours(module: Any, dtype: torch.dtype, draw: Callable[..., Tensor]) -> Iterator[None]:
-    """Let a module compute in ``dtype`` where it says float32 or nothing, and draw our noise."""
+    """Let a module compute in ``dtype`` where it names float32 or no type, and draw our noise."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     parts: dict[str, Any] = {"torch": _Torch(dtype, draw)}
@@ -199,7 +201,7 @@ def _ours(module: Any, dtype: torch.dtype, draw: Callable[..., Tensor]) -> Itera
         parts["randn_tensor"] = draw
     try:
         with patch.multiple(module, **parts), warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # numpy's functions on tensors
+            warnings.simplefilter("ignore", DeprecationWarning)  # of numpy functions on tensors
             yield
     finally:
         torch.set_default_dtype(before)
@@ -211,7 +213,7 @@ def _in_order(noise: Draw) -> Callable[..., Tensor]:
 
 
 def _exploding(sigma: float) -> Level[float]:
-    """The level of noise sigma in the process with alpha = 1, sigma = t."""
+    """The level of the process with alpha = 1 and sigma = t, at sigma."""
     return Level(sigma, 1.0, sigma, -math.log(sigma) if sigma else math.inf)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of runs: curves over network calls and seconds, rankings at one budget, and samples."""
+"""Pictures of runs: curves over network calls or seconds, rankings at one budget, and samples."""
 
 import hashlib
 import io
@@ -22,10 +22,10 @@ from matplotlib.figure import Figure
 from ticks import plain_ticks
 
 RESULTS = Path(__file__).parent / "results"
-FAR = 1e3  # times the median of a ranking: beyond it a dot stands at the edge
-LONG = 80  # rows of a ranking, of which more are too many to read
-CROWD = 12  # curves, of which more cannot be told apart by colour and mark
-WORST = 3e3  # times the least distance: beyond it is no sample at all
+FAR = 1e3  # times the median of a ranking: dots beyond this are at the edge
+LONG = 80  # rows of a ranking: more are too many to read
+CROWD = 12  # curves: more have no distinct colours and marks
+WORST = 3e3  # times the least distance: a sample beyond this is useless
 
 TITLES = {
     "nfe": "network calls a sample",
@@ -35,7 +35,7 @@ TITLES = {
 
 
 class Axis(NamedTuple):
-    """What a picture shows: a figure of a record across, another one up."""
+    """A kind of picture: the stem of its file's name, and the fields of a record on x and on y."""
 
     stem: str
     x: str
@@ -50,15 +50,20 @@ AXES = (
 
 
 def published() -> list[Record]:
-    """The runs whose lines come with the project."""
+    """The runs in the project's own results."""
     return [record for file in sorted(RESULTS.glob("*.jsonl")) for record in read_runs(file, lambda _: None)]
 
 
 def draw_curves(records: Sequence[Record], folder: Path, behind: Sequence[Record] = ()) -> list[Path]:
-    """Distance to the data against network calls and seconds, and, of what draws no noise, the error to the
-    converged run; of each group of comparable runs. Returns the files.
+    """Draw the curves of each group of comparable runs, and return the files.
 
-    Behind them, in grey, those of the runs ``behind`` that are of the same kind.
+    Draws the distance to the data against network calls and against seconds, and, for deterministic runs, the
+    error to the converged run against network calls.
+
+    Args:
+        records: of the runs.
+        folder: of the files.
+        behind: other runs; those of the same kind are drawn in grey.
     """
     files = []
     for mark, group in _marked(latest(records)).items():
@@ -71,7 +76,7 @@ def draw_curves(records: Sequence[Record], folder: Path, behind: Sequence[Record
 
 
 def _marked(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """The groups by their part of a file's name; where groups would share one, the later say what differs."""
+    """The groups by their part of a file's name; a later group with the same part adds what differs."""
     order = [id(record) for record in records]
     found: dict[str, tuple[tuple[Any, ...], list[Record]]] = {}
     for key, group in sorted(groups(records), key=lambda item: order.index(id(item[1][0]))):
@@ -87,8 +92,11 @@ def _marked(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _of_kind(axis: Axis, records: Sequence[Record], behind: Sequence[Record]) -> list[Record]:
-    """Of other runs, those that the same picture may show. An error, unlike a distance, may be compared for
-    any numbers of samples; seconds are those that as many calls would take here."""
+    """The other runs that the same picture may show.
+
+    A distance depends on the number of samples; an error does not, so its numbers of samples may differ.
+    Seconds are recomputed for the pace of these runs.
+    """
     names = ["problem", "sde", "to_clean", "checkpoint"] + ["fd_features"] * (axis.y == "fd")
     first = records[0]
     found = [
@@ -108,7 +116,7 @@ def _picture(axis: Axis, records: Sequence[Record], grey: Sequence[Record]) -> F
 
 
 def curves_of(axis: Axis, records: Sequence[Record], grey: Sequence[Record] = ()) -> Figure:
-    """A curve a solver, log axes; of a crowd, those that are best at some budget stand out."""
+    """One curve for each solver, on log axes; of a crowd, the best at each budget have colours and names."""
     lines, first = curves(records), records[0]
     crowd = len(lines) > CROWD
     named = _best(axis, lines) if crowd else list(lines)
@@ -139,7 +147,7 @@ def _plot(axes: Axes, axis: Axis, group: Sequence[Record], **style: Any) -> None
 
 
 def _best(axis: Axis, lines: Mapping[str, Sequence[Record]]) -> list[str]:
-    """The curves that are best at a budget, of those that keep it."""
+    """The names of the curves that are best at a budget, among the runs that keep it."""
     best: dict[float, tuple[float, str]] = {}
     for name, group in lines.items():
         for record in filter(kept_budget, group):
@@ -149,14 +157,14 @@ def _best(axis: Axis, lines: Mapping[str, Sequence[Record]]) -> list[str]:
 
 
 def _references(first: Record, line: Callable[..., object]) -> None:
-    """Lines at the distance of the converged run, and of the test images where they are as many."""
+    """Lines at the distances of the converged run and, if their number is the same, of the test images."""
     for name, value in _compared(first).items():
         dashes, label = {"converged run": "--"}.get(name, ":"), f"{name}, {value:.3g}"
         line(value, linestyle=dashes, label=label, color="0.4", linewidth=1, zorder=2)
 
 
 def _compared(first: Record) -> dict[str, float]:
-    """Distances that others are compared with: of test images only where they are as many."""
+    """Distances to compare with: the converged run; and the test images, if their number is the same."""
     found = {"converged run": first["fd_converged"]}
     if first["fd_held_out"] is not None and first["held_out_count"] == first["n_samples"]:
         found["test images"] = first["fd_held_out"]
@@ -164,7 +172,7 @@ def _compared(first: Record) -> dict[str, float]:
 
 
 def _limit(axes: Axes, axis: Axis, records: Sequence[Record], grey: Sequence[Record]) -> None:
-    """Show all that is near the best, and the runs themselves; not all that is behind them."""
+    """Limit y to the runs near the best; the runs behind them may lie outside."""
     values = [record[axis.y] for record in records if record[axis.y]]
     near = min([*values, *(record[axis.y] for record in grey)])
     most = min(
@@ -186,10 +194,10 @@ def _legend(figure: Figure, axes: Axes, axis: Axis, crowd: int, grey: Sequence[R
 
 
 def ranking(axis: Axis, records: Sequence[Record]) -> Figure:
-    """Runs of one budget, the best first: their figure, and beside it what they cost."""
+    """Runs of one budget, the best first: their figure on y, and beside it their cost."""
     rows = sorted(curves(records).items(), key=lambda row: float(row[1][-1][axis.y]))
     several = len(rows) > LONG
-    if several:  # each solver on its best levels
+    if several:  # only the best spacing of each solver
         rows = list({group[-1]["solver"]: (name, group) for name, group in reversed(rows)}.values())[::-1]
     runs = [group[-1] for _, group in rows]
     figure, (left, right) = plt.subplots(
@@ -219,7 +227,7 @@ def ranking(axis: Axis, records: Sequence[Record]) -> Figure:
 def _dots(
     axes: Axes, runs: Sequence[Record], name: str, others: Iterable[float] = (), numbered: bool = False
 ) -> None:
-    """A figure of each run, a row each, with room for a number beside it if ``numbered``."""
+    """One dot for each run and row, with space for a number beside it if ``numbered``."""
     seen = [value for value in (*(run[name] for run in runs), *others) if value > 0]
     low, high = min(seen), min(max(seen), statistics.median(seen) * FAR)
     room = max((high / low) ** 0.08, 2 / (high / low) ** 0.5, 1.05)
@@ -251,7 +259,7 @@ def _title(name: str, records: Sequence[Record]) -> str:
 
 
 def draw_samples(x: Tensor, path: Path, title: str) -> None:
-    """Images as a grid, vectors as points in their first two dimensions."""
+    """Draw images as a grid, and vectors as points in their first two dimensions."""
     if x.ndim == 4 and x.shape[1] in (1, 3):
         save_grid(path, x)
         return
@@ -264,7 +272,7 @@ def draw_samples(x: Tensor, path: Path, title: str) -> None:
 
 
 def plain_name(text: str, most: int = 150) -> str:
-    """Text as part of a file's name; a text that is too long is cut, and a number makes it unique."""
+    """Text as part of a file's name; a long text is cut, and a digest keeps it unique."""
     name = "".join(c if (c.isascii() and c.isalnum()) or c in "-.=" else "-" for c in text)
     if len(name) <= most:
         return name
@@ -272,7 +280,7 @@ def plain_name(text: str, most: int = 150) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write a picture whole, or leave what was there."""
+    """Write a picture as a whole; after an error the old file stays."""
     content = io.BytesIO()
     figure.savefig(content, dpi=130)
     plt.close(figure)

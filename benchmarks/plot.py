@@ -77,8 +77,8 @@ def markdown(records: Sequence[Record]) -> str:
 def best(records: Sequence[Record], count: int) -> str:
     """The best solvers at each budget, each on its best spacing, as tables in Markdown.
 
-    By the distance to the data, and, for deterministic runs, by the error to the converged run. Runs that made
-    more calls than the budget do not count.
+    By the distance to the data, and, for deterministic runs, by the error to the converged run. A run that
+    made more calls than the budget does not count.
     """
     parts = []
     for _, group in groups(records):

@@ -1,4 +1,4 @@
-"""What solvers are measured on: a denoiser, the data's moments, and the features in which they are taken."""
+"""The problems for solvers: a denoiser, features of samples, and the moments of the data's features."""
 
 import math
 from collections.abc import Callable
@@ -22,16 +22,18 @@ from scoresde.sdes import sde_of
 from scoresde.training.batches import to_float
 from scoresde.training.labels import classes_of
 
-# sigma / alpha from 80 to 0.002, where the networks that ship were trained; alpha = 0 has no place in it.
+# sigma / alpha from 80 to 0.002, the range in which the networks that ship were trained; alpha > 0 in it.
 LAM_MIN, LAM_MAX = -math.log(80), -math.log(0.002)
 
 
 @dataclass(frozen=True)
 class Features:
-    """Numbers in which the distance of two sets of samples is taken.
+    """The features in which two sets of samples are compared.
 
-    ``of`` maps samples, images in [-1, 1] or vectors, to ``(B, d)``, by a ``network`` if there is one, on its
-    device; ``name`` is the distance's in tables.
+    Args:
+        name: of the distance, in tables.
+        of: from samples, images in [-1, 1] or vectors, to features ``(B, d)``.
+        network: computes the features on its device, if they need one.
     """
 
     name: str
@@ -44,12 +46,14 @@ class Problem:
     """A distribution to sample from.
 
     Args:
+        name: in tables.
         shape: of one sample.
         denoiser: exact or trained.
-        features, data: how samples are compared, and the moments of the data's own features.
-        held_out: FD of data that no network was trained on, and how many samples that is; None if not known.
-        labels: of samples by their numbers, for a conditional network.
-        converged: network calls of the run that stands for the exact solution.
+        features: in which samples are compared with the data.
+        data: the moments of the data's features.
+        held_out: FD of test data, and its number of samples; None if not known.
+        labels: from the numbers of samples to their labels, for a conditional network.
+        converged: network calls of the converged run, which stands for the exact solution.
         process: the SDE's name.
         checkpoint: the network's file, or "shipped".
     """
@@ -75,13 +79,13 @@ def make_problem(
     weights: Path | None = None,
     images: str | None = None,
 ) -> Problem:
-    """A problem by name, under an SDE by name; ValueError for options that do not go with it."""
+    """A problem by name, under an SDE by name; ValueError for an option that it does not allow."""
     maker = lookup("problem", name, PROBLEMS)
     process = sde_of(sde).clip(LAM_MIN, LAM_MAX)
     if name.startswith("gmm"):
         for option, value in (("checkpoint", checkpoint), ("features", features)):
             if value is not None:
-                raise ValueError(f"--{option} has no place in problem {name!r}, whose score is exact")
+                raise ValueError(f"--{option} is not allowed for problem {name!r}, whose score is exact")
     problem = replace(maker(process, checkpoint, dtype), process=sde, checkpoint=str(checkpoint or "shipped"))
     if features in (None, "mnist-cnn" if name == "mnist" else "pixels"):
         return problem
@@ -132,14 +136,14 @@ def _digits(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Pro
 
 
 def _gmm2(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Problem:
-    """Eight narrow components on a circle, of unlike sizes and shares."""
+    """Eight narrow components on a circle, with different sizes and weights."""
     turn = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
     means = 0.8 * torch.stack([turn.cos(), turn.sin()], 1)
     return _mixture("gmm2", sde, means, torch.linspace(0.05, 0.15, 8, dtype=torch.float64))
 
 
 def _gmm64(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Problem:
-    """Thirty-two components in 64 dimensions, at random places."""
+    """Thirty-two components in 64 dimensions, with random means."""
     means = 0.5 * torch.randn(32, 64, generator=torch.Generator().manual_seed(64), dtype=torch.float64)
     return _mixture("gmm64", sde, means, torch.linspace(0.05, 0.25, 32, dtype=torch.float64))
 
@@ -168,7 +172,7 @@ FEATURES = ("mnist-cnn", "pixels", "inception")
 
 
 def _with_features(problem: Problem, name: str, weights: Path | None, images: str | None) -> Problem:
-    """The problem measured in other features; the data's moments are taken from its images anew."""
+    """The problem with other features, and new moments from the images of its data."""
     lookup("features", name, dict.fromkeys(FEATURES))
     if name == "mnist-cnn":
         raise ValueError(f"features 'mnist-cnn' are for problem 'mnist', not {problem.name!r}")
@@ -190,7 +194,7 @@ def _with_features(problem: Problem, name: str, weights: Path | None, images: st
 
 
 def by_network(name: str, network: nn.Module, of: Callable[[Tensor], Tensor]) -> Features:
-    """Features of pixels, that ``of`` calls the network for."""
+    """Features that a network computes from pixels: ``of`` maps uint8 images to them."""
 
     def there(x: Tensor) -> Tensor:
         return of(to_uint8(x).to(next(network.parameters()).device))
@@ -199,12 +203,12 @@ def by_network(name: str, network: nn.Module, of: Callable[[Tensor], Tensor]) ->
 
 
 def pixels(x: Tensor) -> Tensor:
-    """Images in [-1, 1] as vectors, rounded to the 256 values of pixels, ``(B, C H W)``."""
+    """Images in [-1, 1] as vectors ``(B, C H W)``, rounded to the 256 values of pixels."""
     return to_uint8(x).flatten(1).double() / 127.5 - 1
 
 
 def under(trained: Trained, sde: SDE, dtype: torch.dtype | None) -> Denoiser | Transported:
-    """The network under an SDE, its own or another."""
+    """The denoiser of a network, under its own SDE or another."""
     own = trained.denoiser
     denoiser = Denoiser(own.net, own.sde, own.prediction, dtype=dtype)
     return denoiser if sde == own.sde else Transported(denoiser, sde)
@@ -220,7 +224,7 @@ def _load(checkpoint: Path, shape: tuple[int, ...], name: str) -> Trained:
 
 
 def balanced(counts: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
-    """Labels in the shares of ``counts``, evenly spread over any stretch of sample numbers."""
+    """Labels in proportion to ``counts``, evenly spread over any range of sample numbers."""
     edges = torch.tensor(counts, dtype=torch.float64).cumsum(0) / sum(counts)
 
     def labels(ids: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Plain numbers on log axes, as 0.05, 2, 1,000: at least two on each axis, and none over another."""
+"""Plain numbers on log axes, as 0.05, 2, 1,000: no axis without numbers, no numbers that overlap."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -137,9 +137,10 @@ def markdown(report: Record) -> str:
 
 def _legend(ladder: Sequence[int]) -> str:
     """The meaning of the columns."""
+    rungs = ", ".join(map(str, ladder))
     return f"""
 - **order**: claimed; of solvers that draw noise, of their law (weak).
-- **measured**: over {", ".join(map(str, ladder))} steps, the larger slope of the last two doublings at which the relative error is
+- **measured**: over {rungs} steps, the larger slope of the last two doublings at which the relative error is
   above {FLOOR:g}, with more doublings, up to {LONGEST} steps, while it is less than the claim by more than
   {BELOW:g}, which fails, or more than it by {BEYOND:g}. On the probability-flow ODE of a mixture of three
   normal distributions against a reference to 1e-12, or, weak, of mean and deviation on normal data. *On*: the

@@ -1,4 +1,4 @@
-"""Networks of every prediction, made from the score of the mixture: all must sample what the denoiser does."""
+"""Networks of every prediction, made from the mixture's score: all must sample what the denoiser samples."""
 
 import math
 from collections.abc import Callable
