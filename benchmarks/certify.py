@@ -5,10 +5,10 @@ table; writes all figures as JSON and, on request, a page of Markdown. Exits wit
 
 - order: the order of convergence on the probability-flow ODE of a mixture of normal distributions (its
   denoiser is not linear), against a reference with error 1e-12. For a solver that draws noise: the weak
-  order, from the law below. The measured order is the larger slope of the last two doublings of the steps with
-  errors above 1e-11; two doublings, because an error may pass through zero in one. It may be less than the
-  claim by 0.2 at most. While it is less, or more than the claim by 1.5, the steps double again, up to 640,
-  because a high order shows late.
+  order, from the law below. The measured order is the larger slope of the last two doublings of the steps
+  with errors above 1e-11; two, because an error may pass through zero in one. It may be less than the claim
+  by 0.2 at most. While it is less, or more than the claim by 1.5, the steps double again, up to 640, because
+  a high order shows late.
 - law: on normal data a run is linear in its noise. The real executor carries the factors of every draw, so
   the mean and the deviation at the end are exact. Their error must converge with the same order.
 - identity: if all data is one point, every exponential solver ends exactly at the right state, on any grid.

@@ -1,7 +1,7 @@
 """Compare scoresde with k-diffusion, diffusers and azula: ``python benchmarks/compare.py --nfe 10 20``.
 
-Every method runs on the same network, levels, noise and number of calls. Two things are the project's own: the
-form of the method, and the seconds around the network. A project that is not installed has no rows;
+Every method runs on the same network, levels, noise and number of calls. Two things depend on the project:
+the form of the method, and the seconds around the network. A project that is not installed has no rows;
 see ``requirements-peers.lock``. The SDE is edm, in whose variables the other projects compute; the spacing is
 Karras's; all is in float32. diffusers receives the noise, because its networks estimate the noise.
 """

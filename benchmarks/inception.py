@@ -18,7 +18,7 @@ def inception_features(weights: Path | None) -> tuple[nn.Module, Callable[[Tenso
             yourself.
 
     Raises:
-        ValueError: torch-fidelity is not installed, or the weights are missing, or they hold more than tensors.
+        ValueError: torch-fidelity is not installed; the weights are missing or hold more than tensors.
     """
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3

@@ -61,7 +61,7 @@ def on_stderr(line: str) -> None:
 
 
 def read_lines(path: Path, warn: Callable[[str], object] = on_stderr) -> Iterator[tuple[int, Record]]:
-    """The whole lines of a file, with their numbers from 1; ``warn`` receives a message for each other line."""
+    """The whole lines of a file, with their numbers from 1; ``warn`` receives a message for others."""
     for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
         if not line.strip():
             continue

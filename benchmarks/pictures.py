@@ -71,7 +71,7 @@ def draw_curves(records: Sequence[Record], folder: Path, behind: Sequence[Record
             shown = [record for record in group if record[axis.y] is not None]
             if any(record[axis.y] > 0 for record in shown):
                 files.append(folder / f"{axis.stem}-{mark}.png")
-                _save(_picture(axis, shown, _of_kind(axis, shown, behind)), files[-1])
+                _save(picture_of(axis, shown, of_kind(axis, shown, behind)), files[-1])
     return files
 
 
@@ -91,7 +91,7 @@ def _marked(records: Sequence[Record]) -> dict[str, list[Record]]:
     return {mark: group for mark, (_, group) in found.items()}
 
 
-def _of_kind(axis: Axis, records: Sequence[Record], behind: Sequence[Record]) -> list[Record]:
+def of_kind(axis: Axis, records: Sequence[Record], behind: Sequence[Record]) -> list[Record]:
     """The other runs that the same picture may show.
 
     A distance depends on the number of samples; an error does not, so its numbers of samples may differ.
@@ -108,7 +108,8 @@ def _of_kind(axis: Axis, records: Sequence[Record], behind: Sequence[Record]) ->
     return [record | {axis.x: record["nfe"] * pace} for record in found]
 
 
-def _picture(axis: Axis, records: Sequence[Record], grey: Sequence[Record]) -> Figure:
+def picture_of(axis: Axis, records: Sequence[Record], grey: Sequence[Record]) -> Figure:
+    """A ranking if all runs have one budget and no curves to stand before, else curves."""
     one_budget = len({record["nfe_requested"] for record in records}) == 1
     if one_budget and (not grey or len(curves(records)) > CROWD):
         return ranking(axis, records)

@@ -25,8 +25,8 @@ def carry(run: Plan | Run, denoise: Callable[..., Any], x: Array, noise: Draw | 
 
     Args:
         run: of either kind.
-        denoise: ``denoise(x, level)``. A run with a level for each sample calls ``denoise(x, level, rows)``; the
-            numbers of the level then have the shape ``(len(rows), 1)``.
+        denoise: ``denoise(x, level)``. A run may also call ``denoise(x, level, rows)``, with one level
+            for each of the samples ``rows``: numbers of shape ``(len(rows), 1)``.
         x: ``(n, ...)``.
         noise: draw number i, of the shape of ``x``.
     """

@@ -3,14 +3,9 @@
 import importlib.util
 import json
 import re
-import sys
-from pathlib import Path
-
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import compare
+import pytest
 
 THERE = [name for name, package in compare.PACKAGES.items() if importlib.util.find_spec(package)]
 

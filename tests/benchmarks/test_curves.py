@@ -1,18 +1,12 @@
 """Pictures of runs, by what stands in them."""
 
-import sys
-from pathlib import Path
-
-import pytest
-import torch
-from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-
 import pictures
 import plot
+import pytest
 import ticks
-from test_benchmarks import figured
+import torch
+from PIL import Image
+from run_lines import figured
 
 FD, SECONDS, ERROR = pictures.AXES
 
@@ -72,7 +66,7 @@ CROWD = [
 @pytest.mark.parametrize("axis", pictures.AXES)
 def test_at_one_budget_every_solver_has_a_row_with_its_name_and_value(axis):
     overshoot = figured(solver="adaptive", fd=0.5, rmse_to_converged=0.5, nfe_requested=8, nfe=549)
-    figure = pictures._picture(axis, [*CROWD, overshoot], [])
+    figure = pictures.picture_of(axis, [*CROWD, overshoot], [])
     left, right = figure.axes
     assert labels(left.yaxis) == ["adaptive   0.5", *(f"s{i}   {1 + i}" for i in range(40))]
     rows = [line for line in left.lines if len(line.get_xdata()) == 1]
@@ -110,7 +104,7 @@ def test_a_single_run_lies_over_the_published_ones_of_its_kind():
     behind = [figured(solver=f"p{i}", nfe=n, nfe_requested=n, fd=3.0 + i) for i in range(3) for n in (5, 20)]
     other = [figured(solver="other", problem="q"), figured(solver="clean", to_clean=True)]
     own = [figured(seconds_per_1k_samples=40.0)]
-    figure = pictures._picture(FD, own, pictures._of_kind(FD, own, [*behind, *other]))
+    figure = pictures.picture_of(FD, own, pictures.of_kind(FD, own, [*behind, *other]))
     (axes,) = figure.axes
     grey = [line for line in axes.lines if line.get_color() == "0.85"]
     assert len(grey) == 3
@@ -118,9 +112,9 @@ def test_a_single_run_lies_over_the_published_ones_of_its_kind():
     assert texts == ["ddim, 2", "converged run, 1", "published runs (3),\n10 samples"]
     # of another number of samples the distance is no longer comparable, and the error is
     fewer = [record | {"n_samples": 5, "fd_features": "FD[x]@5"} for record in own]
-    assert not pictures._of_kind(FD, fewer, behind)
-    assert len(pictures._of_kind(ERROR, fewer, behind)) == len(behind)
-    seconds = pictures._of_kind(SECONDS, own, behind)
+    assert not pictures.of_kind(FD, fewer, behind)
+    assert len(pictures.of_kind(ERROR, fewer, behind)) == len(behind)
+    seconds = pictures.of_kind(SECONDS, own, behind)
     assert {record["seconds_per_1k_samples"] for record in seconds} == {20.0, 80.0}  # 4 a call, as here
 
 
@@ -146,3 +140,37 @@ def test_samples_of_any_shape_have_a_picture_that_can_be_seen(shape, tmp_path):
         width, height = image.size
     assert 450 < width < 1100
     assert 450 < height < 1100
+
+
+def test_of_a_crowd_the_best_at_each_budget_stand_out():
+    made = [
+        {"problem": "p", "sde": "edm", "n_samples": 10, "spacing": "karras", "solver": f"s{i}"}
+        | {"nfe": nfe, "nfe_requested": nfe, "fd": abs(nfe - i) + 1.0}
+        for i in range(20)
+        for nfe in (5, 12)
+    ]
+    made = [figured(**record) for record in made]
+    figure = pictures.curves_of(pictures.Axis("fd-nfe", "nfe", "fd"), made)
+    (legend,), (axis,) = figure.legends, figure.axes
+    named = [text.get_text() for text in legend.get_texts()]
+    assert named == ["s5", "s12", "converged run, 1"]
+    assert (
+        len([line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]) == 20
+    )
+    pictures.plt.close(figure)
+
+
+def test_the_best_of_a_budget_come_with_their_better_spacing():
+    same = dict.fromkeys(plot.SAME, 0) | {"problem": "p", "fd_features": "FD[x]@10", "nfe_requested": 5}
+    made = [
+        same | {"solver": solver, "spacing": spacing, "fd": fd, "rmse_to_converged": rmse, "nfe": 5}
+        for solver, spacing, fd, rmse in [
+            ("a", "karras", 3.0, 0.5),
+            ("a", "beta", 2.0, 0.7),
+            ("b", "beta", 2.5, 0.6),
+            ("c", "beta", 1.0, None),
+        ]
+    ]
+    by_distance, by_error = plot.best(made, 2).split("\n\n")
+    assert by_distance.splitlines()[-1] == "| 5 | `c`, beta: 1 | `a`, beta: 2 |"
+    assert by_error.splitlines()[-1] == "| 5 | `a`, karras: 0.5 | `b`, beta: 0.6 |"

@@ -3,30 +3,25 @@
 import json
 import multiprocessing
 import signal
-import sys
 import time
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-
 import certify
-import command
 import compare
 import latency
 import lines
 import overhead
 import plot
 import pool
+import pytest
 import run
 import train_features
 import tuned
-from test_benchmarks import figured
+from run_lines import figured
 
 
-def told(read, path):
+def with_warnings(read, path):
     heard = []
     return list(read(path, heard.append)), heard
 
@@ -38,7 +33,7 @@ def test_a_line_never_joins_what_a_full_disk_left_of_another(tmp_path):
         half.write(b'{"b": 2, "c')
     lines.append(file, {"d": 4})
     lines.append(file, {"e": 5})
-    found, heard = told(lines.read_lines, file)
+    found, heard = with_warnings(lines.read_lines, file)
     assert found == [(1, {"a": 1}), (3, {"d": 4}), (4, {"e": 5})]
     (said,) = heard
     assert said.startswith(f"{file}, line 2: ")
@@ -64,8 +59,8 @@ STRANGE = {
 def test_a_strange_line_is_named_and_the_rest_is_read(case, tmp_path):
     file = tmp_path / "some.jsonl"
     file.write_bytes(STRANGE[case] + b"\n\n" + json.dumps(figured()).encode())
-    assert told(lines.read_lines, file)[0] == [(3, figured())]
-    found, (heard,) = told(lines.read_runs, file)
+    assert with_warnings(lines.read_lines, file)[0] == [(3, figured())]
+    found, (heard,) = with_warnings(lines.read_runs, file)
     assert found == [figured()]
     assert f"{file}, line 1:" in heard
 
@@ -86,7 +81,7 @@ def test_a_strange_line_is_named_and_the_rest_is_read(case, tmp_path):
 def test_a_line_that_is_none_of_run_py_is_named(changed, word, tmp_path):
     file = tmp_path / "some.jsonl"
     file.write_text(json.dumps(figured(**changed)) + "\n" + json.dumps(figured()) + "\n")
-    found, (heard,) = told(lines.read_runs, file)
+    found, (heard,) = with_warnings(lines.read_runs, file)
     assert found == [figured()]
     assert f"{file}, line 1:" in heard
     assert word in heard
@@ -96,7 +91,7 @@ def test_all_committed_lines_are_read():
     counts = {}
     for file in sorted((Path(lines.__file__).parent / "results").glob("*.jsonl")):
         if file.stem.startswith(("mnist", "gmm")):
-            found, heard = told(lines.read_runs, file)
+            found, heard = with_warnings(lines.read_runs, file)
             assert not heard
             assert len(lines.latest(found)) == len(found)
             counts[file.stem] = len(found)
@@ -109,15 +104,15 @@ def test_of_a_run_that_was_drawn_again_the_last_line_counts():
 
 
 def test_lines_go_to_a_file_that_is_named_so_and_else_into_a_folder(tmp_path):
-    assert command.lines_file(tmp_path / "a" / "x.jsonl", "results.jsonl") == tmp_path / "a" / "x.jsonl"
+    assert lines.lines_file(tmp_path / "a" / "x.jsonl", "results.jsonl") == tmp_path / "a" / "x.jsonl"
     assert (tmp_path / "a").is_dir()
     assert not (tmp_path / "a" / "x.jsonl").exists()
-    assert command.lines_file(tmp_path / "v1.2", "results.jsonl") == tmp_path / "v1.2" / "results.jsonl"
+    assert lines.lines_file(tmp_path / "v1.2", "results.jsonl") == tmp_path / "v1.2" / "results.jsonl"
     (tmp_path / "old.jsonl").mkdir()
-    assert command.lines_file(tmp_path / "old.jsonl", "r.jsonl") == tmp_path / "old.jsonl" / "r.jsonl"
+    assert lines.lines_file(tmp_path / "old.jsonl", "r.jsonl") == tmp_path / "old.jsonl" / "r.jsonl"
     for name in ("x.json", "x.PNG", "x.csv"):
         with pytest.raises(ValueError, match=r"--out must be .* got .*x\."):
-            command.lines_file(tmp_path / name, "results.jsonl")
+            lines.lines_file(tmp_path / name, "results.jsonl")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "old.jsonl", "v1.2"]
 
 
@@ -127,7 +122,7 @@ PROGRAMS = {
     "compare.py": (compare, "compare", []),
     "certify.py": (certify, "run", []),
     "latency.py": (latency, "measure", []),
-    "overhead.py": (overhead, "_plan", []),
+    "overhead.py": (overhead, "measure", ["--solver", "ddim", "--batch-size", "1"]),
     "tuned.py": (tuned, "run", []),
     "plot.py": (plot, "read_runs", ["some.jsonl"]),
     "train_features.py": (train_features, "run", ["--data", "x.npz", "--out", "x"]),
@@ -163,12 +158,12 @@ STRANGE_NAMES = ["[/red]", "[bold]x[/bold]", ":smile:", "[link=x]"]
 @pytest.mark.parametrize("name", STRANGE_NAMES)
 def test_names_are_printed_as_they_are_in_the_tables_of_all_programs(name, capsys):
     plot.print_table([figured(solver=name, problem=name, device_name=name, fd_features=name)])
-    overhead._print({name: {"data": 1.0}})
+    overhead.print_table({name: {"data": 1.0}})
     way = {"way": name, "batch_size": 1, "milliseconds": 1.0, "solver": name, "nfe": 4, "nfe_requested": 5}
-    latency._print([way | {"dtype": "float32", "device_name": name}])
+    latency.print_table([way | {"dtype": "float32", "device_name": name}])
     row = {"method": name, "nfe": 4, "nfe_requested": 5, "project": name, "version": "1", "problem": name}
     row |= {"fd_features": name, "fd": 1.0, "rmse_to_converged": None, "seconds": 1.0, "seconds_around": 1.0}
-    compare._print_table([row | {"n_samples": 2, "device_name": name}])
+    compare.print_table([row | {"n_samples": 2, "device_name": name}])
     certificate = {
         "solver": name,
         "kind": None,

@@ -2,16 +2,14 @@
 
 import json
 import shlex
-import sys
 from dataclasses import replace
-from pathlib import Path
 
+import evaluation
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-
 import tuned
+from bars import ABLATIONS, BARS, settled
+from problems import make_problem
 
 from scoresde import Plan, karras
 from scoresde.solvers import DPMSolverPP
@@ -23,7 +21,7 @@ FEW = shlex.split(
 
 
 def test_tuned_and_the_best_stock_solver_stand_in_a_table(tmp_path, capsys):
-    sde = tuned.make_problem("gmm2", "edm").denoiser.sde
+    sde = make_problem("gmm2", "edm").denoiser.sde
     plan = replace(Plan.make(DPMSolverPP(2), sde, 3, karras()), about=None)
     plan.save(tmp_path / "plans" / "tuned-3.json")
     assert tuned.main([*FEW, "--plans", str(tmp_path / "plans"), "--out", str(tmp_path / "out")]) == 0
@@ -74,28 +72,28 @@ def test_an_ablation_tunes_each_part(tmp_path, monkeypatch, capsys):
         asked.append(settings)
         return replace(Plan.make(DPMSolverPP(2), denoiser.sde, nfe), about={"tuned": True}), None
 
-    monkeypatch.setattr(tuned, "tune", tune)
+    monkeypatch.setattr(evaluation, "tune", tune)
     assert tuned.main([*FEW, "--ablation", "--out", str(tmp_path)]) == 0
-    few = tuned.Settings(samples=32, held_out=32)
-    assert asked == [replace(few, **changed) for changed in tuned.ABLATIONS.values()]
+    few = evaluation.Settings(samples=32, held_out=32)
+    assert asked == [replace(few, **changed) for changed in ABLATIONS.values()]
     printed = capsys.readouterr().out
     assert tuned.main([*FEW, "--ablation", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out == printed
-    assert len(asked) == len(tuned.ABLATIONS)  # again from the files
-    assert all(f"| {name} |" in printed for name in tuned.ABLATIONS)
+    assert len(asked) == len(ABLATIONS)  # again from the files
+    assert all(f"| {name} |" in printed for name in ABLATIONS)
     assert tuned.main([*FEW, "--nfe", "1", "--out", str(tmp_path)]) == 2
 
 
 def test_what_is_not_given_is_as_the_bars_ask():
-    options = tuned._parser().parse_args([])
+    options = tuned.parser().parse_args([])
     assert options.problem == ["mnist", "gmm64"]
     for problem in options.problem:
-        own = tuned.settled(options, problem)
-        assert set(own.nfe) == set(tuned.BARS[problem]["rmse"])
+        own = settled(options, problem)
+        assert set(own.nfe) == set(BARS[problem]["rmse"])
         assert (own.problem, own.n_samples, own.seed) == (problem, 10_000, [0, 1, 2])
     assert own.sde == ["edm", "vp", "rectified-flow"]
     assert own.plans is None
-    given = tuned.settled(tuned._parser().parse_args(["--nfe", "6", "--no-compile", "--tune"]), "mnist")
+    given = settled(tuned.parser().parse_args(["--nfe", "6", "--no-compile", "--tune"]), "mnist")
     assert (given.nfe, given.compile, given.plans) == ([6], False, None)
     assert tuned.main(["--problem", "gmm63"]) == 2
 
@@ -108,8 +106,8 @@ def test_a_fit_for_low_precision_is_in_float32_and_only_its_race_is_not(tmp_path
         (state / "teacher.safetensors").write_text("converged")
         return replace(Plan.make(DPMSolverPP(2), denoiser.sde, nfe), about={"tuned": True}), None
 
-    monkeypatch.setattr(tuned, "tune", tune)
+    monkeypatch.setattr(evaluation, "tune", tune)
     given = shlex.split(f"--problem mnist --nfe 3 --no-compile --tune --quiet --out {tmp_path}")
-    options = tuned.settled(tuned._parser().parse_args(given), "mnist")
-    assert tuned.Bench(options, "edm").tuned(3).nfe == 3
+    options = settled(tuned.parser().parse_args(given), "mnist")
+    assert evaluation.Evaluation(options, "edm").tuned(3).nfe == 3
     assert asked == [(None, torch.bfloat16)]
