@@ -93,7 +93,6 @@ def reported(tmp_path_factory):
     return report, (folder / "page.md").read_text().splitlines(), printed.getvalue()
 
 
-@pytest.mark.slow
 def test_the_report_has_every_part(reported) -> None:
     report, page, table = reported
     assert set(report) == {
@@ -110,7 +109,6 @@ def test_the_report_has_every_part(reported) -> None:
     assert "Nothing is off." in page
 
 
-@pytest.mark.slow
 def test_a_certificate_has_every_figure(reported) -> None:
     report, _, _ = reported
     heun, em, ode = report["solvers"]
@@ -141,7 +139,6 @@ def test_a_certificate_has_every_figure(reported) -> None:
     assert [float(tol) for tol in ode["runs"][0]["ode"]["errors"]] == pytest.approx([1e-5, 1e-6, 1e-8])
 
 
-@pytest.mark.slow
 def test_processes_find_what_one_does(tmp_path) -> None:
     """Spawned processes know only what they receive or import."""
     reports = [certified(tmp_path, "--solver", "ddim", "--sde", "vp", "--jobs", n)[1] for n in ("1", "2")]

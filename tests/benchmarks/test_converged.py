@@ -6,7 +6,7 @@ from importlib.metadata import version
 import compare
 import plot
 import pytest
-from converged import key_of
+from converged import Draws, key_of
 from problems import make_problem
 from run_lines import GMM2, benchmark, records
 
@@ -33,9 +33,7 @@ def test_the_converged_run_ends_where_the_runs_do(tmp_path):
 
 def test_the_key_of_a_converged_run_is_that_of_files_from_before():
     """Kept by hand: an old file would be drawn again under another key."""
-    from argparse import Namespace
-
-    options = Namespace(n_samples=50, batch_size=25, seed=3, dtype="float32", to_clean=False)
+    draws = Draws(n_samples=50, batch_size=25, seed=3)
     problem = make_problem("gmm2", "edm")
     parts = ("gmm2", repr(problem.denoiser.sde), 50, 25, 3, "float32", 64, version("scoresde"))
     assert key_of(problem, draws, 64) == hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -20,6 +20,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.slow
 def test_the_default_command_runs_as_a_user_types_it(tmp_path):
     command = [sys.executable, "benchmarks/run.py", "--solver", "dpm2", "--nfe", "20", "--n-samples", "20"]
     done = subprocess.run(
