@@ -31,11 +31,6 @@ SHARED: dict[str, dict[str, Any]] = {
     },
     "seed": {"type": int, "default": 0, "metavar": "N", "help": "seed of the noise; default %(default)s"},
     "device": {"default": "cpu", "help": "cpu, cuda, ...; default %(default)s"},
-    "dtype": {
-        **{"default": "float32", "metavar": "TYPE"},
-        "help": "precision of the network: float32 or bfloat16; default %(default)s",
-    },
-    "compile": {"action": "store_true", "help": "compile the network before the first run (torch.compile)"},
     "converged": {
         **{"type": int, "metavar": "N"},
         "help": "network calls of the converged run; default: a number that each problem defines",

@@ -42,7 +42,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="time to measure each figure for, by the median of its runs; default %(default)g",
     )
-    command.add_shared(parser, "device", "dtype", "compile", "out", "quiet")
+    add(
+        "--compile", action="store_true", help="also measure compiled runs; half a minute for each batch size"
+    )
+    add(
+        "--dtype", default="float32", metavar="TYPE", help="of the network: %(default)s (default) or bfloat16"
+    )
+    command.add_shared(parser, "device", "out", "quiet")
     return parser
 
 

@@ -82,9 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--sde", metavar="NAME", help=f"{', '.join(SDES)}; default: edm, or the SDE of your checkpoint")
     add_problem(parser)
     add("--to-clean", action="store_true", help="end with a step to sigma = 0, which counts as part of --nfe")
-    command.add_shared(
-        parser, "n-samples", "batch-size", "device", "compile", "seed", "converged", "out", "quiet"
-    )
+    command.add_shared(parser, "n-samples", "batch-size", "device", "seed", "converged", "out", "quiet")
+    add("--compile", action="store_true", help="compile the network before the first run (torch.compile)")
     add(
         "--dtype",
         default="float32",
