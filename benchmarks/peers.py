@@ -1,6 +1,6 @@
 """Samplers of other projects as functions (denoise, levels, x, noise) -> x at the last level.
 
-:func:`scoresde.plan.integrate` does the same for a plan. The noise comes from ``noise``, the grid from
+:func:`scoresde.integrate` does the same for a plan. The noise comes from ``noise``, the grid from
 ``levels`` and the precision from ``x``, so only the method differs. A project is imported at the first use;
 ModuleNotFoundError if it is not installed.
 """
@@ -139,7 +139,7 @@ def diffusers_scheduler(
     """A scheduler on our levels, and sigma / alpha at each of its network calls."""
     module = importlib.import_module("diffusers")
     ratios, n = _ratios(levels), len(levels) - 1
-    half = name == "PNDMScheduler"  # it halves steps by the numbers of its times
+    half = name == "PNDMScheduler"  # its inner times are halves of the numbers of its steps
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecation warnings of diffusers and numpy
         scheduler = getattr(module, name)(num_train_timesteps=(1 + half) * n, **config)

@@ -39,8 +39,8 @@ def _main(options: Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of the command line; most defaults depend on the problem: see bars.py."""
-    parser = command.parser_of(__file__, __doc__)
-    add = parser.add_argument
+    found = command.parser_of(__file__, __doc__)
+    add = found.add_argument
     add("--problem", nargs="+", default=list(OWN), metavar="NAME", help=", ".join(PROBLEMS))
     add("--sde", nargs="+", metavar="NAME", help=", ".join(SDES))
     add("--nfe", nargs="+", type=int, metavar="N", help="budgets of network calls for each sample")
@@ -61,8 +61,8 @@ def parser() -> argparse.ArgumentParser:
     add("--ablation", action="store_true", help="measure what each part of the tuning is worth")
     add("--batch-size", type=int, metavar="N", help="samples in each batch")
     add("--dtype", metavar="TYPE", help="of the network: float32 or bfloat16; a fit is in float32")
-    command.add_shared(parser, "n-samples", "converged", "device", "out", "quiet", n_samples=10_000)
-    return parser
+    command.add_shared(found, "n-samples", "converged", "device", "out", "quiet", n_samples=10_000)
+    return found
 
 
 def run(options: Namespace) -> list[Record]:

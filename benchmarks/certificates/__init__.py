@@ -1,1 +1,1 @@
-"""What a solver claims, measured without a network: order, law, identity, calls, precision."""
+"""Certificates of solvers: order, law, identity, calls and precision, measured without a network."""

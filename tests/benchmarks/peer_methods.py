@@ -1,9 +1,7 @@
-"""Agreement with independent implementations to the last digits, and where they differ, why.
+"""Solvers and the samplers of other projects with the same method.
 
-Each peer's own code runs in our float64, on our levels, with our noise and the exact denoiser of the mixture
-(``benchmarks/peers.py``), so that what is left to differ is the method. Where a peer has a fault, the fault
-is asserted, with its cause: we shall see when it is mended. ``requirements-peers.lock`` pins what this was
-written against.
+The code of each peer runs in our float64, on our levels, with our noise and the exact denoiser of the mixture
+(``benchmarks/peers.py``), so only the method can differ. ``requirements-peers.lock`` has the versions.
 """
 
 import math
@@ -26,7 +24,7 @@ from scoresde.solvers.runge_kutta import Heun
 from scoresde.solvers.stochastic import DPMSolverPPSDE, SDEDPMSolver
 from tests.problems import normal
 
-# Some hundred roundings of numbers below 10; what is measured is 1e-14.
+# Some hundred roundings of numbers below 10; the measured difference is 1e-14.
 SAME = 1e-12
 SIGMA_MIN = {"final_sigmas_type": "sigma_min", "lower_order_final": False}
 MULTI, SINGLE, UNIPC = (
@@ -34,7 +32,7 @@ MULTI, SINGLE, UNIPC = (
     "DPMSolverSinglestepScheduler",
     "UniPCMultistepScheduler",
 )
-NUMPY = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of its functions, on tensors
+NUMPY = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of numpy functions on tensors
 Make = Callable[[], Peer]
 
 
@@ -63,9 +61,9 @@ def row(
     tolerance: float = SAME,
     **options: Any,
 ) -> Any:
-    told = ",".join(f"{key}={value}" for key, value in options.items() if not callable(value))
+    given = ",".join(f"{key}={value}" for key, value in options.items() if not callable(value))
     peer = partial(project, name, **options)
-    return pytest.param(ours, peer, clean, tolerance, id=f"{project.__name__}.{name}({told})")
+    return pytest.param(ours, peer, clean, tolerance, id=f"{project.__name__}.{name}({given})")
 
 
 BOTH = (False, True)
@@ -95,11 +93,11 @@ ROWS = [
     row(DDIM(), diffusers, "DDIMScheduler", clip_sample=False, clean=BOTH),
     row(DDIM(), diffusers, MULTI, solver_order=1, **SIGMA_MIN),
     # Ancestral noise: sigma_up of the VE form, the posterior's deviation, and a share of it. DDPM's scheduler
-    # draws none in its last step, where ours has none only if it is to clean.
+    # draws none in its last step; ours draws none only in a step to clean.
     row(DDIM(1.0), k_diffusion, "sample_euler_ancestral", clean=BOTH),
     row(DDIM(0.5), k_diffusion, "sample_euler_ancestral", eta=0.5, clean=BOTH),
     row(DDIM(1.0), azula, "DDPMSampler", clean=BOTH),
-    row(DDIM(0.5), azula, "DDIMSampler", eta=0.25, clean=BOTH),  # eta is the share of the variance there
+    row(DDIM(0.5), azula, "DDIMSampler", eta=0.25, clean=BOTH),  # eta is a share of the variance in azula
     row(DDIM(1.0), diffusers, "EulerAncestralDiscreteScheduler", clean=BOTH),
     row(DDIM(0.5), diffusers, "DDIMScheduler", clip_sample=False, eta=0.5, clean=BOTH),
     row(DDIM(1.0), diffusers, "DDPMScheduler", clip_sample=False, clean=(True,)),
@@ -112,7 +110,7 @@ ROWS = [
     row(DPMSolver(2, on="data"), k_diffusion, "sample_dpmpp_2s_ancestral", eta=0.0, clean=BOTH),
     row(DPMSolverPPSDE(eta=0.0), k_diffusion, "sample_dpmpp_sde", eta=0.0, clean=BOTH),
     row(DPMSolverPPSDE(0.3, eta=0.0), k_diffusion, "sample_dpmpp_sde", eta=0.0, r=0.3, clean=BOTH),
-    # Multistep on the data. 3M begins with the heun form of 2M there.
+    # Multistep on the data. The 3M of the peers begins with the heun form of 2M.
     row(DPMSolverPP(2), k_diffusion, "sample_dpmpp_2m", clean=BOTH),
     row(DPMSolverPP(2), diffusers, MULTI, **SIGMA_MIN),
     row(DPMSolverPP(2), diffusers, MULTI, lower_order_final=False, clean=(True,)),
@@ -158,7 +156,7 @@ ROWS = [
         solver_type="heun",
         **SIGMA_MIN,
     ),
-    row(PNDM(), diffusers, "PNDMScheduler"),  # given halves of steps as ours, in sigma / alpha
+    row(PNDM(), diffusers, "PNDMScheduler"),  # its half steps are ours, in sigma / alpha
     row(IPNDM(), diffusers, "IPNDMScheduler"),
     # On the velocity.
     *[
@@ -189,6 +187,6 @@ ROWS = [
         for n in (2, 3)
     ],
     *[sa(p, c, tau, "data") for p, c in ((1, 1), (2, 2), (3, 4)) for tau in (0.0, 1.0)],
-    # Its closed forms are differences of powers of lambda, which cost ten digits at large steps.
+    # Its closed forms are differences of powers of lambda, which lose ten digits at large steps.
     *[sa(p, c, 1.0, "noise", tolerance=1e-5) for p, c in ((1, 2), (3, 4))],
 ]

@@ -10,7 +10,7 @@ from scoresde.solvers.common import ddim
 
 @dataclass(frozen=True)
 class SwappedHistory:
-    """Adams-Bashforth that takes the past in the wrong order: exact on a point mass, and of order 1."""
+    """Adams-Bashforth with its history in the wrong order: exact on a point mass, and of order 1."""
 
     order = 2
 
@@ -25,7 +25,7 @@ class SwappedHistory:
 
 @dataclass(frozen=True)
 class WrongWeight:
-    """DDIM whose data weighs a thousandth too much."""
+    """DDIM with a weight of the data that is a thousandth too large."""
 
     order = 1
 
@@ -37,7 +37,7 @@ class WrongWeight:
 
 @dataclass(frozen=True)
 class WrongNoise:
-    """Ancestral sampling with a hundredth too much noise: right on average, and of another deviation."""
+    """Ancestral sampling with a hundredth too much noise: the right mean, and a wrong deviation."""
 
     order = 1
 
@@ -77,7 +77,7 @@ class BlindToUnevenSteps:
 
 @dataclass(frozen=True)
 class Cancelling:
-    """DDIM by way of a state 1e4 times too large: right in float64, three digits lost in float32."""
+    """DDIM over a state that is 1e4 times too large: right in float64, three digits lost in float32."""
 
     order = 1
 
@@ -91,7 +91,7 @@ class Cancelling:
 
 @dataclass(frozen=True)
 class Overflowing:
-    """DDIM by way of a state 1e40 times too large: right in float64, infinite in float32."""
+    """DDIM over a state that is 1e40 times too large: right in float64, infinite in float32."""
 
     order = 1
 
@@ -104,7 +104,7 @@ class Overflowing:
 
 @dataclass(frozen=True)
 class LyingCalls(BlackBox):
-    """Euler, which says that it makes one call less than it makes."""
+    """Euler that reports one call less than it makes."""
 
     def prepare(self, sde, nfe, spacing=None, *, to_clean=False):
         run = ODE("euler").prepare(sde, nfe, spacing, to_clean=to_clean)
@@ -113,7 +113,7 @@ class LyingCalls(BlackBox):
 
 @dataclass(frozen=True)
 class Spendthrift(BlackBox):
-    """Euler within twice the budget."""
+    """Euler with twice the budget."""
 
     def prepare(self, sde, nfe, spacing=None, *, to_clean=False):
         return ODE("euler").prepare(sde, 2 * nfe, spacing, to_clean=to_clean)
@@ -121,7 +121,7 @@ class Spendthrift(BlackBox):
 
 @dataclass(frozen=True)
 class Crashing:
-    """A multistep method that forgets that its first step has no history."""
+    """A multistep method that reads a history in its first step."""
 
     order = 2
 
@@ -131,7 +131,7 @@ class Crashing:
 
 @dataclass(frozen=True)
 class Measured:
-    """A step sized by norms: no law of it could be certified, and that must not pass for one."""
+    """A step sized by norms: its law cannot be certified, so it must not pass."""
 
     order = 1
 

@@ -8,7 +8,7 @@ GMM2 = ["--problem", "gmm2", "--n-samples", "20", "--converged", "20"]
 
 
 def figured(**fields):
-    """A line as run.py writes it, where the fields do not say otherwise."""
+    """A line as run.py writes it, with some other fields."""
     return {
         **{"solver": "ddim", "sde": "edm", "spacing": "karras", "to_clean": False, "problem": "p", "seed": 0},
         **{"nfe_requested": 10, "nfe": 10, "n_samples": 10, "batch_size": 10, "checkpoint": "shipped"},

@@ -1,8 +1,11 @@
 """The problems that solvers are measured on."""
 
+import time
+
 import pytest
 import torch
 from problems import MNIST_CLASSES, PROBLEMS, make_problem
+from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, timed
 
 from scoresde import Counted, prepare, sample
 
@@ -59,18 +62,32 @@ def test_inception_features_with_random_weights(tmp_path):
     assert torch.isfinite(features).all()
 
 
-def test_the_stopwatch_counts_and_times_calls():
-    from stopwatch import Timed, peak_memory_mb, reset_peak_memory
+def test_a_run_is_timed():
+    found = timed(lambda: time.sleep(0.01), 0.05, torch.device("cpu"), threads=1)
+    assert 0.01 <= found.median < 0.05
+    assert len(found.times) >= 4
 
+
+def test_the_stopwatch_counts_and_times_calls():
     problem = make_problem("gmm2", "edm")
     ticks = []
-    timed = Timed(problem.denoiser, torch.device("cpu"), lambda: ticks.append(1))
-    sample(timed, "heun", (8, 2), nfe=9)
-    assert timed.calls == len(ticks) == prepare("heun", timed.sde, 9).nfe == 8
-    assert timed.seconds() > 0
-    assert timed.seconds() == 0  # asked for once
+    one = Timed(problem.denoiser, torch.device("cpu"), lambda: ticks.append(1))
+    sample(one, "heun", (8, 2), nfe=9)
+    assert one.calls == len(ticks) == prepare("heun", one.sde, 9).nfe == 8
+    assert one.seconds() > 0
+    assert one.seconds() == 0  # the seconds since the last question
     reset_peak_memory(torch.device("cpu"))
     before = peak_memory_mb(torch.device("cpu"))
     block = torch.ones(2**24)  # 64 MiB
     assert peak_memory_mb(torch.device("cpu")) - before > 50
     del block
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 thread"), (2, "2 threads")])
+def test_the_name_of_the_processor_has_the_number_of_threads(count, words):
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        assert device_name(torch.device("cpu")).split(", ")[-1] == words
+    finally:
+        torch.set_num_threads(before)

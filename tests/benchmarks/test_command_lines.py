@@ -53,7 +53,7 @@ def test_an_out_that_cannot_be_written_is_refused_before_sampling(tmp_path, caps
     assert "file" in capsys.readouterr().err
 
 
-# Command lines that no one means; 0 or 2, and one line.
+# Hostile command lines: status 0, or 2 with one line.
 HOSTILE = [
     ("run", "--nfe 99999999999999999999999 --solver ddim --problem gmm2x"),
     ("run", "--seed 99999999999999999999999999 --problem gmm2 --n-samples 4 --converged 4 --nfe 3"),

@@ -36,7 +36,7 @@ def test_all_projects_make_the_same_number_of_calls(found):
 
 
 def test_deterministic_methods_of_one_formula_end_alike(found):
-    """float32 of 8 steps; 3M is published with another weight, and begun in two ways; DEIS begins alike."""
+    """To the rounding of 8 steps in float32. Not 3M: the peers have another weight and another first step."""
     for name in ("euler", "heun", "dpm2", "lms", "deis", "unipc"):
         errors = [record["rmse_to_converged"] for record in found if record["method"] == name]
         assert errors == pytest.approx([errors[0]] * len(errors), rel=1e-3)
@@ -52,7 +52,7 @@ def test_stochastic_methods_have_no_distance_to_a_deterministic_run(found):
 
 
 def test_the_same_noise_is_drawn_by_all(found):
-    """So the distance of a stochastic method is the same to the digits of float32, too."""
+    """So the distance of a stochastic method is the same, to the rounding of float32."""
     for name in ("ancestral", "2m-sde"):
         distances = [record["fd"] for record in found if record["method"] == name]
         assert distances == pytest.approx([distances[0]] * len(distances), rel=1e-3)

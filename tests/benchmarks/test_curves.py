@@ -1,4 +1,4 @@
-"""Pictures of runs, by what stands in them."""
+"""The content of the pictures of runs."""
 
 import pictures
 import plot
@@ -44,7 +44,7 @@ def test_budgets_are_marked_first_and_none_upon_another():
     assert 10 in found
     assert 50 in found
     assert 11 not in found
-    assert max(found) > 100  # of an adaptive solver's many calls
+    assert max(found) > 100  # for the many calls of an adaptive solver
 
 
 @pytest.mark.usefixtures("closed")
@@ -71,7 +71,7 @@ def test_at_one_budget_every_solver_has_a_row_with_its_name_and_value(axis):
     assert labels(left.yaxis) == ["adaptive   0.5", *(f"s{i}   {1 + i}" for i in range(40))]
     rows = [line for line in left.lines if len(line.get_xdata()) == 1]
     assert len(rows) == 41
-    assert [line.get_markerfacecolor() for line in rows].count("white") == 1  # seen to have made more
+    assert [line.get_markerfacecolor() for line in rows].count("white") == 1  # marked: it made more calls
     if axis.x == "nfe":
         assert [text.get_text() for text in right.texts] == ["549", *["8"] * 40]
     assert figure.get_size_inches()[1] > 40 * 0.18  # inches for each row, to be read
@@ -110,12 +110,15 @@ def test_a_single_run_lies_over_the_published_ones_of_its_kind():
     assert len(grey) == 3
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["ddim, 2", "converged run, 1", "published runs (3),\n10 samples"]
-    # of another number of samples the distance is no longer comparable, and the error is
+    # for another number of samples the distance is not comparable, but the error is
     fewer = [record | {"n_samples": 5, "fd_features": "FD[x]@5"} for record in own]
     assert not pictures.of_kind(FD, fewer, behind)
     assert len(pictures.of_kind(ERROR, fewer, behind)) == len(behind)
     seconds = pictures.of_kind(SECONDS, own, behind)
-    assert {record["seconds_per_1k_samples"] for record in seconds} == {20.0, 80.0}  # 4 a call, as here
+    assert {record["seconds_per_1k_samples"] for record in seconds} == {
+        20.0,
+        80.0,
+    }  # 4 s a call, as in this run
 
 
 def test_the_published_runs_are_those_of_the_results():

@@ -1,4 +1,4 @@
-"""The benchmark of how long samples take from noise."""
+"""The benchmark of the time from noise to samples."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""JSON lines that a full disk, a kill or a stranger wrote; where programs write, and how they end."""
+"""JSON lines: damaged ones, and where programs write them; and how programs end."""
 
 import json
 import multiprocessing
@@ -116,7 +116,7 @@ def test_lines_go_to_a_file_that_is_named_so_and_else_into_a_folder(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "old.jsonl", "v1.2"]
 
 
-# A program, what it does first, and a command line that would work.
+# A program, the name of a function that it calls, and a valid command line.
 PROGRAMS = {
     "run.py": (run, "run", []),
     "compare.py": (compare, "compare", []),
@@ -191,7 +191,7 @@ def test_processes_do_not_hear_ctrl_c_and_end_with_the_program():
         begun = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             work.throw(KeyboardInterrupt)
-    # The pool's own thread may wait for a process, too; then it is known a moment later that this has ended.
+    # The thread of the pool may wait for a process, too; its end then shows a moment later.
     while multiprocessing.active_children() and time.monotonic() - begun < 60:
         time.sleep(0.01)
     assert not multiprocessing.active_children()

@@ -1,4 +1,4 @@
-"""The benchmark of what a solver costs besides its network."""
+"""The benchmark of the time of a solver outside its network."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ def test_every_solver_asked_for_gets_a_figure(tmp_path: Path) -> None:
     figures = json.loads(out.read_text())
     assert {"ddim", "unipc"} <= set(figures)
     assert all(number > 0 for kinds in figures.values() for number in kinds.values())
-    assert figures["ddim"]["data"] < figures["unipc"]["data"]  # two rows of a step to four
+    assert figures["ddim"]["data"] < figures["unipc"]["data"]  # two vectors in a row, against four
 
 
 @pytest.mark.parametrize(

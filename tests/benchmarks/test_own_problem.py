@@ -1,4 +1,4 @@
-"""A benchmark of one's own: a checkpoint of ``scoresde train``, and the data that it was trained on."""
+"""A problem of the user: a checkpoint of ``scoresde train``, and its training data."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from scoresde.training import start
 
 
 def checkpoint(folder, data, shape, network, **rest):
-    """An untrained network as training leaves one, and its data beside it."""
+    """The checkpoint of an untrained network, with its data beside it."""
     np.savez(folder / "data.npz", **data)
     names = {"images": "x"} | ({"labels": "y"} if "y" in data else {})
     content = {
@@ -93,7 +93,9 @@ def test_other_data_may_be_named(vectors, tmp_path):
     np.save(tmp_path / "other.npy", np.full((30, 2), 3.0, np.float32) + np.eye(30, 2, dtype=np.float32))
     problem = problem_of(str(vectors), data=str(tmp_path / "other.npy"))
     assert problem.data.mean.min() > 2.9
-    assert torch.bincount(problem.labels(torch.arange(999))).min() > 300  # none are known: each as often
+    assert (
+        torch.bincount(problem.labels(torch.arange(999))).min() > 300
+    )  # the data has no labels: all classes are equally frequent
     np.save(tmp_path / "wide.npy", np.zeros((30, 3), np.float32))
     with pytest.raises(ValueError, match=r"--data .*\(2,\).*\(3,\)"):
         problem_of(str(vectors), data=str(tmp_path / "wide.npy"))

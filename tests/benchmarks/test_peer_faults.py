@@ -136,14 +136,14 @@ def test_karras_grid_of_diffusers_ends_with_an_empty_step() -> None:
 
 
 @NUMPY
-def test_exponential_grid_of_diffusers_tells_the_network_another_time() -> None:
+def test_exponential_grid_of_diffusers_gives_the_network_another_time() -> None:
     """diffusers 0.42.1: times of ``use_exponential_sigmas`` are cut to integers, up to a whole step off."""
     module = pytest.importorskip("diffusers")
     scheduler = getattr(module, MULTI)(use_exponential_sigmas=True)
     scheduler.set_timesteps(20)
     ratios = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt().log().numpy()
     exact = [scheduler._sigma_to_t(sigma.numpy(), ratios).item() for sigma in scheduler.sigmas[:-1]]
-    assert max(t - told for t, told in zip(exact, scheduler.timesteps.tolist(), strict=True)) > 0.7
+    assert max(t - other for t, other in zip(exact, scheduler.timesteps.tolist(), strict=True)) > 0.7
 
 
 def test_deis_of_diffusers_loses_its_digits_in_small_steps() -> None:

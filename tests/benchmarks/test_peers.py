@@ -24,7 +24,7 @@ from tests.problems import SDES, mixture
 
 @pytest.mark.parametrize(("solver", "peer", "clean", "tolerance"), ROWS)
 def test_the_same_method(solver: Solver, peer: Make, clean: tuple[bool, ...], tolerance: float) -> None:
-    """On uneven steps, and where neither alpha nor alpha^2 + sigma^2 is 1."""
+    """On uneven steps, on an SDE where neither alpha nor alpha^2 + sigma^2 is 1."""
     for to_clean in clean:
         theirs, sde = made(peer), SDES["sub-vp"]
         levels = Grid.build(sde, 12, karras(), to_clean=to_clean).levels
@@ -59,9 +59,9 @@ def test_singlestep_dpm_solver_is_diffusers(solver: Solver, order: int, options:
 
 @pytest.mark.parametrize("nfe", [7, 8, 9, 12])
 def test_dpm_solver_fast_is_k_diffusions(nfe: int) -> None:
-    """Their steps of order 3, 2 and 1 are equally long in lambda; ours, given a grid of those, agree.
+    """On a grid of their steps, which have orders 3, 2 and 1 and one length in lambda.
 
-    At 3 K calls they end with 2, 1; at 3 K + 1 and + 2 with that rest.
+    With 3 K calls the last orders are 2 and 1; with 3 K + 1 or 3 K + 2 calls the last order is 1 or 2.
     """
     theirs = made(partial(k_diffusion, "sample_dpm_fast", n=nfe))
     sde = SDES["edm"]
@@ -87,7 +87,7 @@ def test_dpm_solver_fast_is_k_diffusions(nfe: int) -> None:
     [(DDIM(), "sample_euler"), (Heun(), "sample_heun"), (DPMSolver(2), "sample_dpm_2")],
 )
 def test_churn_is_k_diffusions(solver: Solver, name: str, to_clean: bool) -> None:
-    """With the same noise. They draw in every step, we where there is any; we raise no level above t_max."""
+    """With the same noise. They draw in every step, we only in steps with churn; we never go above t_max."""
     theirs = made(partial(k_diffusion, name, s_churn=4.0, s_tmax=10.0, s_noise=1.003))
     sde = SDES["edm"]
     plan = Plan.make(Churn(solver, 4.0, s_max=10.0, s_noise=1.003), sde, 12, karras(), to_clean=to_clean)
@@ -100,8 +100,8 @@ def test_churn_is_k_diffusions(solver: Solver, name: str, to_clean: bool) -> Non
 
 @pytest.mark.parametrize("ratio", [0.5, 0.3])
 def test_dpmpp_sde_is_k_diffusions_but_for_its_path(ratio: float) -> None:
-    """k-diffusion 0.1.1.post1, ``sample_dpmpp_sde``, draws two increments of a path in sigma; we carry the
-    first on as the SDE does. Given our pairs of draws the two agree."""
+    """k-diffusion 0.1.1.post1, ``sample_dpmpp_sde``, draws two increments of a path in sigma; we continue the
+    first as the SDE does. With our pairs of draws both agree."""
     theirs = made(partial(k_diffusion, "sample_dpmpp_sde", r=ratio))
     sde = SDES["edm"]
     levels = Grid.build(sde, 12, karras()).levels
@@ -125,7 +125,7 @@ def test_dpmpp_sde_is_k_diffusions_but_for_its_path(ratio: float) -> None:
 @pytest.mark.parametrize("order", [2, 3])
 @pytest.mark.parametrize("solver", ["UniPC", "SA"])
 def test_lower_orders_at_the_end_are_diffusers(solver: str, order: int) -> None:
-    """The step with k left, itself included, is predicted with k outputs, and corrected with k + 1."""
+    """With k steps left, a step uses k outputs in the predictor and k + 1 in the corrector."""
     if solver == "UniPC":
         peer = partial(diffusers, UNIPC, solver_order=order, final_sigmas_type="sigma_min")
         two = "bh2"
@@ -146,8 +146,8 @@ def test_lower_orders_at_the_end_are_diffusers(solver: str, order: int) -> None:
 
 
 def test_as_shipped_they_agree_to_their_rounding() -> None:
-    """float32 throughout, as their users run them: 12 steps of roundings of 6e-8, of which the denoiser, and
-    exp(-h) - 1 in the weights, make some hundred times more."""
+    """All in float32, as their users run them: 12 steps with roundings of 6e-8; the denoiser, and exp(-h) - 1
+    in the weights, multiply them by some hundred."""
     for peer in (
         partial(diffusers, MULTI, **SIGMA_MIN),
         partial(k_diffusion, "sample_dpmpp_2m"),

@@ -52,7 +52,7 @@ def test_several_solvers_and_budgets_make_one_record_each(tmp_path):
         (s, int(n)) for s in solvers for n in budgets
     ]
     for record in found:
-        # Counted calls, not a formula: dpm3 takes threes and rk4 fours.
+        # Counted calls, not a formula: dpm3 makes three in a step, and rk4 four.
         each = {"dpm3": 3, "ode:method=rk4": 4}.get(record["solver"], 1)
         assert record["nfe"] == record["nfe_requested"] // each * each
         assert (record["rmse_to_converged"] is None) == (record["solver"] in ("em", "torchsde"))
@@ -119,7 +119,7 @@ def test_a_line_from_before_there_were_keys_counts(tmp_path):
     (tmp_path / "results.jsonl").write_text(json.dumps(record) + "\n")
     assert benchmark(tmp_path, *GMM2, "--nfe", "4") == 0
     assert records(tmp_path) == [record]
-    # unless more than its names decides it
+    # unless its names alone do not decide it
     (tmp_path / "results.jsonl").write_text(json.dumps(record | {"key": "another network"}) + "\n")
     assert benchmark(tmp_path, *GMM2, "--nfe", "4") == 0
     assert len(records(tmp_path)) == 2
@@ -127,7 +127,7 @@ def test_a_line_from_before_there_were_keys_counts(tmp_path):
 
 @pytest.mark.usefixtures("undrawn")
 def test_one_failing_solver_does_not_stop_those_after_it(tmp_path, capsys):
-    """Its budget is far below what its tolerance asks for, which only the run can tell."""
+    """Its tolerance needs far more calls than its budget, which shows only in the run."""
     solvers = ["ddim", "dpm-adaptive-12:rtol=1e-8", "dpm2"]
     assert benchmark(tmp_path, *GMM2, "--solver", *solvers, "--nfe", "6") == 2
     said = capsys.readouterr().err.splitlines()

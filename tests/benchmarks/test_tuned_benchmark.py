@@ -1,4 +1,4 @@
-"""The benchmark of tuned solvers, on the least that shows its parts work."""
+"""The benchmark of tuned solvers, on a small problem."""
 
 import json
 import shlex
@@ -34,14 +34,14 @@ def test_tuned_and_the_best_stock_solver_stand_in_a_table(tmp_path, capsys):
     assert [r["seed"] for r in ours] == [0, 1]
     before = (tmp_path / "out" / "tuned.jsonl").read_bytes()
     assert tuned.main([*FEW, "--plans", str(tmp_path / "plans"), "--out", str(tmp_path / "out")]) == 0
-    assert printed == capsys.readouterr().out  # again from the lines, and no run is made
+    assert printed == capsys.readouterr().out  # from the lines: no run is repeated
     assert (tmp_path / "out" / "tuned.jsonl").read_bytes() == before
     last = plan.lines[-1]
     near = replace(last, row=((last.row[0][0], last.row[0][1] * (1 + 1e-9)), *last.row[1:]))
     replace(plan, lines=(*plan.lines[:-1], near)).save(tmp_path / "plans" / "tuned-3.json")
     assert tuned.main([*FEW, "--plans", str(tmp_path / "plans"), "--out", str(tmp_path / "out")]) == 0
     after = (tmp_path / "out" / "tuned.jsonl").read_text().splitlines()
-    assert len(after) == len(lines) + 2  # another plan, however near, has lines of its own
+    assert len(after) == len(lines) + 2  # a plan that differs in one digit has other lines
     for a, b in zip(stock, ours, strict=False):  # the same plan has the same measures
         assert all(a[measure] == pytest.approx(b[measure], rel=1e-4) for measure in tuned.MEASURES)
 
@@ -79,7 +79,7 @@ def test_an_ablation_tunes_each_part(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert tuned.main([*FEW, "--ablation", "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out == printed
-    assert len(asked) == len(ABLATIONS)  # again from the files
+    assert len(asked) == len(ABLATIONS)  # from the files
     assert all(f"| {name} |" in printed for name in ABLATIONS)
     assert tuned.main([*FEW, "--nfe", "1", "--out", str(tmp_path)]) == 2
 
