@@ -14,7 +14,7 @@ from lines import Record, append, calls_of, lines_file
 from problems import Problem, make_problem
 from records import dtype_of, prepare_networks
 from rich.table import Table
-from stopwatch import device_name, timed
+from stopwatch import device_name, time_of
 from tables import console
 from tqdm import tqdm
 
@@ -71,7 +71,7 @@ def measure(options: argparse.Namespace) -> list[Record]:
         for n in options.batch_size:
             for way, run in _ways(problem, plan, n, device, options.compile).items():
                 bar.set_description(f"{n} samples, {way}")
-                found = timed(run, options.seconds, device, torch.get_num_threads())
+                found = time_of(run, options.seconds, device, torch.get_num_threads())
                 record = {
                     "way": way,
                     "batch_size": n,

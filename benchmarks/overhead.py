@@ -21,7 +21,7 @@ import command
 import torch
 from peers import Peer, azula, diffusers_scheduler, k_diffusion
 from rich.table import Table
-from stopwatch import timed
+from stopwatch import time_of
 from tables import console
 from tqdm import tqdm
 
@@ -171,7 +171,7 @@ def measure(
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    return timed(run, SECONDS, torch.device("cpu"), threads=1).median
+    return time_of(run, SECONDS, torch.device("cpu"), threads=1).median
 
 
 COLUMNS = {

@@ -109,7 +109,7 @@ def of_kind(axis: Axis, records: Sequence[Record], behind: Sequence[Record]) -> 
 
 
 def picture_of(axis: Axis, records: Sequence[Record], grey: Sequence[Record]) -> Figure:
-    """A ranking if all runs have one budget and no curves to stand before, else curves."""
+    """Curves; or a ranking, if all runs have one budget, and there are no grey runs or a crowd of own ones."""
     one_budget = len({record["nfe_requested"] for record in records}) == 1
     if one_budget and (not grey or len(curves(records)) > CROWD):
         return ranking(axis, records)

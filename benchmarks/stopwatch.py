@@ -18,7 +18,7 @@ from scoresde.sde import SDE, Level
 PROC = Path("/proc/self")
 
 
-def timed(run: Callable[[], object], seconds: float, device: torch.device, threads: int) -> Measurement:
+def time_of(run: Callable[[], object], seconds: float, device: torch.device, threads: int) -> Measurement:
     """Measure a run, repeated for at least so many seconds after a first run that does not count.
 
     Args:

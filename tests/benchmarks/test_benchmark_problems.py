@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 from problems import MNIST_CLASSES, PROBLEMS, make_problem
-from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, timed
+from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, time_of
 
 from scoresde import Counted, prepare, sample
 
@@ -63,9 +63,9 @@ def test_inception_features_with_random_weights(tmp_path):
 
 
 def test_a_run_is_timed():
-    found = timed(lambda: time.sleep(0.01), 0.05, torch.device("cpu"), threads=1)
-    assert 0.01 <= found.median < 0.05
-    assert len(found.times) >= 4
+    found = time_of(lambda: time.sleep(0.01), 0.05, torch.device("cpu"), threads=1)
+    assert 0.01 <= found.median < 0.09  # one run, not the ten that torch may time together
+    assert sum(found.raw_times) >= 0.05
 
 
 def test_the_stopwatch_counts_and_times_calls():

@@ -110,7 +110,7 @@ def test_a_single_run_lies_over_the_published_ones_of_its_kind():
     assert len(grey) == 3
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts == ["ddim, 2", "converged run, 1", "published runs (3),\n10 samples"]
-    # for another number of samples the distance is not comparable, but the error is
+    # with other numbers of samples only errors are comparable
     fewer = [record | {"n_samples": 5, "fd_features": "FD[x]@5"} for record in own]
     assert not pictures.of_kind(FD, fewer, behind)
     assert len(pictures.of_kind(ERROR, fewer, behind)) == len(behind)

@@ -93,9 +93,7 @@ def test_other_data_may_be_named(vectors, tmp_path):
     np.save(tmp_path / "other.npy", np.full((30, 2), 3.0, np.float32) + np.eye(30, 2, dtype=np.float32))
     problem = problem_of(str(vectors), data=str(tmp_path / "other.npy"))
     assert problem.data.mean.min() > 2.9
-    assert (
-        torch.bincount(problem.labels(torch.arange(999))).min() > 300
-    )  # the data has no labels: all classes are equally frequent
+    assert torch.bincount(problem.labels(torch.arange(999))).min() > 300  # no labels: equal shares
     np.save(tmp_path / "wide.npy", np.zeros((30, 3), np.float32))
     with pytest.raises(ValueError, match=r"--data .*\(2,\).*\(3,\)"):
         problem_of(str(vectors), data=str(tmp_path / "wide.npy"))

@@ -45,8 +45,10 @@ def our_order(solver: Solver, sde: str = "vp", steps: int = 40) -> float:
 
 
 def law_of(peer: Peer, denoise: Any, levels: Any) -> tuple[float, float]:
-    """Mean and deviation of what a peer ends with, exactly, for a denoiser linear in x: the state is a column
-    of coefficients over 1, the noise of the start, and every draw."""
+    """The exact mean and deviation of a peer's end, for a denoiser linear in x.
+
+    The state is a column of the coefficients of 1, of the noise at the start, and of every draw.
+    """
     basis = torch.eye(2 + 2 * len(levels), dtype=torch.float64)[:, :, None]
     x = MEAN * levels[0].alpha * basis[0] + spread(levels[0]) * basis[1]
     end = peer(lambda x, level: denoise(x, level, basis[0]), levels, x, lambda i: basis[2 + i])
@@ -69,7 +71,7 @@ def peer_frechet(peer: Peer, steps: int) -> float:
 )
 def test_published_3m_has_order_2(peer: Make) -> None:
     """k-diffusion 0.1.1.post1 ``sample_dpmpp_3m_sde``, diffusers 0.42.1 ``DPMSolverMultistepScheduler``: the
-    second difference D2 is half the second derivative, and is weighed as if it were all of it."""
+    second difference D2 is half the second derivative, but its weight is that for the whole derivative."""
     assert peer_order(made(peer)) < 2.3
     assert our_order(DPMSolverPP(3, published=True)) < 2.3
     assert our_order(DPMSolverPP(3)) > 2.8
@@ -77,7 +79,7 @@ def test_published_3m_has_order_2(peer: Make) -> None:
 
 def test_third_order_sde_dpmpp_of_diffusers_has_order_1() -> None:
     """diffusers 0.42.1 ``multistep_dpm_solver_third_order_update``: (1 - e^-2h - 2h) / (2h)^2 - 1/2 on D2
-    tends to -1 with h, where with + 1/2 it would to 0: a sign."""
+    tends to -1 as h tends to 0; with + 1/2 it would tend to 0: a wrong sign."""
     options = {"algorithm_type": "sde-dpmsolver++", **SIGMA_MIN}
     errors = {
         order: [
@@ -117,8 +119,8 @@ def shipped(name: str, steps: int, **options: Any) -> torch.Tensor:
     "options", [{"solver_type": "bh1"}, {"lower_order_final": False}, {"predict_x0": False}]
 )
 def test_unipc_of_diffusers_is_nan_at_its_default_end(options: dict[str, Any]) -> None:
-    """diffusers 0.42.1 ``UniPCMultistepScheduler``: to sigma = 0 h is infinite, B = h too, and the residual's
-    weight infinity times 0; only bh2's first order step on the data has a limit there."""
+    """diffusers 0.42.1 ``UniPCMultistepScheduler``: in the step to sigma = 0, h and B = h are infinite, and
+    the weight of the residual is infinity times 0. Only the first order step of bh2 on the data has a limit."""
     assert torch.isnan(shipped(UNIPC, 8, **options)).any()
     assert torch.isfinite(shipped(UNIPC, 8)).all()
     plan = Plan.make(ExponentialAdams(2, 3, two="bh1"), SDES["vp"], 8, to_clean=True)
@@ -127,8 +129,8 @@ def test_unipc_of_diffusers_is_nan_at_its_default_end(options: dict[str, Any]) -
 
 @NUMPY
 def test_karras_grid_of_diffusers_ends_with_an_empty_step() -> None:
-    """diffusers 0.42.1 ``set_timesteps`` with ``sigma_min``: the grid ends at sigma_min already, and it is
-    appended once more; h = 0, and exp(-h) - 1 over h is nan."""
+    """diffusers 0.42.1 ``set_timesteps`` with ``sigma_min``: the grid ends at sigma_min, which is then appended
+    once more: h = 0, and (exp(-h) - 1) / h is nan."""
     options = {"use_karras_sigmas": True, "final_sigmas_type": "sigma_min", "lower_order_final": False}
     assert torch.isfinite(shipped(MULTI, 20, **options)).all()
     assert torch.isnan(shipped(MULTI, 20, solver_type="heun", **options)).any()
@@ -137,7 +139,7 @@ def test_karras_grid_of_diffusers_ends_with_an_empty_step() -> None:
 
 @NUMPY
 def test_exponential_grid_of_diffusers_gives_the_network_another_time() -> None:
-    """diffusers 0.42.1: times of ``use_exponential_sigmas`` are cut to integers, up to a whole step off."""
+    """diffusers 0.42.1: times of ``use_exponential_sigmas`` are cut to integers: off by up to a whole step."""
     module = pytest.importorskip("diffusers")
     scheduler = getattr(module, MULTI)(use_exponential_sigmas=True)
     scheduler.set_timesteps(20)
@@ -147,8 +149,8 @@ def test_exponential_grid_of_diffusers_gives_the_network_another_time() -> None:
 
 
 def test_deis_of_diffusers_loses_its_digits_in_small_steps() -> None:
-    """diffusers 0.42.1 ``multistep_deis_third_order_update``: closed forms of log sigma, whose differences
-    float32 does not hold where steps are small: 6 of 1,000 come out a hundred times worse than 6 of 12."""
+    """diffusers 0.42.1 ``multistep_deis_third_order_update``: closed forms in log sigma, whose differences
+    lose their digits in float32 in small steps: 6 of 1,000 steps are a hundred times worse than 6 of 12."""
     theirs = made(partial(diffusers, "DEISMultistepScheduler", solver_order=3, lower_order_final=False))
     wrong = []
     for n in (12, 1000):
@@ -161,8 +163,8 @@ def test_deis_of_diffusers_loses_its_digits_in_small_steps() -> None:
 
 
 def test_dynamic_thresholding_of_diffusers_clamps() -> None:
-    """diffusers 0.42.1 ``_threshold_sample``: the percentile is itself clamped to ``sample_max_value``, 1 by
-    default, so that nothing is ever divided."""
+    """diffusers 0.42.1 ``_threshold_sample``: the percentile is clamped to ``sample_max_value``, 1 by
+    default, so the sample is never divided."""
     module = pytest.importorskip("diffusers")
     x = 3 * normal(2, 1, 8, 8)
     torch.testing.assert_close(
@@ -202,7 +204,7 @@ def test_laplace_schedule_of_diffusers_is_a_root() -> None:
 
 @NUMPY
 def test_learned_variance_of_diffusers_is_for_three_channels() -> None:
-    """diffusers 0.42.1 ``convert_model_output``: ``model_output[:, :3]``, whatever the sample's channels."""
+    """diffusers 0.42.1 ``convert_model_output``: ``model_output[:, :3]``, for any number of channels."""
     module = pytest.importorskip("diffusers")
     scheduler = getattr(module, MULTI)(variance_type="learned")
     scheduler.set_timesteps(5)
@@ -211,8 +213,8 @@ def test_learned_variance_of_diffusers_is_for_three_channels() -> None:
 
 
 def test_ddim_of_diffusers_clips_by_default() -> None:
-    """diffusers 0.42.1 ``DDIMScheduler``: ``clip_sample=True``, and the noise is not made to fit. The mixture
-    reaches beyond 1."""
+    """diffusers 0.42.1 ``DDIMScheduler``: ``clip_sample=True`` without a matching change of the noise. The
+    mixture has values above 1."""
     levels = Grid.build(SDES["vp"], 12, karras()).levels
     x = start(levels[0])
     plain, clipped = (
@@ -232,8 +234,8 @@ def test_one_step_to_clean_crashes_in_k_diffusion(name: str) -> None:
 
 
 def test_adaptive_dpm_solver_of_k_diffusion_couples_its_batch() -> None:
-    """k-diffusion 0.1.1.post1 ``dpm_solver_adaptive``: one norm over all samples, so that many easy ones hide
-    the error of one that is not."""
+    """k-diffusion 0.1.1.post1 ``dpm_solver_adaptive``: one norm over all samples, so that many easy samples
+    hide the error of a hard one."""
     theirs = made(partial(k_diffusion, "sample_dpm_adaptive"))
     levels = [Level(10.0, 1.0, 10.0, -math.log(10.0)), Level(0.01, 1.0, 0.01, -math.log(0.01))]
     x = start(levels[0])
@@ -244,13 +246,13 @@ def test_adaptive_dpm_solver_of_k_diffusion_couples_its_batch() -> None:
 
 @pytest.mark.parametrize("n", [2, 3])
 def test_reab_of_azula_has_order_1(n: int) -> None:
-    """azula 0.11.1 ``REABSampler``: sqrt(alpha_s^2 + sigma_t^2) before the integral, sigma_s by its own
-    docstring."""
+    """azula 0.11.1 ``REABSampler``: sqrt(alpha_s^2 + sigma_t^2) before the integral; its docstring has
+    sigma_s."""
     assert peer_order(made(partial(azula, "REABSampler", order=n))) < 1.2
 
 
 def test_eta_of_azula_is_a_share_of_the_variance() -> None:
-    """azula 0.11.1 ``DDIMSampler``: eta tau is the variance's share, eta^2 tau in the paper (eq. 16)."""
+    """azula 0.11.1 ``DDIMSampler``: the share of the variance is eta tau; in the paper it is eta^2 tau (eq. 16)."""
     sde = SDES["vp"]
     levels = Grid.build(sde, 12, karras()).levels
     x = start(levels[0])
@@ -268,8 +270,8 @@ def test_eta_of_azula_is_a_share_of_the_variance() -> None:
     ids=["azula", "k-diffusion"],
 )
 def test_a_first_step_of_order_1_caps_the_order_at_2(peer: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """azula 0.11.1, k-diffusion 0.1.1.post1: their multistep methods begin with Euler. From pure noise that
-    is hardly seen, as nothing is known of the data there; from sigma = alpha on it is all there is."""
+    """azula 0.11.1, k-diffusion 0.1.1.post1: their multistep methods begin with Euler. A start in pure noise
+    hides this, because the denoiser is nearly constant there; a start at sigma = alpha does not."""
     monkeypatch.setitem(SDES, "half", RectifiedFlow(1e-2, 0.5))
     reference.cache_clear()
     assert peer_order(made(peer), "half", 20) < 2.3
