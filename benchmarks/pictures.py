@@ -109,7 +109,7 @@ def of_kind(axis: Axis, records: Sequence[Record], behind: Sequence[Record]) -> 
 
 
 def picture_of(axis: Axis, records: Sequence[Record], grey: Sequence[Record]) -> Figure:
-    """Curves; or a ranking, if all runs have one budget, and there are no grey runs or a crowd of own ones."""
+    """Curves; or a ranking, if all runs have one budget, without grey runs or with a crowd of own ones."""
     one_budget = len({record["nfe_requested"] for record in records}) == 1
     if one_budget and (not grey or len(curves(records)) > CROWD):
         return ranking(axis, records)

@@ -119,7 +119,7 @@ def shipped(name: str, steps: int, **options: Any) -> torch.Tensor:
     "options", [{"solver_type": "bh1"}, {"lower_order_final": False}, {"predict_x0": False}]
 )
 def test_unipc_of_diffusers_is_nan_at_its_default_end(options: dict[str, Any]) -> None:
-    """diffusers 0.42.1 ``UniPCMultistepScheduler``: in the step to sigma = 0, h and B = h are infinite, and
+    """diffusers 0.42.1 ``UniPCMultistepScheduler``: to sigma = 0, h and B = h are infinite, and
     the weight of the residual is infinity times 0. Only the first order step of bh2 on the data has a limit."""
     assert torch.isnan(shipped(UNIPC, 8, **options)).any()
     assert torch.isfinite(shipped(UNIPC, 8)).all()
@@ -129,8 +129,8 @@ def test_unipc_of_diffusers_is_nan_at_its_default_end(options: dict[str, Any]) -
 
 @NUMPY
 def test_karras_grid_of_diffusers_ends_with_an_empty_step() -> None:
-    """diffusers 0.42.1 ``set_timesteps`` with ``sigma_min``: the grid ends at sigma_min, which is then appended
-    once more: h = 0, and (exp(-h) - 1) / h is nan."""
+    """diffusers 0.42.1 ``set_timesteps`` with ``sigma_min``: the grid ends at sigma_min, which is
+    then appended once more: h = 0, and (exp(-h) - 1) / h is nan."""
     options = {"use_karras_sigmas": True, "final_sigmas_type": "sigma_min", "lower_order_final": False}
     assert torch.isfinite(shipped(MULTI, 20, **options)).all()
     assert torch.isnan(shipped(MULTI, 20, solver_type="heun", **options)).any()
@@ -139,7 +139,7 @@ def test_karras_grid_of_diffusers_ends_with_an_empty_step() -> None:
 
 @NUMPY
 def test_exponential_grid_of_diffusers_gives_the_network_another_time() -> None:
-    """diffusers 0.42.1: times of ``use_exponential_sigmas`` are cut to integers: off by up to a whole step."""
+    """diffusers 0.42.1: times of ``use_exponential_sigmas`` are cut to integers, by up to a step."""
     module = pytest.importorskip("diffusers")
     scheduler = getattr(module, MULTI)(use_exponential_sigmas=True)
     scheduler.set_timesteps(20)
@@ -252,7 +252,7 @@ def test_reab_of_azula_has_order_1(n: int) -> None:
 
 
 def test_eta_of_azula_is_a_share_of_the_variance() -> None:
-    """azula 0.11.1 ``DDIMSampler``: the share of the variance is eta tau; in the paper it is eta^2 tau (eq. 16)."""
+    """azula 0.11.1 ``DDIMSampler``: the variance has the share eta tau; in the paper eta^2 tau (eq. 16)."""
     sde = SDES["vp"]
     levels = Grid.build(sde, 12, karras()).levels
     x = start(levels[0])
