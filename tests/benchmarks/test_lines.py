@@ -9,6 +9,8 @@ from pathlib import Path
 
 import certify
 import compare
+import coverage
+import imports
 import latency
 import lines
 import overhead
@@ -125,6 +127,8 @@ PROGRAMS = {
     "overhead.py": (overhead, "measure", ["--solver", "ddim", "--batch-size", "1"]),
     "tuned.py": (tuned, "run", []),
     "plot.py": (plot, "read_runs", ["some.jsonl"]),
+    "coverage.py": (coverage, "made", []),
+    "imports.py": (imports, "seconds", []),
     "train_features.py": (train_features, "run", ["--data", "x.npz", "--out", "x"]),
 }
 

@@ -119,8 +119,8 @@ def shipped(name: str, steps: int, **options: Any) -> torch.Tensor:
     "options", [{"solver_type": "bh1"}, {"lower_order_final": False}, {"predict_x0": False}]
 )
 def test_unipc_of_diffusers_is_nan_at_its_default_end(options: dict[str, Any]) -> None:
-    """diffusers 0.42.1 ``UniPCMultistepScheduler``: to sigma = 0, h and B = h are infinite, and
-    the weight of the residual is infinity times 0. Only the first order step of bh2 on the data has a limit."""
+    """diffusers 0.42.1 ``UniPCMultistepScheduler``: to sigma = 0, h and B = h are infinite, and the
+    weight of the residual is infinity times 0. Only the first order step of bh2 on the data has a limit."""
     assert torch.isnan(shipped(UNIPC, 8, **options)).any()
     assert torch.isfinite(shipped(UNIPC, 8)).all()
     plan = Plan.make(ExponentialAdams(2, 3, two="bh1"), SDES["vp"], 8, to_clean=True)
