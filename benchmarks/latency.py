@@ -14,8 +14,9 @@ from lines import Record, append, calls_of, lines_file
 from problems import Problem, make_problem
 from records import dtype_of, prepare_networks
 from rich.table import Table
-from stopwatch import device_name, time_of
+from stopwatch import device_name
 from tables import console
+from torch.utils.benchmark import Measurement, Timer
 from tqdm import tqdm
 
 from scoresde import captured, karras, prepare, sample
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=1.0,
         metavar="S",
-        help="time to measure each figure for, by the median of its runs; default %(default)g",
+        help="least time for each figure, the median of its runs; at most 10 S; default %(default)g",
     )
     add(
         "--compile", action="store_true", help="also measure compiled runs; half a minute for each batch size"
@@ -71,7 +72,7 @@ def measure(options: argparse.Namespace) -> list[Record]:
         for n in options.batch_size:
             for way, run in _ways(problem, plan, n, device, options.compile).items():
                 bar.set_description(f"{n} samples, {way}")
-                found = time_of(run, options.seconds, device, torch.get_num_threads())
+                found = time_of(run, options.seconds, device)
                 record = {
                     "way": way,
                     "batch_size": n,
@@ -105,6 +106,21 @@ def _ways(
         draw = captured(denoiser, plan, shape, cond=cond, device=device)
         ways["captured"] = lambda: draw(ids, cond)
     return ways
+
+
+def time_of(run: Callable[[], object], seconds: float, device: torch.device) -> Measurement:
+    """Measure a run, repeated after a first run that does not count.
+
+    The repetitions end when their IQR is below a tenth of their median, or after ``10 * seconds``.
+
+    Args:
+        run: need not wait for the device: torch's Timer does.
+        seconds: least time of all repetitions.
+        device: of the run.
+    """
+    timer = Timer("run()", globals={"run": run}, num_threads=torch.get_num_threads())
+    with torch.cuda.device(device if device.type == "cuda" else -1):  # the Timer waits for the current device
+        return timer.adaptive_autorange(min_run_time=seconds, max_run_time=10 * seconds)
 
 
 def print_table(records: Sequence[Record]) -> None:

@@ -10,26 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.benchmark import Measurement, Timer
 
 from scoresde.sampling import Denoises
 from scoresde.sde import SDE, Level
 
 PROC = Path("/proc/self")
-
-
-def time_of(run: Callable[[], object], seconds: float, device: torch.device, threads: int) -> Measurement:
-    """Measure a run, repeated for at least so many seconds after a first run that does not count.
-
-    Args:
-        run: need not wait for the device: torch's Timer does.
-        seconds: total time of the measurement.
-        device: of the run.
-        threads: of torch on the CPU.
-    """
-    timer = Timer("run()", globals={"run": run}, num_threads=threads)
-    with torch.cuda.device(device if device.type == "cuda" else -1):  # the Timer waits for the current device
-        return timer.blocked_autorange(min_run_time=seconds)
 
 
 class Timed:

@@ -1,9 +1,11 @@
 """The benchmark of the time from noise to samples."""
 
 import json
+import time
 
 import latency
 import pytest
+import torch
 
 
 def test_every_batch_size_gets_a_figure(tmp_path, capsys):
@@ -46,3 +48,9 @@ def test_bad_input_is_one_line_and_2(arguments, word, tmp_path, capsys):
     assert word in printed.err
     assert printed.err.count("\n") == 1
     assert not (tmp_path / "none").exists()
+
+
+def test_a_run_is_timed():
+    found = latency.time_of(lambda: time.sleep(0.01), 0.05, torch.device("cpu"))
+    assert 0.01 <= found.median < 0.09  # one run, not the ten that torch may time together
+    assert sum(found.raw_times) >= 0.05
