@@ -9,7 +9,7 @@ from problems import PROBLEMS
 
 from scoresde.pretrained import FOLDERS
 from scoresde.registry import lookup
-from scoresde.sdes import SDES
+from scoresde.processes.catalogue import SDES
 from scoresde.solvers import SOLVERS
 from scoresde.spacings import spacing_of
 

@@ -32,15 +32,16 @@ from tables import console
 from torch import Tensor
 from tqdm import tqdm
 
-from scoresde.blackbox import Run
-from scoresde.grid import Grid
-from scoresde.metrics import feature_moments, frechet_distance
+from scoresde.solvers.integrators.base import Integration
+from scoresde.spacings import Grid
+from scoresde.metrics.frechet import feature_moments, frechet_distance
 from scoresde.noise import Noise, later
-from scoresde.plan import Plan, Solver
+from scoresde.plans.plan import Plan
+from scoresde.plans.tape import Solver
 from scoresde.registry import lookup
-from scoresde.sampling import sample
+from scoresde.sampling.sample import sample
 from scoresde.solvers import solver_of
-from scoresde.spacings import karras
+from scoresde.spacings import Karras
 
 CPU = torch.device("cpu")
 # The projects: the name of the package, and the function that makes a peer.
@@ -178,16 +179,16 @@ class Comparison:
         }
 
     def _plan(self, method: Method, steps: int) -> Plan:
-        return Plan.make(cast(Solver, solver_of(method.ours)), self.problem.denoiser.sde, steps, karras())
+        return Plan.make(cast(Solver, solver_of(method.ours)), self.problem.denoiser.sde, steps, Karras())
 
-    def _ours(self, run: Plan | Run) -> Batches:
+    def _ours(self, run: Plan | Integration) -> Batches:
         for ids, cond, x in self._starts(run.start.sigma):
             begin = time.perf_counter()
             end = sample(self.timed, run, x.shape, seed=self.options.seed, ids=ids, x=x, cond=cond)
             yield end, time.perf_counter() - begin
 
     def _theirs(self, peer: Peer, steps: int) -> Batches:
-        levels = Grid.build(self.problem.denoiser.sde, steps, karras()).levels
+        levels = Grid.build(self.problem.denoiser.sde, steps, Karras()).levels
         for ids, cond, x in self._starts(levels[0].sigma):
             begin = time.perf_counter()
             noise = later(Noise(self.options.seed, ids, self.problem.shape))

@@ -11,11 +11,13 @@ from problems import PROBLEMS, Problem
 from torch import Tensor
 
 from scoresde import __version__
-from scoresde.blackbox import Run
+from scoresde.solvers.integrators.base import Integration
 from scoresde.files import read_tensors, write_tensors
-from scoresde.plan import Plan
-from scoresde.sampling import prepare
-from scoresde.spacings import joined, lam_at, uniform_lam, uniform_time
+from scoresde.plans.plan import Plan
+from scoresde.sampling.prepare import prepare
+from scoresde.processes.sde import lam_at
+from scoresde.spacings import Joined
+from scoresde.spacings import UniformLambda, UniformTime
 
 
 class Draws(NamedTuple):
@@ -29,7 +31,7 @@ class Draws(NamedTuple):
 
 
 def converged_samples(
-    folder: Path, problem: Problem, draws: Draws, calls: int, draw: Callable[[Plan | Run], Tensor]
+    folder: Path, problem: Problem, draws: Draws, calls: int, draw: Callable[[Plan | Integration], Tensor]
 ) -> Tensor:
     """The samples of the converged run, ``(n_samples, *shape)``.
 
@@ -53,14 +55,14 @@ def converged_samples(
     return tensors["x"]
 
 
-def converged_plan(problem: Problem, calls: int, to_clean: bool = False) -> Plan | Run:
+def converged_plan(problem: Problem, calls: int, to_clean: bool = False) -> Plan | Integration:
     """The plan of the converged run: DPM-Solver++ 3M with corrected weights, equal steps in lambda.
 
     If alpha = 0 at t_max, lambda is infinite there: the steps above lambda = 0 are then equal in t.
     """
     sde = problem.denoiser.sde
     begins = math.isfinite(lam_at(sde, sde.t_max))
-    spacing = uniform_lam if begins else joined(uniform_time, uniform_lam, lam=0.0)
+    spacing = UniformLambda() if begins else Joined(UniformTime(), UniformLambda(), lam=0.0)
     return prepare("dpmpp-3m", sde, calls, spacing, to_clean=to_clean)
 
 

@@ -16,13 +16,15 @@ from problems import Problem, make_problem
 from records import dtype_of, prepare_networks
 from torch import Tensor
 
-from scoresde.configuration import device_of, exact_float32
-from scoresde.metrics import Moments, feature_moments, frechet_distance
-from scoresde.plan import Plan
-from scoresde.sampling import sample
+from scoresde.devices import device_of, exact_float32
+from scoresde.metrics.frechet import feature_moments, frechet_distance
+from scoresde.metrics.moments import Moments
+from scoresde.plans.plan import Plan
+from scoresde.sampling.sample import sample
 from scoresde.solvers import SOLVERS
-from scoresde.tuned import tuned_plan
-from scoresde.tuning import Settings, tune
+from scoresde.sampling.tuned import tuned_plan
+from scoresde.tuning import Settings
+from scoresde.tuning.tune import tune
 from scoresde.tuning.race import stock
 
 # Options that are settings of a tuning, by their names in both.

@@ -9,21 +9,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from scoresde import (
-    EDM,
-    SDE,
-    VESDE,
-    VPSDE,
-    Cosine,
-    DiscreteVPSDE,
-    ExactDenoiser,
-    Grid,
-    Level,
-    Mixture,
-    RectifiedFlow,
-    SubVPSDE,
-    uniform_lam,
-)
+from scoresde import Cosine, DiscreteVPSDE, EDM, ExactDenoiser, Level, Mixture, RectifiedFlow, SDE, SubVPSDE, VESDE, VPSDE, UniformLambda
+from scoresde.spacings import Grid
 
 Array = NDArray[np.float64]
 
@@ -74,7 +61,7 @@ def reference(name: str) -> tuple[Array, Array, float]:
     dy / dtau = y - E[x_0 | x_t], with y = x_t / alpha and tau = log(sigma / alpha), so the solution depends
     only on the two ends of the process. The error is the difference to a run with ten times the tolerance.
     """
-    start, end = Grid.build(SDES[name], 1, uniform_lam).levels
+    start, end = Grid.build(SDES[name], 1, UniformLambda()).levels
     x = math.hypot(start.alpha, start.sigma) * np.linspace(-2, 2, POINTS)
 
     def slope(tau: float, y: Array) -> Array:

@@ -19,13 +19,15 @@ from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, syn
 from torch import Tensor
 
 from scoresde import __version__
-from scoresde.blackbox import Run
-from scoresde.configuration import device_of
-from scoresde.metrics import Moments, feature_moments, frechet_distance
+from scoresde.solvers.integrators.base import Integration
+from scoresde.devices import device_of
+from scoresde.metrics.frechet import feature_moments, frechet_distance
+from scoresde.metrics.moments import Moments
 from scoresde.noise import Noise
-from scoresde.plan import Plan
-from scoresde.sampling import prepare, sample
-from scoresde.tuned import is_tuned
+from scoresde.plans.plan import Plan
+from scoresde.sampling.prepare import prepare
+from scoresde.sampling.sample import sample
+from scoresde.sampling.tuned import is_tuned
 
 # The fields that decide a run and its figures; the key of a record covers the rest.
 NAMES = (
@@ -40,7 +42,7 @@ class Asked(NamedTuple):
     solver: str
     spacing: str
     nfe: int
-    run: Plan | Run
+    run: Plan | Integration
 
 
 class Bench:
@@ -107,7 +109,7 @@ class Bench:
         key = key_of(self.problem, self.draws, self.calls)
         return key.encode() + data.mean.numpy().tobytes() + data.scatter.numpy().tobytes()
 
-    def _key(self, run: Plan | Run) -> str:
+    def _key(self, run: Plan | Integration) -> str:
         """A digest of what the names leave open: the network's weights, the data, the table's numbers."""
         digest = hashlib.sha256(self._about)
         if isinstance(run, Plan):
@@ -118,7 +120,7 @@ class Bench:
         """The samples of the converged run, from their file in the folder after the first time."""
         return converged_samples(folder, self.problem, self.draws, self.calls, lambda run: self.draw(run)[0])
 
-    def draw(self, run: Plan | Run) -> tuple[Tensor, list[float], list[float]]:
+    def draw(self, run: Plan | Integration) -> tuple[Tensor, list[float], list[float]]:
         """All samples of a run, on the host; the seconds of each batch; the seconds in the network."""
         samples, seconds, network_seconds = [], [], []
         first, problem = 0, self.problem

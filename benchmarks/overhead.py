@@ -25,11 +25,12 @@ from tables import console
 from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
-from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Grid, Noise, Plan, integrate, karras, solver_of
-from scoresde.blackbox import BlackBox
-from scoresde.compiled import compiled_denoise, compiled_noise, integrate_compiled
+from scoresde import Denoiser, EDM, Noise, Plan, SOLVERS, VPSDE, integrate, Karras, solver_of
+from scoresde.spacings import Grid
+from scoresde.solvers.integrators.base import Integrator
+from scoresde.plans.compiled import compiled_denoise, compiled_noise, integrate_compiled
 from scoresde.files import write_atomically
-from scoresde.predictions import noise as noise_prediction
+from scoresde.denoisers.predictions import noise as noise_prediction
 
 IMAGE = (3, 32, 32)
 SDE = VPSDE()
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(options: argparse.Namespace) -> None:
     command.at_least(1, options, "repeats", "batch_size")
     shape = (options.batch_size, *IMAGE)
-    names = options.solver or [n for n, solver in SOLVERS.items() if not isinstance(solver, BlackBox)]
+    names = options.solver or [n for n, solver in SOLVERS.items() if not isinstance(solver, Integrator)]
     plans = {name: _plan(name) for name in names}  # a bad name ends the program before it allocates memory
     if options.out:
         command.check_writable(options.out)
@@ -85,7 +86,7 @@ def _runs(plan: Plan, shape: tuple[int, ...], compile: bool) -> dict[str, Work]:
 
 def _plan(name: str) -> Plan:
     solver = solver_of(name)
-    if isinstance(solver, BlackBox):
+    if isinstance(solver, Integrator):
         raise ValueError(f"--solver must be tables, because others run their own loop, got {name}")
     return Plan.within(CALLS, solver, SDE)
 
@@ -110,7 +111,7 @@ def _noise(shape: tuple[int, ...], compile: bool) -> dict[str, dict[str, Work]]:
 
 def _peers(shape: tuple[int, ...]) -> dict[str, dict[str, Work]]:
     """The samplers of the other libraries that are installed, with the prediction that each expects."""
-    levels = Grid.build(EDM(), CALLS, karras()).levels
+    levels = Grid.build(EDM(), CALLS, Karras()).levels
     x, answer, z = (torch.randn(shape) for _ in range(3))
     runs: dict[str, dict[str, Work]] = {}
 

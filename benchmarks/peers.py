@@ -22,8 +22,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from scoresde.plan import Denoise, Draw
-from scoresde.sde import Level
+from scoresde.plans.executor import Denoise, Draw
+from scoresde.processes.level import Level
 
 Levels = Sequence[Level[float]]
 Peer = Callable[[Denoise, Levels, Tensor, Draw], Tensor]

@@ -23,18 +23,20 @@ from problems import FEATURES, Problem
 from records import dtype_of, prepare_networks
 from tqdm import tqdm
 
-from scoresde.adaptive import PerSample
-from scoresde.blackbox import SciPy
+from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
+from scoresde.solvers.integrators.solve_ivp import SciPy
 from scoresde.cli.shared import usual_spacing
-from scoresde.configuration import device_of, exact_float32
-from scoresde.fingerprint import check_made_for
-from scoresde.metrics import feature_moments
-from scoresde.plan import Plan
-from scoresde.sampling import Denoises, prepare
-from scoresde.sdes import SDES
+from scoresde.devices import device_of, exact_float32
+from scoresde.plans.fingerprint import check_made_for
+from scoresde.metrics.frechet import feature_moments
+from scoresde.plans.plan import Plan
+from scoresde.denoisers.protocol import DenoiserLike
+from scoresde.sampling.prepare import prepare
+from scoresde.processes.catalogue import SDES
 from scoresde.solvers import SOLVERS
-from scoresde.spacings import SPACINGS, Spacing, spacing_of
-from scoresde.tuned import is_tuned, tuned_plan
+from scoresde.spacings import SPACINGS, spacing_of
+from scoresde.spacings import Spacing
+from scoresde.sampling.tuned import is_tuned, tuned_plan
 
 SHOWN = 100  # samples in a picture
 OWN = "own"  # the spacing of a tuned plan
@@ -184,7 +186,7 @@ def _grid(file: Path, problem: Problem, asked: Asked) -> Path:
     return file.parent / f"samples-{name}-{asked.nfe}.png"
 
 
-def _asked(options: argparse.Namespace, denoiser: Denoises, spacings: Mapping[str, Spacing]) -> list[Asked]:
+def _asked(options: argparse.Namespace, denoiser: DenoiserLike, spacings: Mapping[str, Spacing]) -> list[Asked]:
     """The runs of the command line.
 
     With ``--solver all``, a solver that cannot keep to a budget is left out with a message, and a solver with
@@ -199,7 +201,7 @@ def _asked(options: argparse.Namespace, denoiser: Denoises, spacings: Mapping[st
             if spec == options.spacing[0]:
                 asked.append(Asked(solver, OWN, nfe, _tuned(options, solver, nfe, denoiser)))
             continue
-        tolerant = every and isinstance(SOLVERS[solver], PerSample | SciPy)
+        tolerant = every and isinstance(SOLVERS[solver], PerSampleIntegrator | SciPy)
         if tolerant and nfe != max(options.nfe):
             continue
         try:
@@ -214,7 +216,7 @@ def _asked(options: argparse.Namespace, denoiser: Denoises, spacings: Mapping[st
     return asked
 
 
-def _tuned(options: argparse.Namespace, name: str, nfe: int, denoiser: Denoises) -> Plan:
+def _tuned(options: argparse.Namespace, name: str, nfe: int, denoiser: DenoiserLike) -> Plan:
     """A tuned plan, checked here against the network, because runs use the timed denoiser in its place."""
     try:
         plan = tuned_plan(name, denoiser.sde, nfe, to_clean=options.to_clean)

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.sampling import Denoises
-from scoresde.sde import SDE, Level
+from scoresde.denoisers.protocol import DenoiserLike
+from scoresde.processes.level import Level
+from scoresde.processes.sde import SDE
 
 PROC = Path("/proc/self")
 
@@ -29,7 +30,7 @@ class Timed:
         tick: called after each call.
     """
 
-    def __init__(self, denoiser: Denoises, device: torch.device, tick: Callable[[], Any]) -> None:
+    def __init__(self, denoiser: DenoiserLike, device: torch.device, tick: Callable[[], Any]) -> None:
         self.denoiser, self.device, self.tick = denoiser, device, tick
         self.calls = self.evaluations = 0  # network calls; and with each sample of a batch counted
         self._spans: list[tuple[Any, Any]] = []

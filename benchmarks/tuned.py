@@ -21,8 +21,8 @@ from lines import Record, lines_file
 from problems import PROBLEMS
 from tqdm import tqdm
 
-from scoresde.plan import Plan
-from scoresde.sdes import SDES
+from scoresde.plans.plan import Plan
+from scoresde.processes.catalogue import SDES
 from scoresde.tuning.race import SPACINGS
 
 

@@ -25,7 +25,7 @@ class Denoiser(nn.Module):
 
     Args:
         net: any module or callable ``(x, t[, cond]) -> like x``; x ``(B, ...)``, t ``(B,)``.
-        sde: the process, or its name (:func:`scoresde.sdes.sde_of`).
+        sde: the process, or its name (:func:`scoresde.processes.catalogue.sde_of`).
         prediction: what the network estimates: :func:`noise`, :func:`score`, :func:`data`, :func:`v`,
             :func:`velocity` or :func:`edm`, or its name. There is no default, for nothing tells a wrong one
             by its looks.

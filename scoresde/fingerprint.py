@@ -19,7 +19,7 @@ def fingerprint(denoiser: Callable[..., Any]) -> dict[str, str]:
     Settings are what a network is made of: attributes of its modules and of plain objects, in containers and
     arrays, of partials, defaults and what functions close over, and the numbers and names in the code of its
     functions; so that a guidance scale is seen wherever it is held, but for a global variable. Of a large
-    tensor, 65,536 numbers count. What a call changes is no setting (:func:`scoresde.contents.parts`): not a
+    tensor, 65,536 numbers count. What a call changes is no setting (:func:`scoresde.plans.contents.parts`): not a
     counter, and not a cache. An object that has a method ``__fingerprint__`` is what this returns, and a
     module's attribute counts if its name does not begin with an underscore.
 

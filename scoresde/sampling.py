@@ -81,7 +81,7 @@ def prepare(
     Raises:
         TypeError: ``solver`` is none, or ``nfe`` no integer.
         ValueError: ``nfe`` is less than the solver needs, or any reason of :meth:`Plan.make` or
-            :func:`scoresde.tuned.tuned_plan`.
+            :func:`scoresde.sampling.tuned.tuned_plan`.
     """
     sde, nfe = sde_of(sde), None if nfe is None else integer("nfe", nfe, 1)
     if isinstance(solver, str) and is_tuned(solver):
@@ -123,7 +123,7 @@ def sample(
     Args:
         denoiser: what estimates x_0. It may write to its input or return a part of it, but not write a new
             output into the memory of an earlier one.
-        solver: a solver, its name (:func:`scoresde.solvers.solver_of`, :func:`scoresde.tuned.tuned_plan`),
+        solver: a solver, its name (:func:`scoresde.solvers.catalogue.solver_of`, :func:`scoresde.sampling.tuned.tuned_plan`),
             or what :func:`prepare` made of it, a :class:`Plan` or a run, which brings its own ``nfe``,
             ``spacing`` and end. A tuned plan warns when it is run with another network than its own.
         shape: of the result, ``(B, ...)``.

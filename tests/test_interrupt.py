@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from scoresde.checkpoint import MODEL, TRAINING
-from scoresde.cli import main
+from scoresde.training.checkpoint import MODEL, TRAINING
+from scoresde.cli.main import main
 from scoresde.command import guarded, interrupt_noted
-from scoresde.denoiser import Denoiser
+from scoresde.denoisers.network import Denoiser
 from scoresde.files import read_tensors
 
 ROOT = Path(__file__).parents[1]

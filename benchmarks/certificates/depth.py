@@ -8,7 +8,7 @@ import numpy as np
 from known import SDES
 from numpy.typing import NDArray
 
-from scoresde import SDE, karras, uniform_lam, uniform_time
+from scoresde import SDE, Karras, UniformLambda, UniformTime
 from scoresde.spacings import Spacing
 
 Record = dict[str, Any]
@@ -16,11 +16,11 @@ Array = NDArray[np.float64]
 
 # Wrong weights for uneven steps do not show on equal steps in lambda; no two steps of karras are equal.
 PROBLEMS: dict[str, tuple[SDE, Spacing]] = {
-    **{name: (sde, uniform_lam) for name, sde in SDES.items()},
-    "vp karras": (SDES["vp"], karras()),
+    **{name: (sde, UniformLambda()) for name, sde in SDES.items()},
+    "vp karras": (SDES["vp"], Karras()),
 }
 # Spacings and endings (t_min, sigma = 0) for the point mass: an even grid and very uneven ones.
-ENDS = tuple(product((uniform_lam, karras(), uniform_time), (False, True)))
+ENDS = tuple(product((UniformLambda(), Karras(), UniformTime()), (False, True)))
 
 # Certified beside the registry: Adams methods of high order. A start from a single output would hide the
 # order; the iterated start does not. At order 6 rounding begins before the mixture shows more than 5.8.

@@ -26,10 +26,10 @@ from certificates.depth import (
 from certificates.law import law_errors, ode_error, order_of, sampled_law
 from certificates.runs import counted, draws_of, is_adaptive, refined, with_tolerance
 from certificates.sweep import swept
-from scoresde import Plan, solver_of, uniform_lam
-from scoresde.blackbox import BlackBox, Run
+from scoresde import Plan, solver_of, UniformLambda
+from scoresde.solvers.integrators.base import Integrator, Integration
 
-Make = Callable[..., Plan | Run]  # (rung of the ladder, spacing, to_clean) -> run
+Make = Callable[..., Plan | Integration]  # (rung of the ladder, spacing, to_clean) -> run
 
 
 def certify(name: str, problem: str, depth: Depth) -> Record:
@@ -66,7 +66,7 @@ def figures(solver: Any, problem: str, depth: Depth) -> Record:
 
     point = curve(lambda rung: law(rung)[1])
     # An adaptive solver takes the same steps on every spacing.
-    ends = [end for end in ENDS if not adaptive or end[0] is uniform_lam]
+    ends = [end for end in ENDS if not adaptive or end[0] is UniformLambda()]
     identity = [
         law_errors(make(rungs[0], *end))[1] for end in ends if not (sampled or end == (spacing, False))
     ]
@@ -86,7 +86,7 @@ def figures(solver: Any, problem: str, depth: Depth) -> Record:
 
 
 def _kind(solver: Any, problem: str) -> str:
-    if not isinstance(solver, BlackBox):
+    if not isinstance(solver, Integrator):
         return "table"
     return "adaptive" if is_adaptive(solver, PROBLEMS[problem][0]) else "black box"
 
@@ -99,12 +99,12 @@ def _runs(solver: Any, kind: str, problem: str, fewest: int) -> Make:
     sde, usual = PROBLEMS[problem]
 
     @cache
-    def make(rung: float, spacing: Any = usual, to_clean: bool = False) -> Plan | Run:
+    def make(rung: float, spacing: Any = usual, to_clean: bool = False) -> Plan | Integration:
         if kind == "table":
             steps = int(rung)
             return Plan.make(refined(solver, steps / fewest), sde, steps, spacing, to_clean=to_clean)
         if kind == "adaptive":
-            run: Run = with_tolerance(solver, rung).prepare(sde, None, spacing, to_clean=to_clean)
+            run: Integration = with_tolerance(solver, rung).prepare(sde, None, spacing, to_clean=to_clean)
         else:
             run = refined(solver, 1.0).prepare(sde, int(rung), spacing, to_clean=to_clean)
         return run

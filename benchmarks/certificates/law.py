@@ -11,7 +11,7 @@ from known import mixture, reference, relative
 from certificates.depth import FLOOR, SAMPLES, Array
 from certificates.runs import carry, draws_of
 from scoresde import Level, Plan
-from scoresde.blackbox import Run
+from scoresde.solvers.integrators.base import Integration
 
 # Mean and deviations of the data. An error may change its sign at one deviation, but not at all of them.
 MEAN = 0.7
@@ -39,7 +39,7 @@ def order_of(errors: Mapping[Any, float]) -> float | None:
     return max(slopes[-2:], default=None)
 
 
-def ode_error(run: Plan | Run, sde: str) -> float:
+def ode_error(run: Plan | Integration, sde: str) -> float:
     """The relative error on the mixture, of a run that draws no noise."""
     x, exact, _ = reference(sde)
     return relative(carry(run, mixture, x), exact)
@@ -52,7 +52,7 @@ def normal_denoiser(x: Array, level: Level[Any], mean: Any, std: Array) -> Array
     return found
 
 
-def law_errors(run: Plan | Run) -> tuple[float, float]:
+def law_errors(run: Plan | Integration) -> tuple[float, float]:
     """The errors of a run's law: on normal data, and on a point mass.
 
     A run on normal data is linear in its noise. The state holds the coefficients of 1, of the noise at the
@@ -82,7 +82,7 @@ def law_errors(run: Plan | Run) -> tuple[float, float]:
     return math.sqrt((errors[1:] ** 2).mean()), float(errors[0])
 
 
-def sampled_law(run: Plan | Run) -> tuple[float, float]:
+def sampled_law(run: Plan | Integration) -> tuple[float, float]:
     """The same errors from SAMPLES samples: on data of deviation 0.5, and on a point mass."""
     draw = np.random.default_rng(0)
     data = np.repeat([[0.5], [0.0]], SAMPLES, 0)

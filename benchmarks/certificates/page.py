@@ -17,7 +17,7 @@ from certificates.depth import (
     ROUNDING,
     Record,
 )
-from scoresde.predictions import PREDICTIONS
+from scoresde.denoisers.predictions import PREDICTIONS
 
 COLUMNS = (
     *("solver", "order", "measured", "on", "law", "error", "identity", "calls", "amplif.", "float32"),

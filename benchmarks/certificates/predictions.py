@@ -9,8 +9,8 @@ from known import SDES, exact_denoiser, mixture, reference, relative
 from torch import Tensor
 
 from certificates.runs import carry
-from scoresde import SDE, Denoiser, Level, Plan, integrate
-from scoresde.predictions import PREDICTIONS
+from scoresde import Denoiser, Level, Plan, SDE, integrate
+from scoresde.denoisers.predictions import PREDICTIONS
 from scoresde.solvers import DPMSolverPP
 
 DATA = 0.5  # sigma_data of EDM

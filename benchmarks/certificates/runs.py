@@ -10,14 +10,14 @@ from known import mixture
 from torch import Tensor
 
 from certificates.depth import BUDGETS, FEW, Array, Record
-from scoresde import SDE, Level, Plan, integrate, prepare
-from scoresde.blackbox import BlackBox, Run
-from scoresde.plan import Draw
+from scoresde import Level, Plan, SDE, integrate, prepare
+from scoresde.solvers.integrators.base import Integrator, Integration
+from scoresde.plans.executor import Draw
 from scoresde.solvers.wrappers import Restart
 from scoresde.spacings import Spacing
 
 
-def carry(run: Plan | Run, denoise: Callable[..., Any], x: Array, noise: Draw | None = None) -> Array:
+def carry(run: Plan | Integration, denoise: Callable[..., Any], x: Array, noise: Draw | None = None) -> Array:
     """The end of a run that starts from ``x``.
 
     A plan in float64 runs on arrays, which is faster. A plan in float32 runs on tensors, in place, as in
@@ -53,7 +53,7 @@ def carry(run: Plan | Run, denoise: Callable[..., Any], x: Array, noise: Draw | 
     return tensor.numpy()
 
 
-def draws_of(run: Plan | Run) -> int:
+def draws_of(run: Plan | Integration) -> int:
     """How many draws of noise a run asks for.
 
     Raises:
@@ -109,7 +109,7 @@ def counted(solver: Any, sde: SDE, spacing: Spacing, budget: int) -> Record | No
 
 def is_adaptive(solver: Any, sde: SDE) -> bool:
     """Does the solver choose its steps by a tolerance?"""
-    if not isinstance(solver, BlackBox):
+    if not isinstance(solver, Integrator):
         return False
     try:
         return solver.prepare(sde, None).nfe is None
@@ -133,13 +133,13 @@ def with_tolerance(solver: Any, rtol: float) -> Any:
     return replace(solver, rtol=rtol, atol=solver.atol * rtol / solver.rtol)
 
 
-def of_length(solver: Any, sde: SDE, n: int | None, spacing: Spacing, to_clean: bool) -> Plan | Run | None:
+def of_length(solver: Any, sde: SDE, n: int | None, spacing: Spacing, to_clean: bool) -> Plan | Integration | None:
     """The plan of n steps, or the integration within n calls; None if n is too small for the solver."""
-    if not isinstance(solver, BlackBox):
+    if not isinstance(solver, Integrator):
         assert n is not None
         return Plan.make(solver, sde, n, spacing, to_clean=to_clean) if n > to_clean else None
     try:
-        run: Run = solver.prepare(sde, n, spacing, to_clean=to_clean)
+        run: Integration = solver.prepare(sde, n, spacing, to_clean=to_clean)
         return run
     except ValueError as error:
         if str(error).startswith("nfe must be at least") and n in range(FEW):

@@ -12,7 +12,7 @@ from certificates.depth import FEW, PROBLEMS, ROUNDING, Array, Record
 from certificates.law import law_errors
 from certificates.runs import carry, is_adaptive, of_length
 from scoresde import Level, Plan
-from scoresde.blackbox import Run
+from scoresde.solvers.integrators.base import Integration
 
 PAIR, SPREAD = 0.9, 0.3  # the data: two normal distributions with means -PAIR and PAIR and this deviation
 PRECISIONS = np.dtype(np.float32), np.dtype(np.float64)
@@ -50,7 +50,7 @@ def swept(solver: Any, problem: str, steps: Sequence[int]) -> Record:
             combinations += 1
             if not (np.isfinite(end).all() and end.dtype == precision):
                 found.append(f"sweep: no finite {precision} after {what}")
-            if run.nfe not in (None, made) or (isinstance(run, Run) and n and made > n):
+            if run.nfe not in (None, made) or (isinstance(run, Integration) and n and made > n):
                 found.append(f"sweep: {made} calls, {run.nfe} planned, in {precision}, {what}")
         if isinstance(run, Plan) and n and math.isfinite(difference := relative(*ends)):
             differences[n] = max(difference, differences.get(n, 0.0))
@@ -59,7 +59,7 @@ def swept(solver: Any, problem: str, steps: Sequence[int]) -> Record:
     return {"combinations": combinations, "float32": differences, "faults": found}
 
 
-def _ended(run: Plan | Run, x: Array, draws: Array) -> tuple[Array, int]:
+def _ended(run: Plan | Integration, x: Array, draws: Array) -> tuple[Array, int]:
     """The end of a run on the pair, and the number of calls."""
     made = 0
 

@@ -23,7 +23,7 @@ Array = npt.NDArray[np.float64]
 class Statistics:
     """What :class:`DPMSolverV3` knows of a network, as functions of the half log-SNR lam.
 
-    :func:`scoresde.statistics.model_statistics` measures them. They hold for the network under every SDE.
+    :func:`scoresde.tuning.measure_statistics.model_statistics` measures them. They hold for the network under every SDE.
     Between the nodes they are cubic splines; beyond, linear and log_rms stay what they are at the end.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from peers import Peer, azula, diffusers, k_diffusion
 
 from scoresde import Level
-from scoresde.plan import Solver
+from scoresde.plans.tape import Solver
 from scoresde.solvers.adams import ExponentialAdams
 from scoresde.solvers.dpm import DPMSolver
 from scoresde.solvers.dpmpp import DPMSolverPP

@@ -3,9 +3,10 @@
 import math
 from dataclasses import dataclass, replace
 
-from scoresde.blackbox import ODE, BlackBox
+from scoresde.solvers.integrators.base import Integrator
+from scoresde.solvers.integrators.ode import ODE
 from scoresde.solvers import DDIM
-from scoresde.solvers.common import ddim
+from scoresde.solvers.moves import ddim
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class SwappedHistory:
         before = None
         for t, s in grid.steps():
             d = tape.denoise(x, t)
-            x = tape.keep(ddim(t, s, x, d if before is None else 1.5 * before - 0.5 * d))
+            x = tape.state(ddim(t, s, x, d if before is None else 1.5 * before - 0.5 * d))
             before = d
         return x
 
@@ -31,7 +32,7 @@ class WrongWeight:
 
     def solve(self, tape, x, grid):
         for t, s in grid.steps():
-            x = tape.keep(ddim(t, s, x, 1.001 * tape.denoise(x, t)))
+            x = tape.state(ddim(t, s, x, 1.001 * tape.denoise(x, t)))
         return x
 
 
@@ -46,7 +47,7 @@ class WrongNoise:
             d = tape.denoise(x, t)
             c = s.sigma * math.sqrt(1 - (t.alpha * s.sigma / (s.alpha * t.sigma)) ** 2)
             kept = math.sqrt(s.sigma**2 - c**2) / t.sigma
-            x = tape.keep(kept * x + (s.alpha - kept * t.alpha) * d + 1.01 * c * tape.noise())
+            x = tape.state(kept * x + (s.alpha - kept * t.alpha) * d + 1.01 * c * tape.noise())
         return x
 
 
@@ -70,7 +71,7 @@ class BlindToUnevenSteps:
         before = None
         for t, s in grid.steps():
             d = tape.denoise(x, t)
-            x = tape.keep(ddim(t, s, x, d if before is None or s.sigma == 0 else 1.9 * d - 0.9 * before))
+            x = tape.state(ddim(t, s, x, d if before is None or s.sigma == 0 else 1.9 * d - 0.9 * before))
             before = d
         return x
 
@@ -84,8 +85,8 @@ class Cancelling:
     def solve(self, tape, x, grid):
         for t, s in grid.steps():
             d = tape.denoise(x, t)
-            far = tape.keep(ddim(t, s, x, d) + 1e4 * d)
-            x = tape.keep(far - 1e4 * d)
+            far = tape.state(ddim(t, s, x, d) + 1e4 * d)
+            x = tape.state(far - 1e4 * d)
         return x
 
 
@@ -97,13 +98,13 @@ class Overflowing:
 
     def solve(self, tape, x, grid):
         for t, s in grid.steps():
-            far = tape.keep(1e20 * tape.keep(1e20 * ddim(t, s, x, tape.denoise(x, t))))
-            x = tape.keep(1e-20 * tape.keep(1e-20 * far))
+            far = tape.state(1e20 * tape.state(1e20 * ddim(t, s, x, tape.denoise(x, t))))
+            x = tape.state(1e-20 * tape.state(1e-20 * far))
         return x
 
 
 @dataclass(frozen=True)
-class LyingCalls(BlackBox):
+class LyingCalls(Integrator):
     """Euler that reports one call less than it makes."""
 
     def prepare(self, sde, nfe, spacing=None, *, to_clean=False):
@@ -112,7 +113,7 @@ class LyingCalls(BlackBox):
 
 
 @dataclass(frozen=True)
-class Spendthrift(BlackBox):
+class Spendthrift(Integrator):
     """Euler with twice the budget."""
 
     def prepare(self, sde, nfe, spacing=None, *, to_clean=False):

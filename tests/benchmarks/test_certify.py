@@ -25,8 +25,8 @@ from planted_solvers import (
     WrongWeight,
 )
 
-from scoresde import SOLVERS, Plan
-from scoresde.predictions import PREDICTIONS
+from scoresde import Plan, SOLVERS
+from scoresde.denoisers.predictions import PREDICTIONS
 from tests import problems
 
 

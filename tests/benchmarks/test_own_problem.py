@@ -12,8 +12,8 @@ from converged import converged_plan
 from own import problem_of
 
 from scoresde import ExactDenoiser, RectifiedFlow, sample
-from scoresde.checkpoint import save_training
-from scoresde.configuration import validate
+from scoresde.training.checkpoint import save_training
+from scoresde.training.configuration import validate
 from scoresde.training import start
 
 

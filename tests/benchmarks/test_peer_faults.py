@@ -9,8 +9,9 @@ import torch
 from peer_methods import MULTI, NUMPY, SAME, SIGMA_MIN, UNIPC, Make, draws, made, start
 from peers import Peer, azula, diffusers, k_diffusion
 
-from scoresde import Grid, Level, Plan, RectifiedFlow, integrate, karras, uniform_lam
-from scoresde.plan import Solver
+from scoresde import Level, Plan, RectifiedFlow, integrate, Karras, UniformLambda
+from scoresde.spacings import Grid
+from scoresde.plans.tape import Solver
 from scoresde.solvers.adams import ExponentialAdams
 from scoresde.solvers.dpmpp import DPMSolverPP
 from scoresde.solvers.first_order import DDIM
@@ -22,7 +23,7 @@ from tests.problems import MEAN, SDES, gaussian, mixture, normal, reference, spr
 def peer_order(peer: Peer, sde: str = "vp", steps: int = 40) -> float:
     x, exact = reference(sde)
     errors = [
-        (peer(mixture, Grid.build(SDES[sde], n, uniform_lam).levels, x[:, None], draws)[:, 0] - exact)
+        (peer(mixture, Grid.build(SDES[sde], n, UniformLambda()).levels, x[:, None], draws)[:, 0] - exact)
         .abs()
         .mean()
         .item()
@@ -56,7 +57,7 @@ def law_of(peer: Peer, denoise: Any, levels: Any) -> tuple[float, float]:
 
 
 def peer_frechet(peer: Peer, steps: int) -> float:
-    levels = Grid.build(SDES["vp"], steps, uniform_lam).levels
+    levels = Grid.build(SDES["vp"], steps, UniformLambda()).levels
     mean, std = law_of(peer, gaussian, levels)
     return math.hypot(mean - levels[-1].alpha * MEAN, std - spread(levels[-1]))
 
@@ -98,7 +99,7 @@ def test_third_order_sde_dpm_solver_of_diffusers_crashes() -> None:
     """diffusers 0.42.1, the same function: no branch for ``sde-dpmsolver``."""
     options = {"algorithm_type": "sde-dpmsolver", "solver_order": 3, **SIGMA_MIN}
     theirs = made(partial(diffusers, MULTI, **options))
-    levels = Grid.build(SDES["vp"], 5, uniform_lam).levels
+    levels = Grid.build(SDES["vp"], 5, UniformLambda()).levels
     with pytest.raises(UnboundLocalError):
         theirs(mixture, levels, start(levels[0]), draws)
 
@@ -154,7 +155,7 @@ def test_deis_of_diffusers_loses_its_digits_in_small_steps() -> None:
     theirs = made(partial(diffusers, "DEISMultistepScheduler", solver_order=3, lower_order_final=False))
     wrong = []
     for n in (12, 1000):
-        levels = Grid.build(SDES["vp"], n, uniform_lam).levels[:7]
+        levels = Grid.build(SDES["vp"], n, UniformLambda()).levels[:7]
         x = start(levels[0])
         ends = [theirs(mixture, levels, x.to(dtype), draws) for dtype in (torch.float32, torch.float64)]
         wrong.append((ends[0] - ends[1]).abs().max().item())
@@ -176,7 +177,7 @@ def test_churn_of_diffusers_is_not_algorithm_2() -> None:
     """diffusers 0.42.1 ``EulerDiscreteScheduler.step``: noise is added after the network was called, so that
     the step takes the added noise for data. All data is 1, and the last step is to clean: anything else is
     error."""
-    levels = Grid.build(SDES["edm"], 12, karras(), to_clean=True).levels
+    levels = Grid.build(SDES["edm"], 12, Karras(), to_clean=True).levels
 
     def point(x: torch.Tensor, level: Level[float], one: torch.Tensor) -> torch.Tensor:
         return one
@@ -215,7 +216,7 @@ def test_learned_variance_of_diffusers_is_for_three_channels() -> None:
 def test_ddim_of_diffusers_clips_by_default() -> None:
     """diffusers 0.42.1 ``DDIMScheduler``: ``clip_sample=True`` without a matching change of the noise. The
     mixture has values above 1."""
-    levels = Grid.build(SDES["vp"], 12, karras()).levels
+    levels = Grid.build(SDES["vp"], 12, Karras()).levels
     x = start(levels[0])
     plain, clipped = (
         made(partial(diffusers, "DDIMScheduler", **options))(mixture, levels, x, draws)
@@ -254,11 +255,11 @@ def test_reab_of_azula_has_order_1(n: int) -> None:
 def test_eta_of_azula_is_a_share_of_the_variance() -> None:
     """azula 0.11.1 ``DDIMSampler``: the variance has the share eta tau; in the paper eta^2 tau (eq. 16)."""
     sde = SDES["vp"]
-    levels = Grid.build(sde, 12, karras()).levels
+    levels = Grid.build(sde, 12, Karras()).levels
     x = start(levels[0])
     theirs = made(partial(azula, "DDIMSampler", eta=0.5))(mixture, levels, x, draws)
     paper, root = (
-        integrate(Plan.make(DDIM(eta), sde, 12, karras()), mixture, x, draws) for eta in (0.5, 0.5**0.5)
+        integrate(Plan.make(DDIM(eta), sde, 12, Karras()), mixture, x, draws) for eta in (0.5, 0.5**0.5)
     )
     torch.testing.assert_close(theirs, root, rtol=SAME, atol=SAME)
     assert (theirs - paper).abs().max() > 0.01

@@ -10,8 +10,9 @@ import torch
 from peer_methods import MULTI, ROWS, SAME, SIGMA_MIN, SINGLE, UNIPC, Make, draws, made, start
 from peers import azula, diffusers, k_diffusion
 
-from scoresde import Grid, Level, Plan, integrate, karras, listed, uniform_lam
-from scoresde.plan import Solver
+from scoresde import Level, Plan, integrate, Karras, UniformLambda
+from scoresde.spacings import Grid, AtTimes
+from scoresde.plans.tape import Solver
 from scoresde.solvers.adams import ExponentialAdams
 from scoresde.solvers.dpm import DPMFast, DPMSolver
 from scoresde.solvers.dpmpp import DPMSolverPP
@@ -27,9 +28,9 @@ def test_the_same_method(solver: Solver, peer: Make, clean: tuple[bool, ...], to
     """On uneven steps, on an SDE where neither alpha nor alpha^2 + sigma^2 is 1."""
     for to_clean in clean:
         theirs, sde = made(peer), SDES["sub-vp"]
-        levels = Grid.build(sde, 12, karras(), to_clean=to_clean).levels
+        levels = Grid.build(sde, 12, Karras(), to_clean=to_clean).levels
         x = start(levels[0])
-        ours = integrate(Plan.make(solver, sde, 12, karras(), to_clean=to_clean), mixture, x, draws)
+        ours = integrate(Plan.make(solver, sde, 12, Karras(), to_clean=to_clean), mixture, x, draws)
         torch.testing.assert_close(theirs(mixture, levels, x, draws), ours, rtol=tolerance, atol=tolerance)
 
 
@@ -51,7 +52,7 @@ def test_singlestep_dpm_solver_is_diffusers(solver: Solver, order: int, options:
     """
     theirs = made(partial(diffusers, SINGLE, solver_order=order, **options, **SIGMA_MIN))
     sde = SDES["vp"]
-    levels = Grid.build(sde, 6 * order, uniform_lam).levels
+    levels = Grid.build(sde, 6 * order, UniformLambda()).levels
     x = start(levels[0])
     ours = integrate(Plan.make(solver, sde, 6), mixture, x)
     torch.testing.assert_close(theirs(mixture, levels, x, draws), ours, rtol=SAME, atol=SAME)
@@ -67,14 +68,14 @@ def test_dpm_solver_fast_is_k_diffusions(nfe: int) -> None:
     sde = SDES["edm"]
     rest = {0: [2, 1], 1: [1], 2: [2]}[nfe % 3]
     orders = [3] * ((nfe - sum(rest)) // 3) + rest
-    ends = [-level.lam for level in Grid.build(sde, len(orders), uniform_lam).levels]
+    ends = [-level.lam for level in Grid.build(sde, len(orders), UniformLambda()).levels]
     parts = [
         a + (b - a) * i / order
         for (a, b), order in zip(pairwise(ends), orders, strict=True)
         for i in range(order)
     ]
     times = [sde.t_max, *(math.exp(part) for part in parts[1:]), sde.t_min]
-    plan = Plan.make(DPMFast(), sde, nfe, listed(times))
+    plan = Plan.make(DPMFast(), sde, nfe, AtTimes(times))
     assert plan.nfe == nfe
     x = start(plan.start)
     ours = integrate(plan, mixture, x)
@@ -90,8 +91,8 @@ def test_churn_is_k_diffusions(solver: Solver, name: str, to_clean: bool) -> Non
     """With the same noise. They draw in every step, we only in steps with churn; we never go above t_max."""
     theirs = made(partial(k_diffusion, name, s_churn=4.0, s_tmax=10.0, s_noise=1.003))
     sde = SDES["edm"]
-    plan = Plan.make(Churn(solver, 4.0, s_max=10.0, s_noise=1.003), sde, 12, karras(), to_clean=to_clean)
-    levels = Grid.build(sde, 12, karras(), to_clean=to_clean).levels
+    plan = Plan.make(Churn(solver, 4.0, s_max=10.0, s_noise=1.003), sde, 12, Karras(), to_clean=to_clean)
+    levels = Grid.build(sde, 12, Karras(), to_clean=to_clean).levels
     idle = sum(level.sigma > 10 for level in levels)
     x = start(levels[0])
     ours = integrate(plan, mixture, x, lambda i: draws(i + idle))
@@ -104,7 +105,7 @@ def test_dpmpp_sde_is_k_diffusions_but_for_its_path(ratio: float) -> None:
     first as the SDE does. With our pairs of draws both agree."""
     theirs = made(partial(k_diffusion, "sample_dpmpp_sde", r=ratio))
     sde = SDES["edm"]
-    levels = Grid.build(sde, 12, karras()).levels
+    levels = Grid.build(sde, 12, Karras()).levels
     inner = Grid(sde, levels).between(ratio)
 
     def ancestral(t: Level[float], s: Level[float]) -> float:
@@ -118,7 +119,7 @@ def test_dpmpp_sde_is_k_diffusions_but_for_its_path(ratio: float) -> None:
         return (carried * draws(i - 1) + ancestral(m, s) * draws(i)) / ancestral(t, s)
 
     x = start(levels[0])
-    ours = integrate(Plan.make(DPMSolverPPSDE(ratio), sde, 12, karras()), mixture, x, draws)
+    ours = integrate(Plan.make(DPMSolverPPSDE(ratio), sde, 12, Karras()), mixture, x, draws)
     torch.testing.assert_close(theirs(mixture, levels, x, paired), ours, rtol=SAME, atol=SAME)
 
 
@@ -134,12 +135,12 @@ def test_lower_orders_at_the_end_are_diffusers(solver: str, order: int) -> None:
         peer = partial(diffusers, "SASolverScheduler", tau_func=lambda t: torch.tensor(0.0), **orders)
         two = "bh1"
     theirs, sde = made(peer), SDES["vp"]
-    levels = Grid.build(sde, 12, karras()).levels
+    levels = Grid.build(sde, 12, Karras()).levels
     x = start(levels[0])
     ours = ExponentialAdams(order, order + 1, two=two, finish="lower")
     torch.testing.assert_close(
         theirs(mixture, levels, x, draws),
-        integrate(Plan.make(ours, sde, 12, karras()), mixture, x),
+        integrate(Plan.make(ours, sde, 12, Karras()), mixture, x),
         rtol=SAME,
         atol=SAME,
     )
@@ -154,10 +155,10 @@ def test_as_shipped_they_agree_to_their_rounding() -> None:
         partial(azula, "xEABSampler", order=2),
     ):
         theirs, sde = made(peer), SDES["vp"]
-        levels = Grid.build(sde, 12, karras()).levels
+        levels = Grid.build(sde, 12, Karras()).levels
         x = start(levels[0])
         solver = ExponentialAdams(2) if "xEABSampler" in peer.args else DPMSolverPP(2)
-        ours = integrate(Plan.make(solver, sde, 12, karras()), mixture, x)
+        ours = integrate(Plan.make(solver, sde, 12, Karras()), mixture, x)
         end = theirs(mixture, levels, x.float(), lambda i: draws(i).float())
         assert end.dtype == torch.float32
         torch.testing.assert_close(end.double(), ours, rtol=2e-5, atol=2e-5)

@@ -11,7 +11,7 @@ import tuned
 from bars import ABLATIONS, BARS, settled
 from problems import make_problem
 
-from scoresde import Plan, karras
+from scoresde import Plan, Karras
 from scoresde.solvers import DPMSolverPP
 
 FEW = shlex.split(
@@ -22,7 +22,7 @@ FEW = shlex.split(
 
 def test_tuned_and_the_best_stock_solver_stand_in_a_table(tmp_path, capsys):
     sde = make_problem("gmm2", "edm").denoiser.sde
-    plan = replace(Plan.make(DPMSolverPP(2), sde, 3, karras()), about=None)
+    plan = replace(Plan.make(DPMSolverPP(2), sde, 3, Karras()), about=None)
     plan.save(tmp_path / "plans" / "tuned-3.json")
     assert tuned.main([*FEW, "--plans", str(tmp_path / "plans"), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
