@@ -59,14 +59,14 @@ from scoresde import (
     uniform_lam,
     uniform_time,
 )
-from scoresde.blackbox import BlackBox, Run
+from scoresde.denoisers.predictions import PREDICTIONS
 from scoresde.files import write_atomically
-from scoresde.plan import Draw
-from scoresde.predictions import PREDICTIONS
+from scoresde.plans.executor import Draw
 from scoresde.registry import lookup
 from scoresde.solvers import DPMSolverPP
+from scoresde.solvers.integrators.base import BlackBox, Run
 from scoresde.solvers.wrappers import Restart
-from scoresde.spacings import Spacing
+from scoresde.spacings.formulas import Spacing
 
 Record = dict[str, Any]
 Array = NDArray[np.float64]

@@ -25,19 +25,20 @@ from own import problem_of
 from peers import Peer, azula, diffusers, k_diffusion
 from problems import PROBLEMS, Problem
 from rich.table import Table
+from scoresde.sampling.sample import sample
 from stopwatch import Timed, device_name
 from tables import console
 from torch import Tensor
 from tqdm import tqdm
 
-from scoresde.grid import Grid
-from scoresde.metrics import feature_moments, frechet_distance
+from scoresde.metrics.frechet import feature_moments, frechet_distance
 from scoresde.noise import Noise, later
-from scoresde.plan import Plan, Solver
+from scoresde.plans.plan import Plan
+from scoresde.plans.tape import Solver
 from scoresde.registry import lookup
-from scoresde.sampling import sample
 from scoresde.solvers import solver_of
-from scoresde.spacings import karras
+from scoresde.spacings.formulas import karras
+from scoresde.spacings.grid import Grid
 
 # Who is asked for: the project, and what its package is called.
 PACKAGES = {"k-diffusion": "k_diffusion", "diffusers": "diffusers", "azula": "azula"}

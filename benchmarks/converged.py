@@ -8,14 +8,16 @@ from pathlib import Path
 
 import torch
 from problems import PROBLEMS, Problem
+from scoresde.sampling.prepare import prepare
 from torch import Tensor
 
 from scoresde import __version__
-from scoresde.blackbox import Run
 from scoresde.files import read_tensors, write_tensors
-from scoresde.plan import Plan
-from scoresde.sampling import prepare
-from scoresde.spacings import joined, lam_at, uniform_lam, uniform_time
+from scoresde.plans.plan import Plan
+from scoresde.processes.sde import lam_at
+from scoresde.solvers.integrators.base import Run
+from scoresde.spacings.catalogue import joined
+from scoresde.spacings.formulas import uniform_lam, uniform_time
 
 
 def converged_plan(problem: Problem, calls: int, to_clean: bool = False) -> Plan | Run:

@@ -23,9 +23,9 @@ from tables import console
 from tqdm import tqdm
 
 from scoresde import captured, karras, prepare, sample
-from scoresde.configuration import device_of, exact_float32
-from scoresde.plan import Plan
-from scoresde.tuned import is_tuned
+from scoresde.devices import device_of, exact_float32
+from scoresde.plans.plan import Plan
+from scoresde.sampling.tuned import is_tuned
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,17 +14,19 @@ from converged import converged_plan, key_of
 from lines import Record
 from problems import Problem
 from records import dtype_of
+from scoresde.sampling.prepare import prepare
+from scoresde.sampling.sample import sample
 from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, synchronise
 from torch import Tensor
 
 from scoresde import __version__
-from scoresde.blackbox import Run
-from scoresde.configuration import device_of
-from scoresde.metrics import Moments, feature_moments, frechet_distance
+from scoresde.devices import device_of
+from scoresde.metrics.frechet import feature_moments, frechet_distance
+from scoresde.metrics.moments import Moments
 from scoresde.noise import Noise
-from scoresde.plan import Plan
-from scoresde.sampling import prepare, sample
-from scoresde.tuned import is_tuned
+from scoresde.plans.plan import Plan
+from scoresde.sampling.tuned import is_tuned
+from scoresde.solvers.integrators.base import Run
 
 # By name, everything that decides a run and its figures; what the names leave open is in the key of a record.
 NAMES = (

@@ -26,10 +26,10 @@ from tables import console
 from tqdm import tqdm
 
 from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Grid, Noise, Plan, integrate, karras, solver_of
-from scoresde.blackbox import BlackBox
-from scoresde.compiled import compiled_denoise, compiled_noise, integrate_compiled
+from scoresde.denoisers.predictions import noise as noise_prediction
 from scoresde.files import write_atomically
-from scoresde.predictions import noise as noise_prediction
+from scoresde.plans.compiled import compiled_denoise, compiled_noise, integrate_compiled
+from scoresde.solvers.integrators.base import BlackBox
 
 IMAGE = (3, 32, 32)
 SDE = VPSDE()

@@ -22,20 +22,22 @@ from pictures import draw_curves, draw_samples, plain_name, published
 from plot import print_table
 from problems import FEATURES, PROBLEMS, Problem
 from records import dtype_of, prepare_networks
+from scoresde.sampling.prepare import prepare
 from tqdm import tqdm
 
-from scoresde.adaptive import PerSample
-from scoresde.blackbox import SciPy
 from scoresde.cli.shared import usual_spacing
-from scoresde.configuration import device_of, exact_float32
-from scoresde.fingerprint import check_made_for
-from scoresde.metrics import feature_moments
-from scoresde.plan import Plan
-from scoresde.sampling import Denoises, prepare
-from scoresde.sdes import SDES
+from scoresde.denoisers.protocol import Denoises
+from scoresde.devices import device_of, exact_float32
+from scoresde.metrics.frechet import feature_moments
+from scoresde.plans.fingerprint import check_made_for
+from scoresde.plans.plan import Plan
+from scoresde.processes.catalogue import SDES
+from scoresde.sampling.tuned import is_tuned, tuned_plan
 from scoresde.solvers import SOLVERS
-from scoresde.spacings import SPACINGS, Spacing, spacing_of
-from scoresde.tuned import is_tuned, tuned_plan
+from scoresde.solvers.integrators.per_sample import PerSample
+from scoresde.solvers.integrators.solve_ivp import SciPy
+from scoresde.spacings.catalogue import SPACINGS, spacing_of
+from scoresde.spacings.formulas import Spacing
 
 SHOWN = 100  # samples in a picture
 OWN = "own"  # spacing of a tuned plan

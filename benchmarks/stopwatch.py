@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.sampling import Denoises
-from scoresde.sde import SDE, Level
+from scoresde.denoisers.protocol import Denoises
+from scoresde.processes.level import Level
+from scoresde.processes.sde import SDE
 
 PROC = Path("/proc/self")
 

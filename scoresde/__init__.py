@@ -6,52 +6,56 @@ from .command import end_imports_in_one_line
 
 end_imports_in_one_line()
 
-from . import predictions as predict  # predict.noise, predict.v, ...: data and noise are modules here, too
-from .capture import captured
-from .denoiser import Denoiser, Transported
-from .discrete import DiscreteVPSDE
-from .exact import ExactDenoiser, Mixture
-from .grid import Grid
-from .noise import Noise
-from .normal import NormalFlow
-from .plan import Plan, Tape, Vector, integrate, iterate
-from .sampling import (
-    Counted,
-    ddim_sampler,
-    dpm_sampler,
-    em_sampler,
-    ode_sampler,
-    pc_sampler,
-    prepare,
-    sample,
+from .denoisers import (
+    predictions as predict,  # predict.noise, predict.v, ...: data and noise are modules here, too
 )
-from .sde import CLEAN, EDM, SDE, VESDE, VPSDE, Cosine, Level, RectifiedFlow, SubVPSDE
-from .solvers import SOLVERS, solver_of
-from .spacings import (
+from .denoisers.gaussian import NormalFlow
+from .denoisers.mixture import ExactDenoiser, Mixture
+from .denoisers.network import Denoiser
+from .denoisers.protocol import Counted
+from .denoisers.transported import Transported
+from .noise import Noise
+from .plans.executor import integrate, iterate
+from .plans.plan import Plan
+from .plans.tape import Tape
+from .plans.vector import Vector
+from .processes.continuous import EDM, VESDE, VPSDE, Cosine, RectifiedFlow, SubVPSDE
+from .processes.discrete import DiscreteVPSDE
+from .processes.level import CLEAN, Level
+from .processes.sde import SDE
+from .sampling.capture import captured
+from .sampling.named import ddim_sampler, dpm_sampler, em_sampler, ode_sampler, pc_sampler
+from .sampling.prepare import prepare
+from .sampling.sample import sample
+from .solvers.catalogue import SOLVERS, solver_of
+from .spacings.catalogue import (
     align_your_steps,
-    beta,
     clipped,
-    default_spacing,
-    gits,
     joined,
-    karras,
     listed,
     listed_lams,
     listed_sigmas,
-    polyexponential,
-    power_time,
-    quadratic_time,
     refined,
     shifted,
     spacing_of,
+)
+from .spacings.formulas import (
+    beta,
+    default_spacing,
+    karras,
+    polyexponential,
+    power_time,
+    quadratic_time,
     uniform_lam,
     uniform_sigma,
     uniform_time,
 )
-from .statistics import model_statistics
+from .spacings.grid import Grid
+from .tuning.gits import gits
+from .tuning.measure_statistics import model_statistics
 
 if TYPE_CHECKING:
-    from .tuning import tune
+    from .tuning.tune import tune
 
 __version__ = "0.1.0"  # the only place where it stands
 
@@ -117,7 +121,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """``tune``, loaded when it is first asked for: sampling needs nothing of it."""
     if name == "tune":
-        from .tuning import tune
+        from .tuning.tune import tune
 
         return tune
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -26,9 +26,12 @@ from scoresde import (
     SubVPSDE,
     integrate,
 )
-from scoresde.adaptive import PerSample
-from scoresde.blackbox import ODE, BlackBox, Run, SciPy, TorchSDE
-from scoresde.plan import Solver
+from scoresde.plans.tape import Solver
+from scoresde.solvers.integrators.base import BlackBox, Run
+from scoresde.solvers.integrators.ode import ODE
+from scoresde.solvers.integrators.per_sample import PerSample
+from scoresde.solvers.integrators.reverse_sde import TorchSDE
+from scoresde.solvers.integrators.solve_ivp import SciPy
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 

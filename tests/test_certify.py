@@ -15,9 +15,10 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import certify  # noqa: E402
 
 from scoresde import SOLVERS, Plan  # noqa: E402
-from scoresde.blackbox import ODE, BlackBox  # noqa: E402
 from scoresde.solvers import DDIM  # noqa: E402
-from scoresde.solvers.common import ddim  # noqa: E402
+from scoresde.solvers.integrators.base import BlackBox  # noqa: E402
+from scoresde.solvers.integrators.ode import ODE  # noqa: E402
+from scoresde.solvers.moves import ddim  # noqa: E402
 from tests import problems  # noqa: E402
 
 

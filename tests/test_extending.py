@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Grid, Plan, Tape, Vector, integrate, predict, sample
-from scoresde.blackbox import BlackBox
 from scoresde.solvers import solver_of
-from scoresde.solvers.common import ddim, eps_of, move
+from scoresde.solvers.integrators.base import BlackBox
+from scoresde.solvers.moves import ddim, eps_of, move
 from tests.problems import SDES, frechet, mixture, reference
 
 

@@ -26,11 +26,11 @@ from scoresde import (
 )
 from scoresde.networks import MLP
 from scoresde.noise import later, philox
-from scoresde.plan import Plan
+from scoresde.plans.plan import Plan
 from scoresde.pretrained import pretrained
+from scoresde.processes.sde import level_at
 from scoresde.tuning import Settings
 from scoresde.tuning.derivatives import step_for
-from scoresde.tuning.table import level_at
 from tests.problems import BLACK_BOXES, TABLES, calls
 
 pytestmark = [

@@ -38,10 +38,10 @@ from scoresde import (
     uniform_time,
 )
 from scoresde.aliases import ALIASES, plain
-from scoresde.predictions import PREDICTIONS, prediction_of
-from scoresde.sdes import SDES, sde_of
+from scoresde.denoisers.predictions import PREDICTIONS, prediction_of
+from scoresde.processes.catalogue import SDES, sde_of
 from scoresde.solvers import DDIM
-from scoresde.spacings import SPACINGS
+from scoresde.spacings.catalogue import SPACINGS
 from scoresde.training import Schedule, train
 from scoresde.training.times import log_normal
 from scoresde.training.weighting import min_snr

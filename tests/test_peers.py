@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from scoresde import Grid, Level, Plan, RectifiedFlow, integrate, karras, listed, uniform_lam
-from scoresde.plan import Solver
+from scoresde.plans.tape import Solver
 from scoresde.solvers.adams import ExponentialAdams
 from scoresde.solvers.dpm import DPMFast, DPMSolver
 from scoresde.solvers.dpmpp import DPMSolverPP

@@ -6,10 +6,11 @@ from itertools import groupby, zip_longest
 from math import isinf
 from operator import attrgetter
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from ..sde import Level
-from .common import ddim, eps_of
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..processes.level import Level
+from ..spacings.grid import Grid
+from .moves import ddim, eps_of
 from .runge_kutta import check_ratio, phi
 
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from math import expm1, isinf
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from .common import check_eta, drawn, mean
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
+from .moves import check_eta, drawn, mean
 
 
 @dataclass(frozen=True)

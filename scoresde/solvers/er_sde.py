@@ -6,9 +6,10 @@ from math import exp, isinf, log, sqrt
 
 import numpy as np
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from .common import ddim
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
+from .moves import ddim
 
 _NODES, _WEIGHTS = (column.tolist() for column in np.polynomial.legendre.leggauss(32))
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from math import sqrt
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from .common import check_eta, ddim, eps_of, score_of
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
+from .moves import check_eta, ddim, eps_of, score_of
 
 
 @dataclass(frozen=True)

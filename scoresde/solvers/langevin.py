@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from math import sqrt
 
-from ..grid import Grid
-from ..plan import Solver, Tape, Vector
-from .common import check_table, score_of
+from ..plans.tape import Solver, Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
 from .first_order import ReverseDiffusion
+from .moves import check_table, score_of
 
 
 @dataclass(frozen=True)

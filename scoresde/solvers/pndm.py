@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isinf
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from .common import ddim, eps_of, held, move
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
+from .moves import ddim, eps_of, held, move
 from .runge_kutta import inside, rk4
 
 ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from math import exp, factorial, isinf, log
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from ..sde import Level
-from .common import ddim, eps_of, move
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..processes.level import Level
+from ..spacings.grid import Grid
+from .moves import ddim, eps_of, move
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import expm1, isinf, sqrt
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from .common import ddim, eps_of, move
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
+from .moves import ddim, eps_of, move
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ sqrt(2 eta) rho dw, w a Brownian motion in lam = -log(rho) and D the estimate of
 from dataclasses import dataclass
 from math import exp, expm1, isinf, log, sqrt
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from .common import check_eta, ddim, deviation, drawn, eps_of, held, kept, mean, move
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
+from .moves import check_eta, ddim, deviation, drawn, eps_of, held, kept, mean, move
 from .runge_kutta import check_ratio
 
 

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from ..grid import Grid
-from ..plan import Solver, Tape, Vector
-from ..sde import Level
+from ..plans.tape import Solver, Tape
+from ..plans.vector import Vector
+from ..processes.level import Level
+from ..spacings.grid import Grid
 from .adams import ExponentialAdams, Node
-from .common import check_table
 from .first_order import DDIM
+from .moves import check_table
 
 
 @dataclass(frozen=True)

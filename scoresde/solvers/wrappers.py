@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 from math import exp, expm1, inf, isfinite, log, log1p, sqrt
 
-from ..grid import Grid
-from ..plan import Solver, Tape, Vector
-from ..sde import Level
-from ..spacings import lam_at
-from .common import check_table
+from ..plans.tape import Solver, Tape
+from ..plans.vector import Vector
+from ..processes.level import Level
+from ..processes.sde import lam_at
+from ..spacings.grid import Grid
 from .dpmpp import DPMSolverPP
+from .moves import check_table
 from .runge_kutta import Heun
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..sde import SDE
+from ..processes.sde import SDE
 
 # From (sde, u), u uniform in [0, 1), ``(B,)`` float64: times, and factors on the loss that undo the
 # preference for them where the sampling is for the variance alone.

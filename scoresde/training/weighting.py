@@ -6,8 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..denoiser import Denoiser
-from ..sde import Level
+from ..denoisers.network import Denoiser
+from ..processes.level import Level
 
 # The factor on Denoiser.loss, the squared error of the network's own output, at a level. An error d of the
 # estimate of x_0 is one of d / out in the output; so ``out^2 w`` weighs the squared error of x_0 with w.

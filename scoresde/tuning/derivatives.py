@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..sampling import Denoises
-from ..sde import Level
+from ..denoisers.protocol import Denoises
+from ..processes.level import Level
+from ..processes.sde import level_at
 from .pairs import Pairs
-from .table import Numbers, Table, level_at
+from .table import Numbers, Table
 
 STEP = 3e-4  # of a difference, of the state's own size; in half log-SNR, of a level
 TINY = 1e-3  # changes in which a network shows its rounding alone

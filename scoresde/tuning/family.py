@@ -7,11 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
-from ..plan import Plan, Solver
-from ..sde import SDE, Level
+from ..plans.plan import Plan
+from ..plans.tape import Solver
+from ..processes.level import Level
+from ..processes.sde import SDE, noisiest
 from ..solvers.wrappers import free_step
-from ..spacings import listed_lams
-from .table import Numbers, Table, noisiest
+from ..spacings.catalogue import listed_lams
+from .table import Numbers, Table
 
 GROUPS = ("weights", "scales", "knots", "free")
 MOST = 3.0  # of the logarithm of a gap, in either direction

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..denoisers.protocol import Denoises
 from ..devices import exact
-from ..sampling import Denoises
 from .derivatives import STEP, derivatives, entries, flat, rms
 from .family import Family
 from .objective import Objective

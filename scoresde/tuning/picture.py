@@ -11,11 +11,14 @@ from torch import Tensor
 
 from ..data.pictures import tile
 from ..data.pixels import to_uint8
+from ..denoisers.protocol import Denoises
 from ..files import write_atomically
 from ..noise import Noise
-from ..plan import Plan, integrate
-from ..sampling import Denoises, sample
-from ..solvers import SOLVERS, DPMSolverPP
+from ..plans.executor import integrate
+from ..plans.plan import Plan
+from ..sampling.sample import sample
+from ..solvers.catalogue import SOLVERS
+from ..solvers.dpmpp import DPMSolverPP
 from .race import stock
 from .report import Report
 from .table import Table

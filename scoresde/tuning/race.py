@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..blackbox import BlackBox
+from ..denoisers.protocol import Denoises
 from ..devices import exact
-from ..plan import Plan, Solver
-from ..sampling import Denoises
-from ..sde import SDE
-from ..solvers import SOLVERS
-from ..spacings import clipped, lam_at, spacing_of
+from ..plans.plan import Plan
+from ..plans.tape import Solver
+from ..processes.sde import SDE, lam_at, noisiest
+from ..solvers.catalogue import SOLVERS
+from ..solvers.integrators.base import BlackBox
+from ..spacings.catalogue import clipped, spacing_of
 from .family import Family
 from .pairs import Pairs
-from .table import Table, noisiest
+from .table import Table
 
 SPACINGS = (
     "uniform-lambda",

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..denoisers.protocol import Denoises
 from ..devices import exact
-from ..plan import Plan, integrate
-from ..sampling import Denoises
+from ..plans.executor import integrate
+from ..plans.plan import Plan
 from ..solvers.dpmpp import DPMSolverPP
 from .pairs import Pairs
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..plan import Plan
-from ..sampling import Denoises
+from ..denoisers.protocol import Denoises
+from ..plans.plan import Plan
 from .heats import family_of, fitted
 from .judge import judged
 from .kept import Folder, State, Teacher

@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..sampling import Denoises
-from ..sde import SDE, Level
+from ..denoisers.protocol import Denoises
+from ..processes.level import Level
+from ..processes.sde import SDE
 from .settings import Settings
 
 TRIALS = 4  # of the dampings, in an iteration
