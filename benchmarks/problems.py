@@ -13,7 +13,7 @@ from scoresde.data import load_data
 from scoresde.data.pixels import to_float, to_uint8
 from scoresde.denoisers.mixture import ExactDenoiser, Mixture
 from scoresde.denoisers.network import Denoiser
-from scoresde.denoisers.protocol import Denoises
+from scoresde.denoisers.protocol import DenoiserLike
 from scoresde.denoisers.transported import Transported
 from scoresde.metrics.frechet import frechet_distance
 from scoresde.metrics.moments import Moments, gaussian_moments
@@ -58,7 +58,7 @@ class Problem:
 
     name: str
     shape: tuple[int, ...]
-    denoiser: Denoises
+    denoiser: DenoiserLike
     features: Features
     data: Moments
     held_out: tuple[float, int] | None = None

@@ -22,19 +22,19 @@ from pictures import draw_curves, draw_samples, plain_name, published
 from plot import print_table
 from problems import FEATURES, PROBLEMS, Problem
 from records import dtype_of, prepare_networks
-from scoresde.sampling.prepare import prepare
 from tqdm import tqdm
 
 from scoresde.cli.shared import usual_spacing
-from scoresde.denoisers.protocol import Denoises
+from scoresde.denoisers.protocol import DenoiserLike
 from scoresde.devices import device_of, exact_float32
 from scoresde.metrics.frechet import feature_moments
 from scoresde.plans.fingerprint import check_made_for
 from scoresde.plans.plan import Plan
 from scoresde.processes.catalogue import SDES
+from scoresde.sampling.prepare import prepare
 from scoresde.sampling.tuned import is_tuned, tuned_plan
 from scoresde.solvers import SOLVERS
-from scoresde.solvers.integrators.per_sample import PerSample
+from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
 from scoresde.solvers.integrators.solve_ivp import SciPy
 from scoresde.spacings.catalogue import SPACINGS, spacing_of
 from scoresde.spacings.formulas import Spacing
@@ -245,7 +245,9 @@ def _grid(file: Path, problem: Problem, asked: Asked) -> Path:
     return file.parent / f"samples-{name}-{asked.nfe}.png"
 
 
-def _asked(options: argparse.Namespace, denoiser: Denoises, spacings: Mapping[str, Spacing]) -> list[Asked]:
+def _asked(
+    options: argparse.Namespace, denoiser: DenoiserLike, spacings: Mapping[str, Spacing]
+) -> list[Asked]:
     """Solver, spacing, budget and run. Of "all", those that cannot keep to a budget are left out with a word,
     and those that stop at a tolerance run once, whatever their calls."""
     every = options.solver == ["all"]
@@ -257,7 +259,7 @@ def _asked(options: argparse.Namespace, denoiser: Denoises, spacings: Mapping[st
             if spec == options.spacing[0]:
                 asked.append(Asked(solver, OWN, nfe, _tuned(options, solver, nfe, denoiser)))
             continue
-        tolerant = every and isinstance(SOLVERS[solver], PerSample | SciPy)
+        tolerant = every and isinstance(SOLVERS[solver], PerSampleIntegrator | SciPy)
         if tolerant and nfe != max(options.nfe):
             continue
         try:
@@ -272,7 +274,7 @@ def _asked(options: argparse.Namespace, denoiser: Denoises, spacings: Mapping[st
     return asked
 
 
-def _tuned(options: argparse.Namespace, name: str, nfe: int, denoiser: Denoises) -> Plan:
+def _tuned(options: argparse.Namespace, name: str, nfe: int, denoiser: DenoiserLike) -> Plan:
     """A tuned plan, checked against the network here, for what is run with is one that is timed."""
     try:
         plan = tuned_plan(name, denoiser.sde, nfe, to_clean=options.to_clean)

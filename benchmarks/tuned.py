@@ -25,7 +25,6 @@ from converged import converged_file, converged_plan, kept
 from lines import append, read_lines
 from problems import PROBLEMS, Problem, make_problem
 from records import dtype_of, prepare_networks
-from scoresde.sampling.sample import sample
 from torch import Tensor
 from tqdm import tqdm
 
@@ -36,6 +35,7 @@ from scoresde.plans.plan import Plan
 from scoresde.pretrained import FOLDERS
 from scoresde.processes.catalogue import SDES
 from scoresde.registry import lookup
+from scoresde.sampling.sample import sample
 from scoresde.sampling.tuned import tuned_plan
 from scoresde.solvers import SOLVERS
 from scoresde.spacings.catalogue import spacing_of

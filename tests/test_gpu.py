@@ -14,11 +14,11 @@ from scoresde import (
     VPSDE,
     Denoiser,
     ExactDenoiser,
+    Karras,
     Mixture,
     Noise,
     captured,
     integrate,
-    karras,
     predict,
     prepare,
     sample,
@@ -91,7 +91,7 @@ def test_every_solver_draws_what_it_draws_on_the_host(name):
     x = 20.0 * Noise(1, torch.arange(32), (3,))(0).double()
     here, there = (
         sample(
-            denoiser, name, (32, 3), nfe=calls(name, 12), spacing=karras(), x=x, device=d, dtype=torch.float64
+            denoiser, name, (32, 3), nfe=calls(name, 12), spacing=Karras(), x=x, device=d, dtype=torch.float64
         ).cpu()
         for d in ("cpu", "cuda")
     )

@@ -22,7 +22,7 @@ from ..sampling.prepare import prepare
 from ..sampling.sample import sample
 from ..sampling.tuned import is_tuned
 from ..solvers.catalogue import SOLVERS, solver_of
-from ..solvers.integrators.base import BlackBox, Run
+from ..solvers.integrators.base import Integration, Integrator
 from ..spacings.catalogue import SPACINGS
 from .shared import Loaded, add_network, labels_asked, load, say, usual_spacing
 
@@ -117,13 +117,13 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--first + --n must be at most 2^63, got {options.first} and {options.n}")
 
 
-def planned(options: argparse.Namespace, sde: SDE) -> Plan | Run:
+def planned(options: argparse.Namespace, sde: SDE) -> Plan | Integration:
     """The run that the options ask for."""
     if is_tuned(options.solver):
         return prepare(options.solver, sde, options.nfe, options.spacing or None, to_clean=options.to_clean)
     solver = solver_of(options.solver)
     spacing = options.spacing or usual_spacing(sde)
-    if options.nfe is None and isinstance(solver, BlackBox):
+    if options.nfe is None and isinstance(solver, Integrator):
         try:
             return prepare(solver, sde, None, spacing, to_clean=options.to_clean)
         except ValueError:  # one whose steps are fixed, or another fault, which the next line names

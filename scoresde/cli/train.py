@@ -140,7 +140,7 @@ def _about(configuration: Configuration, data: Data) -> str:
 def _option(choice: Choice, registry: Mapping[str, Callable[..., object]], name: str) -> float | None:
     """An option of what a configuration names, or its default; None where it has no such option."""
     known = inspect.signature(registry[choice.name]).parameters
-    value: float | None = choice.options.get(name, known[name].default) if name in known else None
+    value: float | None = choice.spec.get(name, known[name].default) if name in known else None
     return value
 
 

@@ -11,7 +11,7 @@ from ..processes.level import Level
 
 
 @dataclass(frozen=True, eq=False)
-class NormalFlow:
+class GaussianFlow:
     """Takes states from one noise level to another as if the data were normal, at no network call.
 
     x' = alpha' m + V sqrt((alpha'^2 c + sigma'^2) / (alpha^2 c + sigma^2)) V^T (x - alpha m), exact for data
@@ -23,7 +23,7 @@ class NormalFlow:
         x = sample(network, plan, shape, x=flow(start.sigma * torch.randn(shape), start, plan.start))
 
     To first order, and of a scalar covariance, it is the analytical first step of Dockhorn et al. 2022 (arXiv
-    2210.05475). :class:`scoresde.solvers.FreeStart` is the scalar one of mean 0, as a part of a plan.
+    2210.05475). :class:`scoresde.solvers.AnalyticalFirstStep` is the scalar form of mean 0, a part of a plan.
 
     Args:
         mean: m, ``(...)``, of a sample's shape.
@@ -54,19 +54,19 @@ class NormalFlow:
             )
 
     @classmethod
-    def scalar(cls, data: Tensor) -> "NormalFlow":
+    def scalar(cls, data: Tensor) -> "GaussianFlow":
         """Of the mean of data ``(n, ...)``, and one variance of all their numbers."""
         mean, away = _centred(data)
         return cls(mean, away.square().mean())
 
     @classmethod
-    def by_channel(cls, data: Tensor) -> "NormalFlow":
+    def by_channel(cls, data: Tensor) -> "GaussianFlow":
         """Of the mean of images ``(n, C, H, W)``, and a variance of every channel."""
         mean, away = _centred(data)
         return cls(mean, away.square().mean((0, *range(2, data.ndim)), keepdim=True)[0])
 
     @classmethod
-    def by_component(cls, data: Tensor) -> "NormalFlow":
+    def by_component(cls, data: Tensor) -> "GaussianFlow":
         """Of the mean and covariance of data ``(n, ...)``, of d numbers each; takes memory d^2 and time d^3.
 
         A direction in which the data have no variance gets a part of 1e-12 of the largest.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..devices import exact
-from ..processes.level import Level, _cast, _per_sample
+from ..processes.level import Level, cast, per_sample
 from ..processes.sde import SDE
 
 
@@ -46,7 +46,7 @@ class Mixture:
     def denoise(self, x: Tensor, level: Level[Any]) -> Tensor:
         """E[x_0 | x_t = x], ``(B, D)``, in the type of x; level: floats, or tensors ``(B,)``."""
         means, stds = self.means.to(x), self.stds.to(x)
-        alpha, sigma = (_cast(_per_sample(number, x), x) for number in (level.alpha, level.sigma))
+        alpha, sigma = (cast(per_sample(number, x), x) for number in (level.alpha, level.sigma))
         gain = alpha * stds**2 / ((alpha * stds) ** 2 + sigma**2)
         # m_k + gain_k (x - alpha m_k), weighed by how likely each component is
         weight = self._log_parts(x, level).softmax(1)
@@ -77,7 +77,7 @@ class Mixture:
     def _log_parts(self, x: Tensor, level: Level[Any]) -> Tensor:
         """log (w_k N(x; alpha m_k, var_k)), ``(B, K)``."""
         means, stds, shares = (value.to(x) for value in (self.means, self.stds, self.shares))
-        alpha, sigma = (_cast(_per_sample(number, x), x) for number in (level.alpha, level.sigma))
+        alpha, sigma = (cast(per_sample(number, x), x) for number in (level.alpha, level.sigma))
         var = (alpha * stds) ** 2 + sigma**2
         if isinstance(alpha, Tensor):
             square = (x[:, None] - alpha[:, None] * means).square().sum(2)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..devices import exact
 from ..processes.catalogue import sde_of
-from ..processes.level import Level, _cast, _per_sample
+from ..processes.level import Level, cast, per_sample
 from ..processes.sde import SDE
 from .apart import watched
 from .predictions import Affine, Prediction, prediction_of
@@ -72,9 +72,9 @@ class Denoiser(nn.Module):
 
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors ``()``, ``(B,)`` or ``(B, 1, ...)``; returns as x."""
-        level = Level(*(_per_sample(number, x) for number in level))
+        level = Level(*(per_sample(number, x) for number in level))
         c = self.prediction(level)
-        scale, skip, out = (_cast(number, x) for number in c[:3])
+        scale, skip, out = (cast(number, x) for number in c[:3])
         time = self._time(c, level)
         if isinstance(scale, Tensor) or scale != 1:
             output = self._output(scale * x, time, cond)
@@ -95,11 +95,11 @@ class Denoiser(nn.Module):
         (Vincent 2011; Song et al. 2021, eq. 7), its two factors computed in float64. x0, eps ``(B, ...)``; t
         ``(B,)``, best on the CPU, for some devices have no float64; returns ``(B,)``.
         """
-        level = self.sde.level(_per_sample(exact(t), x0))
+        level = self.sde.level(per_sample(exact(t), x0))
         c = self.prediction(level)
         on_x0, on_eps = (1 - c.skip * level.alpha) / c.out, -c.skip * level.sigma / c.out
-        target = _cast(on_x0, x0) * x0 + _cast(on_eps, x0) * eps
-        noisy = _cast(c.scale * level.alpha, x0) * x0 + _cast(c.scale * level.sigma, x0) * eps
+        target = cast(on_x0, x0) * x0 + cast(on_eps, x0) * eps
+        noisy = cast(c.scale * level.alpha, x0) * x0 + cast(c.scale * level.sigma, x0) * eps
         output = self._output(noisy, self._time(c, level), cond)
         error: Tensor = (output - target).square()
         return error.flatten(1).mean(1) if error.ndim > 1 else error

@@ -8,7 +8,7 @@ from ..processes.level import Level
 from ..processes.sde import SDE
 
 
-class Denoises(Protocol):
+class DenoiserLike(Protocol):
     """What is sampled from: a :class:`Denoiser`, or anything that has its SDE and estimates x_0."""
 
     @property
@@ -25,7 +25,7 @@ class Counted:
     one of them had is ``calls``, of one batch that all begin together.
     """
 
-    def __init__(self, denoiser: Denoises) -> None:
+    def __init__(self, denoiser: DenoiserLike) -> None:
         self.denoiser, self.calls, self.evaluations = denoiser, 0, 0
 
     @property

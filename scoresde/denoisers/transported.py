@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..devices import exact
 from ..processes.catalogue import sde_of
-from ..processes.level import Level, _cast, _per_sample
+from ..processes.level import Level, cast, per_sample
 from ..processes.sde import SDE
 from .network import Denoiser
 
@@ -47,6 +47,6 @@ class Transported(nn.Module):
         own: Level[Any] = trained.level(time.clamp(trained.t_min, trained.t_max))
         if not isinstance(level.lam, Tensor):
             own = Level(*torch.stack(own).tolist())
-        scale = _cast(_per_sample(own.alpha / level.alpha, x), x)
+        scale = cast(per_sample(own.alpha / level.alpha, x), x)
         estimate: Tensor = self.denoiser(scale * x, own, cond)
         return estimate

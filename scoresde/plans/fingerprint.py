@@ -10,7 +10,7 @@ import torch
 from ..processes.sde import SDE
 from .plan import Plan
 
-VERSION = "2:"  # of the hash; hashes of another version cannot be compared
+VERSION = "3:"  # of the hash; hashes of another version cannot be compared
 
 
 def fingerprint(denoiser: Callable[..., Any]) -> dict[str, str]:

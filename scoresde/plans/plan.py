@@ -22,7 +22,7 @@ from ..files import write_atomically
 from ..integer import integer
 from ..processes.level import Level
 from ..processes.sde import SDE
-from ..spacings.catalogue import listed_steps
+from ..spacings.catalogue import steps_of
 from ..spacings.formulas import Spacing
 from ..spacings.grid import Grid, check_budget
 from .checked import check_level, check_lines
@@ -84,7 +84,7 @@ class Plan:
         nfe, least = integer("nfe", nfe), 1 + to_clean
         made = cache(lambda steps: _made(solver, sde, steps, spacing, to_clean))
         low, high = least, max(2 * nfe, least)  # a step may be free, as FreeStart's first one is
-        if (listed := listed_steps(spacing)) is not None:
+        if (listed := steps_of(spacing)) is not None:
             low = high = listed + to_clean
         else:
             check_budget(nfe)
@@ -225,7 +225,7 @@ def _made(
         raise ValueError(f"{solver} calls no network in a run of {steps} steps")
     last = tape.lines[-1]
     if last.name[0] != "x" or end.row != ((last.name, 1.0),):  # the end is a state, and no network output
-        tape.keep(end)
+        tape.state(end)
     rows = [row for line in tape.lines for row in (line.row, line.measured[0] if line.measured else ())]
     if not all(math.isfinite(weight) for row in rows for _, weight in row):
         raise ValueError(no_step(solver, sde, grid.levels))

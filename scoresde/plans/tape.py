@@ -45,12 +45,12 @@ class Tape:
         self._outputs += 1
         return self._write(Line(f"d{self._outputs - 1}", x.row, level))
 
-    def keep(self, x: Vector) -> Vector:
+    def state(self, x: Vector) -> Vector:
         """x as a state: computed once, carried along, and handed to whoever watches the run."""
         self._states += 1
         return self._write(Line(f"x{self._states}", x.row))
 
-    def hold(self, x: Vector) -> Vector:
+    def point(self, x: Vector) -> Vector:
         """x, computed once for several uses, but no state of the run: a point to call the network at, say."""
         self._held += 1
         return self._write(Line(f"h{self._held - 1}", x.row))
@@ -78,7 +78,7 @@ class Solver(Protocol):
     """A way from one noise level to the next, as a program on symbols.
 
     ``solve`` starts from x at the first level of the grid, writes to the tape, and returns the state at the
-    last: Euler in sigma / alpha, for example, is ``for t, s in grid.steps(): x = tape.keep(ddim(t, s, x,
+    last: Euler in sigma / alpha, for example, is ``for t, s in grid.steps(): x = tape.state(ddim(t, s, x,
     tape.denoise(x, t)))``.
     """
 

@@ -1,6 +1,6 @@
 """Processes by name."""
 
-from ..registry import chosen
+from ..registry import build
 from .continuous import EDM, VESDE, VPSDE, Cosine, RectifiedFlow, SubVPSDE
 from .discrete import DiscreteVPSDE
 from .sde import SDE
@@ -23,7 +23,7 @@ def sde_of(spec: SDE | str) -> SDE:
         TypeError: neither; a class, such as ``VPSDE``, is none yet.
         ValueError: an unknown name or option, or a value that the process does not take.
     """
-    sde = chosen("SDE", spec, SDES)
+    sde = build("SDE", SDES, spec)
     if not isinstance(sde, SDE):
         raise TypeError(f"sde must be an SDE or its name, got {type(sde).__name__}")
     return sde

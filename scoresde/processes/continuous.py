@@ -11,7 +11,7 @@ from .level import Level, T
 from .sde import SDE
 
 
-def _check_range(
+def check_range(
     sde: SDE, name: str, low: float, high: float, floor: float, ceiling: float = math.inf
 ) -> None:
     """Refuse a range that is not floor <= low < high <= ceiling, or not of numbers."""
@@ -42,8 +42,8 @@ class VPSDE(SDE):
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_range(self, "t", self.t_min, self.t_max, SMALLEST)
-        _check_range(self, "beta", self.beta_min, self.beta_max, 0.0)
+        check_range(self, "t", self.t_min, self.t_max, SMALLEST)
+        check_range(self, "beta", self.beta_min, self.beta_max, 0.0)
 
     def log_alpha(self, t: Tensor) -> Tensor:
         return -t * (self.beta_min / 2 + t * (self.beta_max - self.beta_min) / 4)
@@ -52,7 +52,7 @@ class VPSDE(SDE):
         return 0.5 * torch.log(-torch.expm1(2 * self.log_alpha(t)))
 
     def time_of(self, lam: Tensor) -> Tensor:
-        return self._time(-0.5 * _softplus(-2 * lam))
+        return self._time(-0.5 * softplus(-2 * lam))
 
     def _time(self, log_alpha: Tensor) -> Tensor:
         slope = self.beta_max - self.beta_min
@@ -85,8 +85,8 @@ class VESDE(SDE):
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_range(self, "t", self.t_min, self.t_max, 0.0)
-        _check_range(self, "sigma", self.sigma_min, self.sigma_max, SMALLEST)
+        check_range(self, "t", self.t_min, self.t_max, 0.0)
+        check_range(self, "sigma", self.sigma_min, self.sigma_max, SMALLEST)
 
     def log_alpha(self, t: Tensor) -> Tensor:
         return t * 0
@@ -110,7 +110,7 @@ class Cosine(SDE):
     t_max: float = 0.995
 
     def __post_init__(self) -> None:
-        _check_range(self, "t", self.t_min, self.t_max, SMALLEST, 1 - SMALLEST)
+        check_range(self, "t", self.t_min, self.t_max, SMALLEST, 1 - SMALLEST)
 
     def log_alpha(self, t: Tensor) -> Tensor:
         return torch.log(torch.cos(t * (math.pi / 2)))
@@ -130,7 +130,7 @@ class EDM(SDE):
     t_max: float = 80.0
 
     def __post_init__(self) -> None:
-        _check_range(self, "t", self.t_min, self.t_max, SMALLEST)
+        check_range(self, "t", self.t_min, self.t_max, SMALLEST)
 
     def unit_label(self, level: Level[T]) -> T:
         return -level.lam / 4  # log(t) / 4, as Karras et al. tell their networks
@@ -157,7 +157,7 @@ class RectifiedFlow(SDE):
     t_max: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_range(self, "t", self.t_min, self.t_max, SMALLEST, 1.0)
+        check_range(self, "t", self.t_min, self.t_max, SMALLEST, 1.0)
 
     def log_alpha(self, t: Tensor) -> Tensor:
         return torch.log1p(-t)
@@ -169,6 +169,6 @@ class RectifiedFlow(SDE):
         return torch.sigmoid(-lam)
 
 
-def _softplus(x: Tensor) -> Tensor:
+def softplus(x: Tensor) -> Tensor:
     """log(1 + e^x) to the last digit; torch's own is the identity beyond 20."""
     return torch.logaddexp(x, torch.zeros_like(x))

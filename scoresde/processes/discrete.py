@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..devices import exact
-from .continuous import VPSDE, _check_range, _softplus
+from .continuous import VPSDE, check_range, softplus
 from .level import T
 
 
@@ -63,8 +63,8 @@ class DiscreteVPSDE(VPSDE):
             raise ValueError(f"schedule must be one of {', '.join(BETAS)}, got {self.schedule!r}")
         if not (isinstance(self.steps, int) and self.steps >= 2):
             raise ValueError(f"steps must be an integer of at least 2, got {self.steps!r}")
-        _check_range(self, "beta", self.beta_min, self.beta_max, 1e-12, 0.9999)
-        _check_range(self, "t", self.t_min, self.t_max, 1 / self.steps * (1 - 1e-12), 1.0)
+        check_range(self, "beta", self.beta_min, self.beta_max, 1e-12, 0.9999)
+        check_range(self, "t", self.t_min, self.t_max, 1 / self.steps * (1 - 1e-12), 1.0)
 
     @cached_property
     def _log_alphas(self) -> Tensor:
@@ -82,7 +82,7 @@ class DiscreteVPSDE(VPSDE):
         return (table[below] + (place - below) * (table[below + 1] - table[below])).to(t.dtype).to(t.device)
 
     def time_of(self, lam: Tensor) -> Tensor:
-        log_alpha = exact(-0.5 * _softplus(-2 * lam))
+        log_alpha = exact(-0.5 * softplus(-2 * lam))
         table = self._log_alphas.to(log_alpha.device)
         below = (torch.searchsorted(-table, -log_alpha) - 1).clamp(0, self.steps - 1)
         place = below + (log_alpha - table[below]) / (table[below + 1] - table[below])

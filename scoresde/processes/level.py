@@ -20,18 +20,18 @@ class Level(NamedTuple, Generic[T]):
 CLEAN: Level[float] = Level(0.0, 1.0, 0.0, math.inf)
 
 
-def _per_sample(number: Any, x: Tensor) -> Any:
+def per_sample(number: Any, x: Tensor) -> Any:
     """A number for every sample, ``(B,)``, in a shape that broadcasts with x; anything else as it is."""
     if isinstance(number, Tensor) and number.ndim == 1:
         return number.reshape(-1, *[1] * (x.ndim - 1))
     return number
 
 
-def _cast(number: Any, x: Tensor) -> Any:
+def cast(number: Any, x: Tensor) -> Any:
     """A coefficient, computed in float64, in the type of x and on its device."""
     return number.to(x) if isinstance(number, Tensor) else number
 
 
-def _column(weight: Any, like: Tensor) -> Any:
+def column(weight: Any, like: Tensor) -> Any:
     """A number for every sample, in the shape and the type that its vector has; a float as it is."""
-    return _cast(_per_sample(weight, like), like)
+    return cast(per_sample(weight, like), like)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoisers.protocol import Denoises
+from ..denoisers.protocol import DenoiserLike
 from ..noise import Noise, later
 from ..plans.executor import integrate
 from ..plans.plan import Plan
@@ -19,7 +19,7 @@ WARM_UP = 3  # runs before the recording, in which libraries choose their kernel
 @torch.inference_mode(False)  # whose tensors cannot say whether a network wrote to them
 @torch.no_grad()
 def captured(
-    denoiser: Denoises,
+    denoiser: DenoiserLike,
     plan: Plan,
     shape: Sequence[int],
     *,

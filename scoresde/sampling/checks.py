@@ -10,7 +10,7 @@ from ..denoisers.network import Denoiser
 from ..integer import integer
 from ..plans.plan import Plan
 from ..processes.sde import SDE
-from ..solvers.integrators.base import Run
+from ..solvers.integrators.base import Integration
 
 SIGNED = (torch.int64, torch.int32, torch.int16, torch.int8)
 
@@ -89,7 +89,7 @@ def labels(cond: Tensor, classes: int) -> Tensor:
     return cond
 
 
-def check_prediction(denoiser: Any, run: Plan | Run) -> None:
+def check_prediction(denoiser: Any, run: Plan | Integration) -> None:
     """Refuse levels at which x_0 cannot be computed from the network's prediction."""
     if not isinstance(denoiser, Denoiser):
         return

@@ -12,7 +12,7 @@ from ..solvers.dpm import DPMSolver
 from ..solvers.first_order import DDIM, EulerMaruyama
 from ..solvers.integrators.ode import ODE
 from ..solvers.langevin import PredictorCorrector
-from ..spacings.formulas import uniform_time
+from ..spacings.formulas import UniformTime
 from .sample import sample
 
 Net = Callable[..., Tensor]
@@ -32,7 +32,7 @@ def em_sampler(
 
     ``net(x, t)``, ``prediction`` what it estimates; ``options`` are those of :func:`sample`.
     """
-    options = {"spacing": uniform_time} | options
+    options = {"spacing": UniformTime()} | options
     return sample(Denoiser(net, sde, prediction), EulerMaruyama(eta), shape, nfe=nfe, **options)
 
 
@@ -53,7 +53,7 @@ def pc_sampler(
     ``net(x, t)``, ``prediction`` what it estimates; ``options`` are those of :func:`sample`.
     """
     solver = PredictorCorrector(snr=snr, corrections=corrections, measured=measured)
-    options = {"spacing": uniform_time} | options
+    options = {"spacing": UniformTime()} | options
     return sample(Denoiser(net, sde, prediction), solver, shape, nfe=nfe, **options)
 
 

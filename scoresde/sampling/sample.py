@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..denoisers.modes import warn_if_training
-from ..denoisers.protocol import Counted, Denoises
+from ..denoisers.protocol import Counted, DenoiserLike
 from ..integer import integer
 from ..noise import Noise, later
 from ..plans.compiled import compiled_denoise, compiled_noise, integrate_compiled
@@ -18,7 +18,7 @@ from ..plans.fingerprint import check_levels, check_made_for
 from ..plans.plan import Plan
 from ..plans.tape import Solver
 from ..processes.level import Level
-from ..solvers.integrators.base import BlackBox, Run
+from ..solvers.integrators.base import Integration, Integrator
 from ..spacings.formulas import Spacing
 from . import checks
 from .prepare import prepare
@@ -31,8 +31,8 @@ Carry = Callable[[Any, Tensor, Draw], Tensor]  # a run, of a network, a state an
 
 @torch.no_grad()
 def sample(
-    denoiser: Denoises,
-    solver: Solver | BlackBox | Plan | Run | str,
+    denoiser: DenoiserLike,
+    solver: Solver | Integrator | Plan | Integration | str,
     shape: Sequence[int],
     *,
     nfe: int | None = None,
@@ -89,7 +89,7 @@ def sample(
     checks.check_tensors(shape, ids, x, dtype)
     cond = checks.conditions(cond, shape[0], inner)
     size = checks.size_of(batch_size, shape[0])
-    if isinstance(solver, Plan | Run):
+    if isinstance(solver, Plan | Integration):
         if nfe is not None or spacing is not None or to_clean:
             raise TypeError("a plan has its own nfe, spacing and end; give none of them beside it")
         run = solver
@@ -166,7 +166,7 @@ def _finite(
     return end
 
 
-def _carrier(run: Plan | Run, compile: bool) -> Carry:
+def _carrier(run: Plan | Integration, compile: bool) -> Carry:
     """What carries out a run."""
     if isinstance(run, Plan):
         return partial(integrate_compiled if compile else integrate, run)

@@ -19,7 +19,7 @@ from .runge_kutta import ExponentialRK4, Heun, Midpoint, RungeKutta4
 from .seeds import SEEDS
 from .stochastic import SRA, DPMSolverPPSDE, SDEDPMSolver
 from .unic import UniC
-from .wrappers import Churn, FreeStart, Restart
+from .wrappers import AnalyticalFirstStep, Churn, Restart
 
 __all__ = [
     "DDIM",
@@ -31,6 +31,7 @@ __all__ = [
     "SOLVERS",
     "SRA",
     "AdaptiveSDE",
+    "AnalyticalFirstStep",
     "Churn",
     "DPMAdaptive",
     "DPMFast",
@@ -41,7 +42,6 @@ __all__ = [
     "EulerMaruyama",
     "ExponentialAdams",
     "ExponentialRK4",
-    "FreeStart",
     "Heun",
     "Midpoint",
     "Parallel",

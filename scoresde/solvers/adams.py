@@ -14,7 +14,7 @@ from ..processes.level import Level
 from ..processes.sde import SDE
 from ..spacings.grid import Grid
 from .forms import FORMS, OWN, POINTS, SHARES, VARIABLES
-from .moves import ddim, held
+from .moves import ddim, materialized
 
 
 class Node(NamedTuple):
@@ -27,7 +27,7 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True)
 class ExponentialAdams:
-    """Adams-Bashforth and Adams-Moulton on the exact solution: x_s = kept x_t + sum_j w_j m_j + std z.
+    """Adams-Bashforth and Adams-Moulton on the exact solution: x_s = factor x_t + sum_j w_j m_j + std z.
 
     w_j is the integral over the step of the kernel times the Lagrange polynomial of node j, in float64.
 
@@ -118,7 +118,7 @@ class ExponentialAdams:
             most = left if self.finish == "lower" else 7
             step = self._step(tape, x, t, s, nodes[0], grid.sde)
             predicted = step(nodes[: min(self.predictor, most)])
-            x = tape.keep(predicted)
+            x = tape.state(predicted)
             if left > 1:
                 nodes = [self._node(tape, x, s), *nodes][:7]
             if self.corrector and left > 1:  # no state: the next step is taken from it in the same sum
@@ -129,7 +129,7 @@ class ExponentialAdams:
         d = tape.denoise(x, level)
         m = FORMS[self.on].output(level, x, d) if level.alpha else d
         several = max(self.predictor, self.corrector) > 1 and m is not d
-        return Node(level, d, held(tape, m) if several else m)
+        return Node(level, d, materialized(tape, m) if several else m)
 
     def _step(
         self, tape: Tape, x: Vector, t: Level[float], s: Level[float], first: Node, sde: SDE
@@ -139,7 +139,7 @@ class ExponentialAdams:
         if isinf(s.lam - t.lam):
             return partial(lambda known, nodes: known, ddim(t, s, x, first.d))
         form = FORMS[self.on]
-        known = form.kept(t, s, tau) * x
+        known = form.transition_factor(t, s, tau) * x
         if tau:
             known = known + form.std(t, s, tau) * tape.noise()
         return partial(self._joined, known, t, s, tau, sde)
@@ -206,5 +206,5 @@ class ExponentialAdams:
                 *reversed([self._node(tape, point, s) for point, s in zip(sweep(), at, strict=True)]),
                 nodes[-1],
             ]
-        ends = [tape.keep(point) for point in sweep()]
+        ends = [tape.state(point) for point in sweep()]
         return ends[-1], nodes, steps[p - 1 :]

@@ -4,11 +4,9 @@ A solver's docstring gives the range of each of its arguments; whatever is outsi
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
-from typing import Any, get_type_hints
 
 from ..plans.tape import Solver
-from ..registry import check_type, lookup, nearest, parse
+from ..registry import build
 from .adams import ExponentialAdams
 from .dpm import DPMFast, DPMSolver
 from .dpm_v3 import DPMSolverV3
@@ -17,7 +15,7 @@ from .empirical_statistics import Statistics
 from .er_sde import ERSDE
 from .first_order import DDIM, EulerMaruyama, ReverseDiffusion
 from .integrators.adaptive import AdaptiveSDE, DPMAdaptive
-from .integrators.base import BlackBox
+from .integrators.base import Integrator
 from .integrators.ode import ODE
 from .integrators.parallel import Parallel
 from .integrators.reverse_sde import TorchSDE
@@ -30,7 +28,7 @@ from .stochastic import SRA, DPMSolverPPSDE, SDEDPMSolver
 from .unic import UniC
 from .wrappers import Churn, Restart
 
-SOLVERS: Mapping[str, Solver | BlackBox] = {
+SOLVERS: Mapping[str, Solver | Integrator] = {
     # the probability-flow ODE, singlestep
     "euler": EulerMaruyama(eta=0.0),
     "ddim": DDIM(),
@@ -99,23 +97,14 @@ SOLVERS: Mapping[str, Solver | BlackBox] = {
 }
 
 
-def solver_of(spec: str) -> Solver | BlackBox:
+def solver_of(spec: str) -> Solver | Integrator:
     """A solver of the registry, with options if wanted: ``"ddim:eta=0.5"``,
     ``"ode:method=dopri5,rtol=1e-3"``, ``"churn:solver=dpm2"``, ``"dpm-solver-v3:statistics=FILE"``.
 
     Raises:
         ValueError: an unknown name or option, or a value that the solver does not take.
     """
-    name, options = parse(spec)
-    solver = lookup("solver", name, SOLVERS)
-    known: dict[str, Any] = {field.name: get_type_hints(type(solver))[field.name] for field in fields(solver)}  # type: ignore[arg-type]
-    for key, value in options.items():
-        if key not in known:
-            raise ValueError(f"solver {name!r} has no option {key!r}; {nearest(key, known)}")
-        if known[key] is Solver:
-            options[key] = solver_of(str(value))
-        elif known[key] is Statistics:
-            options[key] = Statistics.load(str(value))
-        else:
-            check_type(f"solver {name!r} option {key}", value, known[key])
-    return replace(solver, **options) if options else solver  # type: ignore[type-var]
+    solver: Solver | Integrator = build(
+        "solver", SOLVERS, spec, {Solver: solver_of, Statistics: Statistics.load}
+    )
+    return solver

@@ -56,7 +56,7 @@ class DPMSolver:
             d, z = tape.denoise(x, t), sign * (s.lam - t.lam)
             new = ddim(t, s, x, d)  # the whole step, were there no derivatives
             if self.order == 1 or isinf(z):
-                x = tape.keep(new)
+                x = tape.state(new)
                 continue
             u = ddim(t, m[0], x, d)
             slope = (of(m[0], u, tape.denoise(u, m[0])) - of(t, x, d)) / r
@@ -71,7 +71,7 @@ class DPMSolver:
                 else:
                     bend = (slope2 - slope) / (2 / 3 - r)  # half the second derivative
                     change = phi(2, z) * (slope - r * bend) + 2 * phi(3, z) * bend
-            x = tape.keep(new - size(s) * z * change)
+            x = tape.state(new - size(s) * z * change)
         return x
 
 

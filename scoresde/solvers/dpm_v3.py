@@ -82,20 +82,20 @@ class DPMSolverV3:
             d = tape.denoise(x, t)
             centre = centre or d
             if t.alpha == 0 or s.sigma == 0:
-                x = tape.keep(ddim(t, s, x, d))
+                x = tape.state(ddim(t, s, x, d))
                 continue
             u = x / t.alpha
             # c - f is held, which is d where l = 1, and never nothing
-            past.insert(0, (i, centre - tape.hold(d - (1 - integrals.linear[i]) * (u - centre))))
+            past.insert(0, (i, centre - tape.point(d - (1 - integrals.linear[i]) * (u - centre))))
             if self.corrector and before:
                 nodes = [past[1], past[0], *past[2 : self.corrector]]  # the step's own beginning first
                 away = integrals.step(i - 1, before, nodes, self._pseudo("corrector"))
-                x = tape.keep(t.alpha * (centre + away))
+                x = tape.state(t.alpha * (centre + away))
             del past[max(self.predictor, self.corrector - 1) :]
             before = x / t.alpha - centre
             away = integrals.step(i, before, past[: self.predictor], self._pseudo("predictor"))
             x = s.alpha * (centre + away)
-            x = tape.hold(x) if self.corrector and i < last else tape.keep(x)
+            x = tape.point(x) if self.corrector and i < last else tape.state(x)
         return x
 
 

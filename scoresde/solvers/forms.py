@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..plans.vector import Vector
 from ..processes.level import Level
 from ..processes.sde import SDE
-from .moves import deviation, eps_of, kept
+from .moves import eps_of, transition_factor, transition_std
 
 Numbers = NDArray[np.float64]
 
@@ -19,12 +19,12 @@ Numbers = NDArray[np.float64]
 class Form(Protocol):
     """An output m of the network, with the exact solution that it is integrated in.
 
-    x_s = kept x_t + integral of kernel(lam) m(lam) over [lam_t, lam_s] + std z; ``total`` is the integral of
-    the kernel alone. ``tau`` scales the noise: 0 is the probability-flow ODE, 1 the reverse SDE.
+    x_s = factor x_t + integral of kernel(lam) m(lam) over [lam_t, lam_s] + std z; ``total`` is the integral
+    of the kernel alone. ``tau`` scales the noise: 0 is the probability-flow ODE, 1 the reverse SDE.
     """
 
     def output(self, t: Level[float], x: Vector, d: Vector) -> Vector: ...
-    def kept(self, t: Level[float], s: Level[float], tau: float) -> float: ...
+    def transition_factor(self, t: Level[float], s: Level[float], tau: float) -> float: ...
     def total(self, t: Level[float], s: Level[float], tau: float) -> float: ...
     def kernel(self, s: Level[float], tau: float, lam: Numbers) -> Numbers: ...
     def std(self, t: Level[float], s: Level[float], tau: float) -> float: ...
@@ -36,8 +36,8 @@ class Data:
     def output(self, t: Level[float], x: Vector, d: Vector) -> Vector:
         return d
 
-    def kept(self, t: Level[float], s: Level[float], tau: float) -> float:
-        return kept(t, s, tau**2)
+    def transition_factor(self, t: Level[float], s: Level[float], tau: float) -> float:
+        return transition_factor(t, s, tau**2)
 
     def total(self, t: Level[float], s: Level[float], tau: float) -> float:
         return -s.alpha * expm1(-(1 + tau**2) * (s.lam - t.lam))
@@ -47,7 +47,7 @@ class Data:
         return s.alpha * k * np.exp(k * (lam - s.lam))
 
     def std(self, t: Level[float], s: Level[float], tau: float) -> float:
-        return deviation(t, s, tau**2)
+        return transition_std(t, s, tau**2)
 
 
 class Noise:
@@ -56,7 +56,7 @@ class Noise:
     def output(self, t: Level[float], x: Vector, d: Vector) -> Vector:
         return eps_of(t, x, d)
 
-    def kept(self, t: Level[float], s: Level[float], tau: float) -> float:
+    def transition_factor(self, t: Level[float], s: Level[float], tau: float) -> float:
         return s.alpha / t.alpha
 
     def total(self, t: Level[float], s: Level[float], tau: float) -> float:
@@ -75,11 +75,11 @@ class Velocity:
     def output(self, t: Level[float], x: Vector, d: Vector) -> Vector:
         return eps_of(t, x, d) - d
 
-    def kept(self, t: Level[float], s: Level[float], tau: float) -> float:
+    def transition_factor(self, t: Level[float], s: Level[float], tau: float) -> float:
         return (s.alpha + s.sigma) / (t.alpha + t.sigma)
 
     def total(self, t: Level[float], s: Level[float], tau: float) -> float:
-        return s.sigma - self.kept(t, s, tau) * t.sigma
+        return s.sigma - self.transition_factor(t, s, tau) * t.sigma
 
     def kernel(self, s: Level[float], tau: float, lam: Numbers) -> Numbers:
         return -(s.alpha + s.sigma) / (2 * np.cosh(lam / 2)) ** 2

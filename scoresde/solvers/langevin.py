@@ -44,5 +44,5 @@ class PredictorCorrector:
                     x = tape.langevin(x, score, self.snr)
                 else:
                     e = 2 * (self.snr * s.sigma) ** 2
-                    x = tape.keep(x + e * score + sqrt(2 * e) * tape.noise())
+                    x = tape.state(x + e * score + sqrt(2 * e) * tape.noise())
         return x

@@ -28,32 +28,32 @@ def ddim(t: Level[float], s: Level[float], x: Vector, d: Vector) -> Vector:
     return s.sigma / t.sigma * x + (s.alpha - s.sigma / t.sigma * t.alpha) * d
 
 
-def kept(t: Level[float], s: Level[float], eta: float) -> float:
+def transition_factor(t: Level[float], s: Level[float], eta: float) -> float:
     """The share of x at level t that the reverse SDE leaves at level s; ``eta`` is its share of noise."""
     return s.sigma / t.sigma * (exp(eta * (t.lam - s.lam)) if eta else 1.0)
 
 
-def mean(t: Level[float], s: Level[float], x: Vector, d: Vector, eta: float) -> Vector:
+def transition_mean(t: Level[float], s: Level[float], x: Vector, d: Vector, eta: float) -> Vector:
     """Where the reverse SDE carries x on average from t to s if x_0 is d; ``ddim`` at eta = 0."""
-    share = kept(t, s, eta)
+    share = transition_factor(t, s, eta)
     return share * x + (s.alpha - share * t.alpha) * d
 
 
-def deviation(t: Level[float], s: Level[float], eta: float) -> float:
+def transition_std(t: Level[float], s: Level[float], eta: float) -> float:
     """The deviation of the reverse SDE's noise, drawn from t to s."""
     return s.sigma * sqrt(-expm1(2 * eta * (t.lam - s.lam))) if eta and s.sigma else 0.0
 
 
-def drawn(tape: Tape, t: Level[float], s: Level[float], eta: float) -> Vector:
+def transition_noise(tape: Tape, t: Level[float], s: Level[float], eta: float) -> Vector:
     """That noise, freshly drawn if there is any."""
-    std = deviation(t, s, eta)
+    std = transition_std(t, s, eta)
     return std * tape.noise() if std else Vector({})
 
 
-def held(tape: Tape, m: Vector) -> Vector:
+def materialized(tape: Tape, m: Vector) -> Vector:
     """m, computed once for several uses, in units of its first weight: what has two terms is then one sum."""
     unit = next(iter(m.weights.values()))
-    return unit * tape.hold(m / unit)
+    return unit * tape.point(m / unit)
 
 
 def is_table(solver: object) -> bool:

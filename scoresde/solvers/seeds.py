@@ -38,7 +38,7 @@ class SEEDS:
         for i, (t, s) in enumerate(grid.steps()):
             h, d = s.lam - t.lam, tape.denoise(x, t)
             if isinf(h):
-                x = tape.keep(ddim(t, s, x, d))
+                x = tape.state(ddim(t, s, x, d))
                 continue
             levels = [t, *(row[i] for row in inner), s]
             w, path = Vector({}), []  # of x / alpha
@@ -57,5 +57,5 @@ class SEEDS:
                 new = move(t, s, x, 2 * e) - 3 * s.sigma * (expm1(h) / h - 1) * (e2 - e)
             else:
                 new = move(t, s, x, 2 * (e1 if self.stages == 2 else e))
-            x = tape.keep(new + path[-1])
+            x = tape.state(new + path[-1])
         return x

@@ -38,8 +38,6 @@ class Grid:
             ValueError: too few or too many steps, or times that leave the SDE's or do not strictly fall.
         """
         spacing = spacing_of(default_spacing(sde) if spacing is None else spacing)
-        if not callable(spacing):
-            raise TypeError(f"spacing must be a function (sde, n) -> times, as karras(), got {spacing!r}")
         if (steps := integer("steps", steps)) < 1 + to_clean:
             raise ValueError(f"a grid needs at least {1 + to_clean} steps, got {steps}")
         if steps > MOST:

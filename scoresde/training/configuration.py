@@ -19,7 +19,7 @@ from ..denoisers.network import Denoiser
 from ..denoisers.predictions import PREDICTIONS
 from ..networks import NETWORKS
 from ..processes.catalogue import SDES
-from ..registry import lookup, make, nearest
+from ..registry import build, lookup, nearest
 from .options import Schedule
 from .randomness import seeded
 from .times import TIMES, Times
@@ -38,8 +38,9 @@ class Choice(BaseModel):
     name: str
 
     @property
-    def options(self) -> dict[str, Any]:
-        return dict(self.model_extra or {})
+    def spec(self) -> dict[str, Any]:
+        """The name and the options, as :func:`scoresde.registry.build` takes them."""
+        return {"name": self.name} | (self.model_extra or {})
 
 
 class Source(BaseModel):
@@ -78,16 +79,18 @@ class Configuration(BaseModel):
 
     def make_denoiser(self) -> Denoiser:
         with seeded(self.seed):  # the first weights, too, are decided by the configuration alone
-            network: nn.Module = make("network", self.network.name, NETWORKS, self.network.options)
-        sde = make("SDE", self.sde.name, SDES, self.sde.options)
-        prediction = make("prediction", self.prediction.name, PREDICTIONS, self.prediction.options)
+            network: nn.Module = build("network", NETWORKS, self.network.spec)
+        sde = build("SDE", SDES, self.sde.spec)
+        prediction = build("prediction", PREDICTIONS, self.prediction.spec)
         return Denoiser(network, sde, prediction)
 
     def make_times(self) -> Times:
-        return make("times", self.times.name, TIMES, self.times.options)
+        times: Times = build("times", TIMES, self.times.spec)
+        return times
 
     def make_weighting(self) -> Weighting:
-        return make("weighting", self.weighting.name, WEIGHTINGS, self.weighting.options)
+        weighting: Weighting = build("weighting", WEIGHTINGS, self.weighting.spec)
+        return weighting
 
 
 def configuration_file(name: str) -> Path:

@@ -7,14 +7,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import registry
+from ..registry import build
 from .batches import batch_indices, check_data, chosen, warn_of_scale
 from .labels import as_labels, check_labels, classes_of
 from .options import Schedule
 from .randomness import seed_of, seeded
 from .state import Progress, State, module
-from .times import TIMES, Times, log_normal, spread
-from .weighting import WEIGHTINGS, Weighting, plain
+from .times import TIMES, LogNormal, Times, spread
+from .weighting import WEIGHTINGS, Plain, Weighting
+
+PLAIN = Plain()
 
 
 def train(
@@ -24,7 +26,7 @@ def train(
     *,
     schedule: Schedule,
     times: Times | None = None,
-    weighting: Weighting = plain,
+    weighting: Weighting = PLAIN,
     seed: int = 0,
 ) -> Iterator[Progress]:
     """Minimise the denoising score matching loss, a step at every ``next``, to ``schedule.steps``.
@@ -60,8 +62,8 @@ def train(
         raise TypeError(f"seed must be an integer, got {seed!r}")
     check_data(x)
     labels = as_labels(labels)
-    times = registry.chosen("times", times or log_normal(), TIMES)
-    weighting = registry.chosen("weighting", weighting, WEIGHTINGS)
+    times = build("times", TIMES, times or LogNormal())
+    weighting = build("weighting", WEIGHTINGS, weighting)
     check_labels(module(state.denoiser), x, labels, allow_missing=schedule.allow_missing_classes)
     warn_of_scale(x, state.denoiser.prediction, times, stacklevel=3)
     state.denoiser.train()

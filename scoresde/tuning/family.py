@@ -12,7 +12,7 @@ from ..plans.tape import Solver
 from ..processes.level import Level
 from ..processes.sde import SDE, noisiest
 from ..solvers.wrappers import free_step
-from ..spacings.catalogue import listed_lams
+from ..spacings.lists import AtLambdas
 from .table import Numbers, Table
 
 GROUPS = ("weights", "scales", "knots", "free")
@@ -111,6 +111,6 @@ class Family:
 
     def _stock(self, lams: tuple[float, ...]) -> Table:
         """The solver's own table on knots, after the free step."""
-        table = Table.read(Plan.make(self.solver, self.sde, len(lams) - 1, listed_lams(lams)))
+        table = Table.read(Plan.make(self.solver, self.sde, len(lams) - 1, AtLambdas(lams)))
         first = free_step(self._begin, table.levels[0], self.variance)
         return replace(table, start=self._begin, first=first)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..denoisers.protocol import Denoises
+from ..denoisers.protocol import DenoiserLike
 from ..devices import exact
 from .derivatives import STEP, derivatives, entries, flat, rms
 from .family import Family
@@ -44,7 +44,7 @@ class Fit:
     """
 
     family: Family
-    denoiser: Denoises
+    denoiser: DenoiserLike
     objective: Objective
     batch_size: int = 256
     step: float = STEP

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..integer import integer
 from ..processes.level import Level
 from ..processes.sde import SDE
-from ..spacings.formulas import Spacing, _check_positive
+from ..spacings.formulas import Spacing, check_positive
 
 
 @torch.no_grad()
@@ -47,7 +47,7 @@ def gits(
     from ..solvers.dpmpp import DPMSolverPP
     from ..solvers.moves import ddim
 
-    _check_positive("coeff", coeff)
+    check_positive("coeff", coeff)
     fine = integer("fine", fine, 1)
     if not x.ndim:
         raise ValueError("x must be states (B, ...), got a single number")

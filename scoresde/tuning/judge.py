@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from ..denoisers.protocol import Denoises
+from ..denoisers.protocol import DenoiserLike
 from ..devices import exact
 from ..plans.plan import Plan
 from ..solvers.catalogue import SOLVERS
@@ -108,7 +108,7 @@ def stock_calls(
 
 def measured(
     table: Table | None,
-    denoiser: Denoises,
+    denoiser: DenoiserLike,
     pairs: Pairs,
     bands: Bands,
     perceive: Map | None,

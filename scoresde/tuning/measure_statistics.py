@@ -5,17 +5,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..denoisers.apart import apart
-from ..denoisers.protocol import Denoises
+from ..denoisers.protocol import DenoiserLike
 from ..devices import exact
 from ..noise import Noise
 from ..solvers.empirical_statistics import Statistics
-from ..spacings.formulas import uniform_lam
+from ..spacings.formulas import UniformLambda
 from ..spacings.grid import Grid
 
 
 @torch.no_grad()
 def model_statistics(
-    denoiser: Denoises,
+    denoiser: DenoiserLike,
     x0: Tensor,
     *,
     points: int = 100,
@@ -53,7 +53,7 @@ def model_statistics(
         ValueError: too few points; an SDE whose alpha is 0 at t_max: clip it.
         FloatingPointError: the network's output is not finite.
     """
-    levels, ask = Grid.build(denoiser.sde, points - 1, uniform_lam).levels, apart(denoiser)
+    levels, ask = Grid.build(denoiser.sde, points - 1, UniformLambda()).levels, apart(denoiser)
     size = min(batch_size or len(x0), len(x0))
     sums = torch.zeros(points, 5, dtype=torch.float64)
     starts = range(0, len(x0), size)

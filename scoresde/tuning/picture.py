@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..data.pictures import tile
 from ..data.pixels import to_uint8
-from ..denoisers.protocol import Denoises
+from ..denoisers.protocol import DenoiserLike
 from ..files import write_atomically
 from ..noise import Noise
 from ..plans.executor import integrate
@@ -29,7 +29,7 @@ SHOWN = 8  # images of each; of vectors, 25 times as many
 @torch.no_grad()
 def draw(
     path: Path,
-    denoiser: Denoises,
+    denoiser: DenoiserLike,
     plan: Plan,
     report: Report,
     shape: Sequence[int],
@@ -110,7 +110,7 @@ def draw(
 
 
 def _away(
-    table: Table, denoiser: Denoises, x: Tensor, cond: Tensor | None, calls: int
+    table: Table, denoiser: DenoiserLike, x: Tensor, cond: Tensor | None, calls: int
 ) -> tuple[list[float], list[float]]:
     """sigma / alpha of a table's points, and their distance from the exact path there, over alpha."""
     begin = table.start.lam

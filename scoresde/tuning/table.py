@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..denoisers.protocol import Denoises
+from ..denoisers.protocol import DenoiserLike
 from ..plans.executor import iterate
 from ..plans.plan import Plan
 from ..plans.tape import Line
@@ -93,7 +93,7 @@ class Table:
         return replace(self, levels=(*self.levels[:n], level, *self.levels[n + 1 :]))
 
     def roll(
-        self, denoiser: Denoises, points: Sequence[Tensor], outputs: Sequence[Tensor], cond: Tensor | None
+        self, denoiser: DenoiserLike, points: Sequence[Tensor], outputs: Sequence[Tensor], cond: Tensor | None
     ) -> tuple[list[Tensor], list[Tensor]]:
         """All points, the end among them, and all outputs, from the first of them on.
 
@@ -110,6 +110,6 @@ class Table:
             points.append(point)
         return points, outputs
 
-    def run(self, denoiser: Denoises, x: Tensor, cond: Tensor | None = None) -> Tensor:
+    def run(self, denoiser: DenoiserLike, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """The end of a run from x, ``(B, ...)``, at the start."""
         return self.roll(denoiser, [self.first * x], [], cond)[0][-1]

@@ -17,7 +17,7 @@ from ..processes.sde import SDE
 from ..registry import lookup
 from ..solvers.catalogue import SOLVERS
 from ..solvers.first_order import DDIM
-from ..solvers.integrators.base import BlackBox
+from ..solvers.integrators.base import Integrator
 from .pairs import Map, Pairs
 from .settings import Settings
 from .watched import Watched
@@ -63,7 +63,7 @@ class Task:
         return self.denoiser.sde
 
     @property
-    def solvers(self) -> Mapping[str, Solver | BlackBox]:
+    def solvers(self) -> Mapping[str, Solver | Integrator]:
         """Those that race."""
         names = self.settings.solvers
         return {name: lookup("solver", name, SOLVERS) for name in names} if names else SOLVERS

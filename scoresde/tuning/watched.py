@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..denoisers.protocol import Denoises
+from ..denoisers.protocol import DenoiserLike
 from ..processes.level import Level
 from ..processes.sde import SDE
 from .settings import Settings
@@ -58,7 +58,7 @@ class Bar:
 class Watched:
     """A denoiser whose evaluations are counted, and shown on a bar."""
 
-    def __init__(self, denoiser: Denoises, bar: Bar) -> None:
+    def __init__(self, denoiser: DenoiserLike, bar: Bar) -> None:
         self.denoiser, self.bar, self.count = denoiser, bar, 0
 
     @property

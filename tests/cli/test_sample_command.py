@@ -6,12 +6,12 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
-from scoresde.sampling.sample import sample
 
 from scoresde.cli.main import main
 from scoresde.cli.shared import Loaded, labels_asked, load
 from scoresde.denoisers.predictions import PREDICTIONS
 from scoresde.processes.catalogue import SDES
+from scoresde.sampling.sample import sample
 
 SMALL = """
 data = {source = "digits"}

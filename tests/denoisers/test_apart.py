@@ -25,7 +25,7 @@ from scoresde import (
 )
 from scoresde.denoisers.apart import apart
 from scoresde.plans.compiled import integrate_compiled
-from scoresde.solvers.integrators.base import Run
+from scoresde.solvers.integrators.base import Integration
 from tests.problems import TABLES, TOLERANT, calls, normal
 
 
@@ -68,7 +68,7 @@ def test_no_solver_is_spoiled_nor_the_callers_start(name: str) -> None:
 
 def test_a_run_of_anyones_making_may_write_to_its_start() -> None:
     start = prepare("ddim", VPSDE(), 1).start
-    run, x = Run(start, start, 0, lambda denoise, x, noise: x.mul_(2)), normal(3).float()
+    run, x = Integration(start, start, 0, lambda denoise, x, noise: x.mul_(2)), normal(3).float()
     assert torch.equal(sample(Bare(torch.clone), run, (3,), x=x), 2 * normal(3).float())
     assert torch.equal(x, normal(3).float())
 

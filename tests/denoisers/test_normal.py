@@ -9,17 +9,17 @@ from scoresde import (
     EDM,
     VPSDE,
     ExactDenoiser,
+    Karras,
     Mixture,
-    NormalFlow,
     RectifiedFlow,
-    clipped,
+    UniformLambda,
     integrate,
-    karras,
     prepare,
     sample,
-    uniform_lam,
 )
+from scoresde.denoisers import GaussianFlow
 from scoresde.solvers.wrappers import free_step
+from scoresde.spacings import Clipped
 
 SDES = [EDM(0.02, 20.0), VPSDE(), RectifiedFlow(t_max=0.99)]
 
@@ -47,8 +47,8 @@ def data(n=400):
 @pytest.mark.parametrize("sde", SDES, ids=str)
 def test_it_is_exact_for_normal_data(sde):
     x = data()
-    flow = NormalFlow.by_component(x)
-    plan = prepare("dpmpp-3m", sde, 400, uniform_lam)
+    flow = GaussianFlow.by_component(x)
+    plan = prepare("dpmpp-3m", sde, 400, UniformLambda())
     states = [plan.start.sigma * torch.randn(5, 3, dtype=torch.float64)]
     end = integrate(plan, Normal(sde, x.mean(0), torch.cov(x.T, correction=0)), states[0])
     # 400 steps of order 3; measured 2e-6 and less.
@@ -58,7 +58,7 @@ def test_it_is_exact_for_normal_data(sde):
 def test_there_and_back_is_the_same_state():
     x, sde = torch.randn(6, 2, 3, 4, dtype=torch.float64), VPSDE()
     plan = prepare("ddim", sde, 2)
-    for make in (NormalFlow.scalar, NormalFlow.by_channel, NormalFlow.by_component):
+    for make in (GaussianFlow.scalar, GaussianFlow.by_channel, GaussianFlow.by_component):
         flow = make(
             0.3 + torch.randn(50, 2, 3, 4, dtype=torch.float64) * torch.tensor([0.5, 2.0])[:, None, None]
         )
@@ -69,7 +69,7 @@ def test_there_and_back_is_the_same_state():
 def test_a_scalar_covariance_and_no_mean_are_the_free_step():
     sde = EDM()
     plan = prepare("ddim", sde, 4)
-    flow = NormalFlow(torch.zeros(3), torch.tensor(0.3))
+    flow = GaussianFlow(torch.zeros(3), torch.tensor(0.3))
     x = torch.randn(4, 3, dtype=torch.float64)
     expected = free_step(plan.start, plan.levels[1], 0.3) * x
     torch.testing.assert_close(
@@ -79,10 +79,10 @@ def test_a_scalar_covariance_and_no_mean_are_the_free_step():
 
 def test_channels_are_told_apart():
     x = torch.randn(500, 2, 4, 4, dtype=torch.float64) * torch.tensor([0.5, 2.0])[:, None, None]
-    flow = NormalFlow.by_channel(x)
+    flow = GaussianFlow.by_channel(x)
     assert flow.variances.shape == (2, 1, 1)
     assert flow.variances.flatten().tolist() == pytest.approx([0.25, 4.0], rel=0.05)
-    assert NormalFlow.scalar(x).variances.item() == pytest.approx(flow.variances.mean().item())
+    assert GaussianFlow.scalar(x).variances.item() == pytest.approx(flow.variances.mean().item())
 
 
 def test_few_steps_after_it_are_better_than_from_noise():
@@ -95,10 +95,10 @@ def test_few_steps_after_it_are_better_than_from_noise():
     noise = start.sigma * torch.randn(
         2000, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64
     )
-    end = integrate(prepare("dpmpp-3m", sde, 300, uniform_lam), exact, noise)
-    whole = prepare("dpmpp-2m", sde, 8, karras())
-    late = prepare("dpmpp-2m", sde, 8, clipped(karras(), -math.log(5)))
-    flow = NormalFlow(mixture.moments()[0], *torch.linalg.eigh(mixture.moments()[1]))
+    end = integrate(prepare("dpmpp-3m", sde, 300, UniformLambda()), exact, noise)
+    whole = prepare("dpmpp-2m", sde, 8, Karras())
+    late = prepare("dpmpp-2m", sde, 8, Clipped(Karras(), -math.log(5)))
+    flow = GaussianFlow(mixture.moments()[0], *torch.linalg.eigh(mixture.moments()[1]))
 
     def error(plan, x):
         return (sample(exact, plan, (2000, 2), x=x, dtype=torch.float64) - end).square().mean().sqrt().item()
@@ -112,8 +112,8 @@ def test_bad_moments_are_refused():
     mean = torch.zeros(2, 3)
     for variances in (torch.tensor(0.0), torch.tensor(math.inf), torch.tensor(-1.0)):
         with pytest.raises(ValueError, match="finite and positive"):
-            NormalFlow(mean, variances)
+            GaussianFlow(mean, variances)
     with pytest.raises(ValueError, match=r"samples of shape \(2, 3\), got \(4,\)"):
-        NormalFlow(mean, torch.ones(4))
+        GaussianFlow(mean, torch.ones(4))
     with pytest.raises(ValueError, match=r"must be \(6,\) and \(6, 6\), got \(6,\) and \(3, 3\)"):
-        NormalFlow(mean, torch.ones(6), torch.eye(3))
+        GaussianFlow(mean, torch.ones(6), torch.eye(3))

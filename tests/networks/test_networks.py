@@ -12,7 +12,7 @@ from scoresde.networks import MLP, UNet
 from scoresde.networks.embedding import Fourier, Sinusoidal
 from scoresde.processes.discrete import DiscreteVPSDE
 from scoresde.training import Schedule, start, train
-from scoresde.training.times import uniform
+from scoresde.training.times import Uniform
 
 
 def draw(shape, seed=0):
@@ -173,7 +173,7 @@ def test_a_network_that_ships_learns_under_numbered_steps(prediction):
     sde, schedule = DiscreteVPSDE(), Schedule(steps=300, batch_size=128, lr=4e-3, warmup=20, ema=0.97)
     torch.manual_seed(0)
     state = start(Denoiser(MLP(2, 64, 2), sde, prediction), schedule)
-    for _ in train(state, mixture.sample(4096).float(), schedule=schedule, times=uniform):
+    for _ in train(state, mixture.sample(4096).float(), schedule=schedule, times=Uniform()):
         pass
     lam = torch.linspace(-math.log(2.0), -math.log(0.05), 2000, dtype=torch.float64)
     level = sde.level(sde.time_of(lam))

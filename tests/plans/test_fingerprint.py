@@ -430,7 +430,7 @@ def all_of_them() -> list[Any]:
 
 
 def test_another_process_finds_the_same() -> None:
-    program = "from tests.test_fingerprint import *; print(*map(weights, all_of_them()))"
+    program = "from tests.plans.test_fingerprint import *; print(*map(weights, all_of_them()))"
     command = [sys.executable, "-c", program]
     found = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "7"}, check=True

@@ -16,41 +16,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoresde import (
-    CLEAN,
     EDM,
     SDE,
     VPSDE,
     Cosine,
-    Grid,
+    Karras,
     Level,
     Plan,
     RectifiedFlow,
     Tape,
-    Vector,
-    beta,
+    UniformLambda,
+    UniformTime,
     integrate,
     iterate,
-    karras,
-    listed,
-    listed_lams,
-    quadratic_time,
-    uniform_lam,
-    uniform_sigma,
-    uniform_time,
 )
+from scoresde.plans import Vector
 from scoresde.plans.tape import Solver
+from scoresde.processes import CLEAN
 from scoresde.solvers import (
     DDIM,
+    AnalyticalFirstStep,
     DPMSolver,
     DPMSolverPP,
     EulerMaruyama,
-    FreeStart,
     Heun,
     PredictorCorrector,
     Restart,
 )
 from scoresde.solvers.moves import ddim
-from scoresde.spacings.formulas import Spacing
+from scoresde.spacings import AtLambdas, AtTimes, Beta, Grid, QuadraticTime, Spacing, UniformSigma
 from tests.problems import (
     MEAN,
     SDES,
@@ -79,7 +73,7 @@ INEXACT = {
     ),
 }
 EXPONENTIAL = [name for name in TABLES if name not in INEXACT]
-SPACINGS = [uniform_time, quadratic_time, uniform_lam, karras(), karras(3.0)]
+SPACINGS = [UniformTime(), QuadraticTime(), UniformLambda(), Karras(), Karras(3.0)]
 spacings = st.sampled_from(SPACINGS)
 
 
@@ -109,7 +103,7 @@ def test_a_point_mass_is_carried_exactly(sde, name, spacing, steps, to_clean, et
 @pytest.mark.parametrize("to_clean", [False, True])
 @pytest.mark.parametrize("name", EXPONENTIAL)
 def test_a_point_mass_is_carried_exactly_from_alpha_0(name: str, to_clean: bool) -> None:
-    plan = Plan.make(TABLES[name], RectifiedFlow(), 12, uniform_time, to_clean=to_clean)
+    plan = Plan.make(TABLES[name], RectifiedFlow(), 12, UniformTime(), to_clean=to_clean)
     assert plan.start.alpha == 0
     law_of_end = law(plan, point_mass, 0.0, 1.0)
     # Twelve steps of numbers of size 1.
@@ -162,7 +156,7 @@ def test_the_corrected_3m_integrates_its_parabola_exactly() -> None:
     """Its weights are those of the parabola through three outputs, integrated by quadrature."""
     points, weights = np.polynomial.legendre.leggauss(40)
     for eta in (0.0, 0.7):
-        plan = Plan.make(DPMSolverPP(3, eta), Cosine(t_min=1e-2), 9, quadratic_time)
+        plan = Plan.make(DPMSolverPP(3, eta), Cosine(t_min=1e-2), 9, QuadraticTime())
         lams = [level.lam for level in plan.levels] + [plan.end.lam]
         levels = [*plan.levels, plan.end]
         kept = [line for line in plan.lines if line.level is None]
@@ -198,8 +192,12 @@ def test_a_plan_uses_all_of_its_budget_and_no_more(name: str, to_clean: bool) ->
 @pytest.mark.parametrize("to_clean", [False, True])
 def test_a_free_step_leaves_its_call_to_another(to_clean: bool) -> None:
     for nfe in (2, 3, 5, 10, 37):
-        for solver in (FreeStart(), FreeStart(DDIM()), Restart(FreeStart(), ((0.06, 0.3, 4, 2),))):
-            if nfe > 9 or isinstance(solver, FreeStart):
+        for solver in (
+            AnalyticalFirstStep(),
+            AnalyticalFirstStep(DDIM()),
+            Restart(AnalyticalFirstStep(), ((0.06, 0.3, 4, 2),)),
+        ):
+            if nfe > 9 or isinstance(solver, AnalyticalFirstStep):
                 assert Plan.within(nfe, solver, EDM(), to_clean=to_clean).nfe == nfe, (nfe, solver)
 
 
@@ -210,7 +208,7 @@ def at_most(most: int, refused: list[int]) -> Spacing:
         if n > most:
             refused.append(n)
             raise ValueError(f"n must be at most {most}, got {n}")
-        return uniform_lam(sde, n)
+        return UniformLambda()(sde, n)
 
     return spacing
 
@@ -222,14 +220,14 @@ def test_a_spacing_of_few_steps_fills_a_budget_that_it_can_fill() -> None:
         assert plan.nfe == 99, most  # 49 steps of two calls, and one to sigma = 0
     for nfe, most, solver in (
         (60, 60, DDIM()),
-        (59, 60, FreeStart(DDIM())),
+        (59, 60, AnalyticalFirstStep(DDIM())),
         (17, 9, Heun()),
         (18, 9, Heun()),
     ):
         assert nfe - 1 <= Plan.within(nfe, solver, VPSDE(), at_most(most, [])).nfe <= nfe
 
 
-@pytest.mark.parametrize("solver", [DDIM(), Heun(), DPMSolver(3), FreeStart()])
+@pytest.mark.parametrize("solver", [DDIM(), Heun(), DPMSolver(3), AnalyticalFirstStep()])
 def test_a_spacing_of_too_few_steps_for_a_budget_says_so(solver: Solver) -> None:
     refused: list[int] = []
     with pytest.raises(ValueError, match="n must be at most 20, got") as raised:
@@ -247,7 +245,7 @@ class Silent:
         self.keeps = keeps
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
-        return tape.keep(x / 2) if self.keeps else x
+        return tape.state(x / 2) if self.keeps else x
 
 
 @pytest.mark.parametrize("keeps", [False, True])
@@ -264,7 +262,7 @@ class Once:
     order = 1
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
-        return tape.keep(ddim(grid.levels[0], grid.levels[-1], x, tape.denoise(x, grid.levels[0])))
+        return tape.state(ddim(grid.levels[0], grid.levels[-1], x, tape.denoise(x, grid.levels[0])))
 
 
 def test_a_budget_that_a_solver_cannot_use_is_not_looked_for_for_ever() -> None:
@@ -273,8 +271,8 @@ def test_a_budget_that_a_solver_cannot_use_is_not_looked_for_for_ever() -> None:
 
 def between(gap: float) -> Spacing:
     """Nine levels even in lambda, and one more, so far beside the fifth."""
-    lams = VPSDE().lam(uniform_lam(VPSDE(), 8)).tolist()
-    return listed_lams(sorted([*lams, lams[4] + gap]))
+    lams = VPSDE().lam(UniformLambda()(VPSDE(), 8)).tolist()
+    return AtLambdas(sorted([*lams, lams[4] + gap]))
 
 
 MULTISTEP = [
@@ -329,7 +327,7 @@ def test_levels_that_are_nearly_equal_harm_no_other_solver_unnoticed(name: str) 
 @pytest.mark.parametrize("name", TABLES)
 def test_no_spacing_by_formula_is_warned_of(name: str) -> None:
     for sde in (VPSDE(), EDM(), SDES["sub-vp"]):
-        for spacing in (uniform_time, uniform_lam, uniform_sigma, karras(), beta()):
+        for spacing in (UniformTime(), UniformLambda(), UniformSigma(), Karras(), Beta()):
             for steps in (2, 5, 20):
                 Plan.make(TABLES[name], sde, steps, spacing, to_clean=True)
 
@@ -338,8 +336,8 @@ def test_no_spacing_by_formula_is_warned_of(name: str) -> None:
 def test_levels_that_coincide_are_said_to(name: str) -> None:
     """Two times of one lambda: what cannot step between them blames neither alpha nor sigma."""
     sde = RectifiedFlow(t_max=0.9)
-    times = uniform_lam(sde, 6).tolist()
-    twice = listed([*times[:4], math.nextafter(times[3], 0.0), *times[4:]])
+    times = UniformLambda()(sde, 6).tolist()
+    twice = AtTimes([*times[:4], math.nextafter(times[3], 0.0), *times[4:]])
     levels = Grid.build(sde, 7, twice).levels
     assert levels[3].lam == levels[4].lam
     why = None
@@ -354,10 +352,10 @@ def test_levels_that_coincide_are_said_to(name: str) -> None:
 
 def test_the_network_is_called_at_the_levels_of_the_paper() -> None:
     """Langevin steps at the level that was reached, not the one that was left; Heun's second call too."""
-    grid = Grid.build(VPSDE(), 4, uniform_lam)
+    grid = Grid.build(VPSDE(), 4, UniformLambda())
     a, b, c, d, e = grid.levels
     assert Plan.make(PredictorCorrector(corrections=2), VPSDE(), 2).levels == [
-        a, *[Grid.build(VPSDE(), 2, uniform_lam).levels[1]] * 3, e, e,
+        a, *[Grid.build(VPSDE(), 2, UniformLambda()).levels[1]] * 3, e, e,
     ]  # fmt: skip
     assert Plan.make(PredictorCorrector(), VPSDE(), 4).levels == [a, b, b, c, c, d, d, e]
     assert Plan.make(Heun(), VPSDE(), 4).levels == [a, b, b, c, c, d, d, e]
@@ -516,7 +514,7 @@ class EndsWithTheNetwork:
             d = tape.denoise(x, t)
             if s.sigma == 0:
                 return d
-            x = tape.keep(ddim(t, s, x, d))
+            x = tape.state(ddim(t, s, x, d))
         return x
 
 
@@ -535,13 +533,13 @@ class Unkept:
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         (t, s), *_ = grid.steps()
         d = tape.denoise(x, t)
-        half = tape.keep(x / 2)
+        half = tape.state(x / 2)
         return 2 * half + (s.alpha - t.alpha) * d - -(s.sigma - t.sigma) * tape.denoise(half, s)
 
 
 def test_what_a_solver_hands_back_is_where_its_run_ends() -> None:
     plan = Plan.make(Unkept(), EDM(), 1)
-    t, s = Grid.build(EDM(), 1, uniform_lam).levels
+    t, s = Grid.build(EDM(), 1, UniformLambda()).levels
     # Two sums of numbers below 200.
     assert integrate(plan, gaussian, 1.0) == pytest.approx(
         1.0 + (s.sigma - t.sigma) * gaussian(0.5, s), abs=1e-12
@@ -601,7 +599,7 @@ def test_a_printed_plan_shows_measured_steps() -> None:
 
 def test_amplification_is_the_largest_sum_of_weights_on_outputs() -> None:
     sde, steps = VPSDE(), 9
-    t_s = list(Grid.build(sde, steps, uniform_lam).steps())
+    t_s = list(Grid.build(sde, steps, UniformLambda()).steps())
     of_ddim = max(abs(s.alpha - s.sigma / t.sigma * t.alpha) for t, s in t_s)
     assert Plan.make(DDIM(), sde, steps).amplification == pytest.approx(of_ddim, rel=1e-14)  # one rounding
     h = t_s[0][1].lam - t_s[0][0].lam
@@ -613,15 +611,15 @@ def test_amplification_is_the_largest_sum_of_weights_on_outputs() -> None:
 def test_euler_maruyama_has_the_law_of_its_formula() -> None:
     """One step, written out: x + dt (f x - (1 + eta^2) / 2 g^2 score) + eta g sqrt(-dt) z."""
     sde, eta = VPSDE(), 0.6
-    plan = Plan.make(EulerMaruyama(eta), sde, 1, uniform_time)
-    beta = sde.beta_max  # at t = 1, f = -beta / 2 and g^2 = beta
+    plan = Plan.make(EulerMaruyama(eta), sde, 1, UniformTime())
+    beta_max = sde.beta_max  # at t = 1, f = -beta / 2 and g^2 = beta
     t, dt = plan.start, sde.t_max - sde.t_min
     score = (t.alpha * MEAN - 1.3) / (t.alpha**2 * 0.25 + t.sigma**2)
-    drift = -beta / 2 * 1.3 - (1 + eta**2) / 2 * beta * score
+    drift = -beta_max / 2 * 1.3 - (1 + eta**2) / 2 * beta_max * score
     mean, std = law(plan, gaussian, 1.3, 0.0)
     # A few roundings of numbers of size 20.
     assert mean == pytest.approx(1.3 - dt * drift, abs=1e-12)
-    assert std == pytest.approx(eta * math.sqrt(beta * dt), rel=1e-12)
+    assert std == pytest.approx(eta * math.sqrt(beta_max * dt), rel=1e-12)
 
 
 def test_a_langevin_step_leaves_the_law_that_its_size_says() -> None:

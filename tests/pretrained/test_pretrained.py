@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoresde import sample, uniform_lam
+from scoresde import UniformLambda, sample
 from scoresde.data import load_data
 from scoresde.data.pixels import to_float, to_uint8
 from scoresde.files import write_tensors
@@ -218,11 +218,11 @@ def test_the_configuration_of_the_network_that_ships_is_that_of_its_command():
 
 
 def test_samples_of_the_network_that_ships_are_the_digits_asked_for():
-    from scoresde import karras, sample
+    from scoresde import Karras, sample
 
     shipped = pretrained("mnist")
     labels = torch.arange(100) % 10
-    x = sample(shipped.denoiser, "dpmpp-2m", (100, 1, 28, 28), nfe=10, spacing=karras(7.0), cond=labels)
+    x = sample(shipped.denoiser, "dpmpp-2m", (100, 1, 28, 28), nfe=10, spacing=Karras(7.0), cond=labels)
     found = shipped.features(to_uint8(x)).argmax(1)
     # Of real images the classifier knows 99.5 %; one class in ten would be chance.
     assert (found == labels).float().mean() > 0.9
@@ -232,7 +232,7 @@ def test_the_tables_that_ship_are_made_for_the_network_that_ships_and_nearer_the
     """0.7 of the error of the best of three stock solvers at most, on noises that the tuning did not see."""
     denoiser = pretrained("mnist").denoiser
     draw = partial(sample, denoiser, shape=(24, 1, 28, 28), seed=7, cond=torch.arange(24) % 10)
-    exact = draw("dpmpp-3m", nfe=40, spacing=uniform_lam)
+    exact = draw("dpmpp-3m", nfe=40, spacing=UniformLambda())
 
     def error(solver: str, nfe: int) -> float:
         with warnings.catch_warnings():

@@ -20,32 +20,30 @@ from scoresde import (
     Counted,
     Denoiser,
     DiscreteVPSDE,
-    Grid,
+    Karras,
     Plan,
     RectifiedFlow,
     SubVPSDE,
+    UniformLambda,
+    UniformTime,
     ddim_sampler,
     dpm_sampler,
     em_sampler,
-    karras,
-    listed,
     ode_sampler,
     pc_sampler,
     predict,
     prepare,
     sample,
     solver_of,
-    uniform_lam,
-    uniform_time,
 )
 from scoresde.denoisers.predictions import PREDICTIONS, Prediction
 from scoresde.plans.tape import Line
 from scoresde.processes.catalogue import SDES
-from scoresde.registry import make
+from scoresde.registry import build
 from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, PredictorCorrector
 from scoresde.solvers.integrators.ode import ODE
 from scoresde.solvers.integrators.reverse_sde import TorchSDE
-from scoresde.spacings.catalogue import SPACINGS
+from scoresde.spacings import SPACINGS, AtTimes, Grid
 
 
 class Net(torch.nn.Module):
@@ -108,47 +106,47 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ["name:key=value,key=value", "'ddim:eta'"],
     ),
     "SDE": (
-        lambda: make("SDE", "vpp", SDES, {}),
+        lambda: build("SDE", SDES, "vpp"),
         ValueError,
         ["unknown SDE 'vpp'", "did you mean 'vp'?", "edm"],
     ),
     "SDE option": (
-        lambda: make("SDE", "vp", SDES, {"beta_mx": 20.0}),
+        lambda: build("SDE", SDES, {"name": "vp", "beta_mx": 20.0}),
         ValueError,
         ["SDE 'vp' has no option 'beta_mx'", "did you mean 'beta_max'?"],
     ),
     "SDE option of a wrong type": (
-        lambda: make("SDE", "vp", SDES, {"beta_max": "20"}),
+        lambda: build("SDE", SDES, {"name": "vp", "beta_max": "20"}),
         ValueError,
         ["SDE 'vp' option beta_max", "got '20'"],
     ),
     "SDE option of a wrong value": (
-        lambda: make("SDE", "vp", SDES, {"beta_max": 0.01}),
+        lambda: build("SDE", SDES, {"name": "vp", "beta_max": 0.01}),
         ValueError,
         ["SDE 'vp'", "beta_min < beta_max", "beta_max=0.01"],
     ),
     "spacing": (
-        lambda: make("spacing", "karas", SPACINGS, {}),
+        lambda: build("spacing", SPACINGS, "karas"),
         ValueError,
         ["unknown spacing 'karas'", "did you mean 'karras'?", "uniform-t"],
     ),
     "spacing option": (
-        lambda: make("spacing", "karras", SPACINGS, {"ro": 7.0}),
+        lambda: build("spacing", SPACINGS, {"name": "karras", "ro": 7.0}),
         ValueError,
         ["spacing 'karras' has no option 'ro'", "did you mean 'rho'?"],
     ),
     "option of a spacing without": (
-        lambda: make("spacing", "uniform-t", SPACINGS, {"rho": 7.0}),
+        lambda: build("spacing", SPACINGS, {"name": "uniform-t", "rho": 7.0}),
         ValueError,
         ["spacing 'uniform-t' has no option 'rho'", "it has none"],
     ),
     "spacing option of a wrong value": (
-        lambda: make("spacing", "karras", SPACINGS, {"rho": -1.0}),
+        lambda: build("spacing", SPACINGS, {"name": "karras", "rho": -1.0}),
         ValueError,
         ["spacing 'karras'", "rho must be positive", "got -1.0"],
     ),
     "prediction": (
-        lambda: make("prediction", "noize", PREDICTIONS, {}),
+        lambda: build("prediction", PREDICTIONS, "noize"),
         ValueError,
         ["unknown prediction 'noize'", "did you mean 'noise'?"],
     ),
@@ -206,12 +204,12 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ["nfe must be at least 3", "srk", "got 2"],
     ),
     "nfe too small for listed times": (
-        lambda: draw(spacing=listed([0.9, 0.5, 0.2, 0.1]), nfe=2),
+        lambda: draw(spacing=AtTimes([0.9, 0.5, 0.2, 0.1]), nfe=2),
         ValueError,
         ["nfe must be at least 3", "got 2"],
     ),
     "nfe beside a plan": (lambda: draw(PLAN, nfe=3), TypeError, ["a plan has its own nfe"]),
-    "spacing beside a plan": (lambda: draw(PLAN, nfe=None, spacing=karras()), TypeError, ["plan", "spacing"]),
+    "spacing beside a plan": (lambda: draw(PLAN, nfe=None, spacing=Karras()), TypeError, ["plan", "spacing"]),
     "to_clean beside a plan": (lambda: draw(PLAN, nfe=None, to_clean=True), TypeError, ["plan", "end"]),
     # arguments of sample
     "solver that is none": (lambda: draw(3), TypeError, ["solver must be a solver", "got 3"]),
@@ -326,17 +324,17 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     "sigma_data": (lambda: predict.edm(0.0), ValueError, ["sigma_data must be positive", "got 0.0"]),
     # times
     "times that rise": (
-        lambda: draw(spacing=listed([0.2, 0.5, 0.1])),
+        lambda: draw(spacing=AtTimes([0.2, 0.5, 0.1])),
         ValueError,
         ["times must strictly fall", "0.2 before 0.5"],
     ),
-    "times that repeat": (lambda: draw(spacing=listed([0.5, 0.5])), ValueError, ["times", "0.5 before 0.5"]),
+    "times that repeat": (lambda: draw(spacing=AtTimes([0.5, 0.5])), ValueError, ["times", "0.5 before 0.5"]),
     "times that leave the SDE": (
-        lambda: draw(spacing=listed([1.5, 0.5])),
+        lambda: draw(spacing=AtTimes([1.5, 0.5])),
         ValueError,
         ["times must be in [0.001, 1.0]", "got 1.5"],
     ),
-    "a single time": (lambda: listed([0.5]), ValueError, ["times must be at least 2", "[0.5]"]),
+    "a single time": (lambda: AtTimes([0.5]), ValueError, ["times must be at least 2", "[0.5]"]),
     "spacing by no name": (
         lambda: draw(spacing="karas"),
         ValueError,
@@ -349,7 +347,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     ),
     "spacing that is a number": (lambda: draw(spacing=3), TypeError, ["spacing must be", "got 3"]),
     "spacing of ode that is one": (lambda: draw("ode", spacing=3), TypeError, ["spacing must be", "got 3"]),
-    "rho": (lambda: karras(0.0), ValueError, ["rho must be positive", "got 0.0"]),
+    "rho": (lambda: Karras(0.0), ValueError, ["rho must be positive", "got 0.0"]),
     "no steps": (lambda: Plan.make(DDIM(), VP, 0), ValueError, ["at least 1 steps", "got 0"]),
     "no step before the one to clean": (
         lambda: Plan.make(DDIM(), VP, 1, to_clean=True),
@@ -419,7 +417,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ["EulerMaruyama", "no finite step", "RectifiedFlow", "clip"],
     ),
     "uniform-lambda at alpha 0": (
-        lambda: draw(of=denoiser(RectifiedFlow(), predict.velocity), spacing=uniform_lam),
+        lambda: draw(of=denoiser(RectifiedFlow(), predict.velocity), spacing=UniformLambda()),
         ValueError,
         ["no half log-SNR at t_max", "uniform-t"],
     ),
@@ -434,7 +432,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ["alpha = 0", "clip RectifiedFlow"],
     ),
     "Adams on uneven steps": (
-        lambda: draw("ode:method=explicit_adams", nfe=30, spacing=uniform_time),
+        lambda: draw("ode:method=explicit_adams", nfe=30, spacing=UniformTime()),
         ValueError,
         ["spacing must be uniform-lambda", "explicit_adams"],
     ),
@@ -653,5 +651,5 @@ def test_no_plan_is_made_of_a_step_that_is_not_finite() -> None:
     with pytest.raises(ValueError, match="no finite step"):
         Plan.make(PredictorCorrector(snr=1e200), VP, 5)
     assert prepare("heun", RectifiedFlow(), 6).start.alpha == 0
-    assert Grid.build(RectifiedFlow(), 3, uniform_time).levels[0].lam == -math.inf
+    assert Grid.build(RectifiedFlow(), 3, UniformTime()).levels[0].lam == -math.inf
     assert Plan.make(Heun(), RectifiedFlow(), 3).nfe == 5

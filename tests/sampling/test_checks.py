@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoresde import VPSDE, Counted, Denoiser, Level, Noise, Plan, karras, predict, prepare, sample
+from scoresde import VPSDE, Counted, Denoiser, Karras, Level, Noise, Plan, predict, prepare, sample
 from scoresde.integer import integer
 from scoresde.networks import MLP
 from scoresde.solvers import DDIM
@@ -29,7 +29,7 @@ def test_integers_of_any_type_are_integers(kind: Callable[[int], Any]) -> None:
         assert torch.equal(found, expected), solver
     assert prepare("heun", VPSDE(), kind(127)) == prepare("heun", VPSDE(), 127)
     assert Plan.within(kind(100), DDIM(), VPSDE()) == Plan.within(100, DDIM(), VPSDE())
-    assert Plan.make(DDIM(), VPSDE(), kind(127), karras()) == Plan.make(DDIM(), VPSDE(), 127, karras())
+    assert Plan.make(DDIM(), VPSDE(), kind(127), Karras()) == Plan.make(DDIM(), VPSDE(), 127, Karras())
     ids = torch.arange(3)
     assert torch.equal(Noise(kind(100), ids, (2,))(3), Noise(100, ids, (2,))(3))
 

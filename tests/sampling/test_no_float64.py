@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-import scoresde.compiled
+import scoresde.plans.compiled
 import torch
 from torch import Tensor, nn
 
@@ -19,20 +19,20 @@ from scoresde import (
     Level,
     Mixture,
     Noise,
-    NormalFlow,
     Plan,
     Transported,
-    gits,
     model_statistics,
     predict,
     prepare,
     sample,
     tune,
 )
+from scoresde.denoisers import GaussianFlow
 from scoresde.devices import exact, float64_device
 from scoresde.training import Schedule, start, train
-from scoresde.training.times import log_normal
+from scoresde.training.times import LogNormal
 from scoresde.tuning import Settings
+from scoresde.tuning.gits import gits
 from tests.fake_device import DEVICE, OnDevice, with_device
 from tests.problems import BLACK_BOXES, Net, calls, normal
 
@@ -140,7 +140,7 @@ def test_a_compiled_run(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch, "compile", as_it_is)
     for made in (scoresde.plans.compiled._kernel, scoresde.plans.compiled._drawn):
-        monkeypatch.setattr(scoresde.compiled, made.__name__, made.__wrapped__)
+        monkeypatch.setattr(scoresde.plans.compiled, made.__name__, made.__wrapped__)
     both(denoiser, lambda net, device: sample(net, "unipc", (3, 2), nfe=5, device=device, compile=True))
 
 
@@ -166,7 +166,7 @@ def test_a_step_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         torch, "autocast", lambda *arguments, **options: nullcontext()
     )  # it knows its devices
-    schedule, times = Schedule(steps=3, batch_size=4), log_normal(mean=-0.4)
+    schedule, times = Schedule(steps=3, batch_size=4), LogNormal(mean=-0.4)
 
     def losses(net: nn.Module, sde: SDE) -> list[float]:
         state = start(Denoiser(net, sde, predict.v), schedule)
@@ -198,14 +198,15 @@ def test_the_flow_of_normal_data(kind: str) -> None:
         prepare("ddim", VPSDE(), 1).start,
     )
     x = 80 * normal(4, 3, seed=1).float()
-    make = getattr(NormalFlow, kind)
+    make = getattr(GaussianFlow, kind)
     expected = make(data)(x, begin, end)
     alike(make(data)(x.to(DEVICE), begin, end), expected)
     alike(make(data.to(DEVICE))(x.to(DEVICE), begin, end), expected)
     flow = make(data)
     given = (flow.mean, flow.variances, *([] if flow.components is None else [flow.components]))
     alike(
-        NormalFlow(*(value.to(DEVICE, torch.float32) for value in given))(x.to(DEVICE), begin, end), expected
+        GaussianFlow(*(value.to(DEVICE, torch.float32) for value in given))(x.to(DEVICE), begin, end),
+        expected,
     )
 
 

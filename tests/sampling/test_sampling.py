@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 import scoresde
 from scoresde import (
-    CLEAN,
     EDM,
     SOLVERS,
     VESDE,
@@ -23,23 +22,24 @@ from scoresde import (
     Counted,
     Denoiser,
     DiscreteVPSDE,
+    Karras,
     Level,
     Noise,
     Plan,
     RectifiedFlow,
+    UniformTime,
     ddim_sampler,
     dpm_sampler,
     em_sampler,
     integrate,
-    karras,
     ode_sampler,
     pc_sampler,
     predict,
     prepare,
     sample,
     solver_of,
-    uniform_time,
 )
+from scoresde.processes import CLEAN
 from scoresde.solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector
 from scoresde.solvers.integrators.ode import ODE, _ode_calls
 from scoresde.solvers.integrators.reverse_sde import TORCHSDE
@@ -260,17 +260,17 @@ def test_noise_is_made_in_the_graph_of_its_run() -> None:
         (
             lambda net, sde, shape, **o: em_sampler(net, sde, shape, eta=0.5, **o),
             EulerMaruyama(0.5),
-            uniform_time,
+            UniformTime(),
         ),
         (
             lambda net, sde, shape, **o: pc_sampler(net, sde, shape, snr=0.1, corrections=2, **o),
             PredictorCorrector(snr=0.1, corrections=2),
-            uniform_time,
+            UniformTime(),
         ),
         (
             lambda net, sde, shape, **o: pc_sampler(net, sde, shape, measured=True, **o),
             PredictorCorrector(measured=True),
-            uniform_time,
+            UniformTime(),
         ),
         (lambda net, sde, shape, **o: ddim_sampler(net, sde, shape, eta=0.5, **o), DDIM(0.5), None),
         (lambda net, sde, shape, **o: dpm_sampler(net, sde, shape, order=3, **o), DPMSolver(3), None),
@@ -295,8 +295,8 @@ def test_the_familiar_names_are_the_general_function(
     by_name = functional(net, sde, (3, 2), prediction=predict.score, **options)
     by_object = sample(Denoiser(net, sde, predict.score), solver, (3, 2), spacing=spacing, **options)
     assert torch.equal(by_name, by_object)
-    karras_by_name = functional(net, sde, (3, 2), prediction=predict.score, spacing=karras(), **options)
-    karras_by_object = sample(Denoiser(net, sde, predict.score), solver, (3, 2), spacing=karras(), **options)
+    karras_by_name = functional(net, sde, (3, 2), prediction=predict.score, spacing=Karras(), **options)
+    karras_by_object = sample(Denoiser(net, sde, predict.score), solver, (3, 2), spacing=Karras(), **options)
     assert torch.equal(karras_by_name, karras_by_object)
 
 
@@ -355,7 +355,7 @@ def test_the_network_is_told_its_label_in_the_type_of_the_state() -> None:
         return x
 
     sde = DiscreteVPSDE()
-    plan = prepare("ddim", sde, 4, uniform_time)
+    plan = prepare("ddim", sde, 4, UniformTime())
     assert isinstance(plan, Plan)
     for dtype in (torch.float32, torch.float64):
         told.clear()
@@ -467,7 +467,7 @@ def test_a_network_that_is_not_finite_stops_every_ode_method(method: str) -> Non
 
 def test_a_state_that_overflows_is_told_from_a_network_that_does() -> None:
     net = lambda x, t: torch.full_like(x, 3e38)  # noqa: E731
-    plan = Plan.make(EulerMaruyama(), VPSDE(), 3, uniform_time)
+    plan = Plan.make(EulerMaruyama(), VPSDE(), 3, UniformTime())
     assert plan.amplification > 1.5  # of an output that is nearly the largest number that there is
     with pytest.raises(
         FloatingPointError, match="the state overflowed, though every output of the network is"

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import run
 from problems import make_problem
 
-from scoresde import EDM, VPSDE, ExactDenoiser, Mixture, Plan, karras, prepare, sample
+from scoresde import EDM, VPSDE, ExactDenoiser, Karras, Mixture, Plan, prepare, sample
 from scoresde.cli.main import main
 from scoresde.denoisers.network import Denoiser
 from scoresde.denoisers.predictions import edm
@@ -32,7 +32,7 @@ EXACT = ExactDenoiser(
 
 
 def made_for(denoiser, nfe=4):
-    plan = Plan.make(DPMSolverPP(2), denoiser.sde, nfe, karras())
+    plan = Plan.make(DPMSolverPP(2), denoiser.sde, nfe, Karras())
     return replace(plan, about=fingerprint(denoiser) | {"nfe": nfe})
 
 
@@ -65,7 +65,7 @@ def test_a_file_is_a_solver_wherever_one_is_named(file):
     ("options", "pattern"),
     [
         ({"nfe": 5}, "nfe must be 4.*5"),
-        ({"spacing": karras()}, "own levels"),
+        ({"spacing": Karras()}, "own levels"),
         ({"to_clean": True}, "own levels"),
     ],
 )

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
-from tests.test_order import measured_order, noise_of
 from torch import Tensor
 
-from scoresde import EDM, VPSDE, Grid, Level, Plan, RectifiedFlow, integrate, karras
+from scoresde import EDM, VPSDE, Karras, Level, Plan, RectifiedFlow, integrate
 from scoresde.plans.tape import Solver
 from scoresde.solvers import DPMSolver, DPMSolverPP, ExponentialAdams, Heun, UniC
+from scoresde.spacings import Grid
 from tests.problems import SDES, frechet, mixture, normal
+from tests.solvers.test_order import measured_order, noise_of
 
 FORMS = [
     ("data", "lambda"),
@@ -114,7 +115,7 @@ def test_dpm_solver_plus_plus_is_adams_on_the_data(
     """Two ways to the same weights, by quadrature and by the paper's phi functions."""
     x, draws = normal(9), [normal(9, seed=i) for i in range(20)]
     ends = [
-        integrate(Plan.make(s, SDES[name], 15, karras(), to_clean=to_clean), mixture, x, draws.__getitem__)
+        integrate(Plan.make(s, SDES[name], 15, Karras(), to_clean=to_clean), mixture, x, draws.__getitem__)
         for s in (general, special)
     ]
     torch.testing.assert_close(*ends, rtol=1e-10, atol=1e-10)  # 15 steps of roundings, in other orders
@@ -158,9 +159,9 @@ def unipc(x: Tensor, grid: Grid, p: int, b: str, on_data: bool) -> Tensor:
 @pytest.mark.parametrize("name", ["vp", "rectified-flow"])
 def test_unipc_is_that_of_its_paper(name: str, p: int, b: str, on: str) -> None:
     """Its matrices on uneven steps; B(h) matters only where two outputs are joined."""
-    grid = Grid.build(SDES[name], 20, karras())
+    grid = Grid.build(SDES[name], 20, Karras())
     solver = ExponentialAdams(p, corrector=p + 1, on=on, two=b)
-    ours = integrate(Plan.make(solver, SDES[name], 20, karras()), mixture, normal(9))
+    ours = integrate(Plan.make(solver, SDES[name], 20, Karras()), mixture, normal(9))
     torch.testing.assert_close(ours, unipc(normal(9), grid, p, b, on == "data"), rtol=1e-8, atol=1e-8)
     # eight digits: the paper's recursion for phi divides by h at every order
 
@@ -182,11 +183,11 @@ def test_unipc_with_varying_coefficients_is_the_exact_form(p: int, on: str) -> N
 def test_lms_integrates_lagrange_polynomials_in_rho(order: int) -> None:
     """k-diffusion's linear multistep method, by scipy's adaptive quadrature."""
     sde = EDM()
-    grid = Grid.build(sde, 12, karras())
+    grid = Grid.build(sde, 12, Karras())
     sigmas = [level.sigma for level in grid.levels]
     x, past = 80 * normal(5), []
     ours = integrate(
-        Plan.make(ExponentialAdams(order, on="noise", variable="rho"), sde, 12, karras()), mixture, x
+        Plan.make(ExponentialAdams(order, on="noise", variable="rho"), sde, 12, Karras()), mixture, x
     )
     for i, (t, s) in enumerate(grid.steps()):
         past = [noise_of(x, t), *past][:order]
@@ -224,7 +225,7 @@ def test_on_even_steps_the_weights_are_those_of_adams_and_bashforth(
 def test_sa_solver_integrates_equation_14_of_its_paper(nodes: int, tau: float) -> None:
     """2309.05019: the weights of the data, (1 + tau^2) exp(-(1 + tau^2)(lam_s - lam)) l_j, by scipy."""
     sde = VPSDE()
-    plan = Plan.make(ExponentialAdams(nodes, tau=tau), sde, 10, karras())
+    plan = Plan.make(ExponentialAdams(nodes, tau=tau), sde, 10, Karras())
     levels = [*plan.levels, plan.end]
     t, s = levels[-2:]
     known = [level.lam for level in levels[-1 - nodes : -1]]
@@ -250,7 +251,7 @@ def test_sa_solver_has_the_weak_order_it_says(predictor: int, corrector: int) ->
 
 
 def test_tau_is_zero_outside_of_its_interval() -> None:
-    plan = Plan.make(ExponentialAdams(2, tau=1.0, tau_from=0.05, tau_to=1.0), EDM(), 20, karras())
+    plan = Plan.make(ExponentialAdams(2, tau=1.0, tau_from=0.05, tau_to=1.0), EDM(), 20, Karras())
     steps = [line for line in plan.lines if line.name[0] == "x"]
     for line, level in zip(steps, [*plan.levels[1:], plan.end], strict=True):
         assert any(name[0] == "z" for name, _ in line.row) == (0.05 <= level.sigma <= 1.0)

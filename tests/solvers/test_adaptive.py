@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from scoresde import (
-    CLEAN,
     EDM,
     VESDE,
     VPSDE,
@@ -18,17 +17,18 @@ from scoresde import (
     Noise,
     Plan,
     RectifiedFlow,
-    Vector,
     integrate,
     predict,
     sample,
 )
+from scoresde.plans import Vector
+from scoresde.processes import CLEAN
 from scoresde.solvers import DPMSolver
 from scoresde.solvers.integrators.adaptive import AdaptiveSDE, DPMAdaptive
 from scoresde.solvers.integrators.brownian import _Path
-from scoresde.solvers.integrators.per_sample import GROWTH, PerSample
+from scoresde.solvers.integrators.per_sample import GROWTH, PerSampleIntegrator
 from scoresde.solvers.integrators.solve_ivp import SCIPY, SciPy
-from scoresde.spacings.catalogue import listed
+from scoresde.spacings import AtTimes
 from tests.problems import (
     MEAN,
     SDES,
@@ -183,7 +183,7 @@ def test_dpm_adaptive_carries_a_point_mass_exactly(order: int) -> None:
 
 
 # What all of them have in common.
-PAIRS: dict[str, PerSample] = {
+PAIRS: dict[str, PerSampleIntegrator] = {
     "12": DPMAdaptive(2),
     "23": DPMAdaptive(3),
     "em": AdaptiveSDE(rtol=1.0, atol=0.3),
@@ -275,7 +275,7 @@ def test_a_network_that_is_not_finite_is_named(name: str) -> None:
 @pytest.mark.parametrize("name", PAIRS)
 def test_listed_times_give_the_ends(name: str) -> None:
     x = normal(4, 2)
-    by_list = PAIRS[name].carry_out(of_gaussian, x, draws(4, 2), VPSDE(), spacing=listed([0.9, 0.5, 0.1]))
+    by_list = PAIRS[name].carry_out(of_gaussian, x, draws(4, 2), VPSDE(), spacing=AtTimes([0.9, 0.5, 0.1]))
     by_ends = PAIRS[name].carry_out(of_gaussian, x, draws(4, 2), VPSDE(t_min=0.1, t_max=0.9))
     torch.testing.assert_close(by_list.x, by_ends.x, rtol=1e-6, atol=1e-6)
     with pytest.raises(ValueError, match="has no beginning where alpha = 0; clip RectifiedFlow"):
@@ -349,7 +349,7 @@ def test_a_refused_step_leaves_its_noise_on_the_path() -> None:
     assert sum(pieces[:3]) == pytest.approx(whole.item(), abs=1e-15)
 
 
-class Scripted(PerSample):
+class Scripted(PerSampleIntegrator):
     """Steps in t whose errors are those of a list, and then none; the state stays as it is."""
 
     rtol, atol, h_init, theta, h_max = 1.0, 1e-9, 0.1, 0.99, math.inf
@@ -440,7 +440,7 @@ def test_scipy_keeps_its_limit_type_and_ends() -> None:
     assert torch.equal(sample(denoiser, SciPy(), (2, 2), nfe=needed, to_clean=True), clean)
     with pytest.raises(RuntimeError, match=f"not done after {needed - 1} network calls, at t = "):
         sample(denoiser, SciPy(), (2, 2), nfe=needed - 1, to_clean=True)
-    assert (SciPy().prepare(VPSDE(), None, listed([0.9, 0.1])).start.t) == 0.9
+    assert (SciPy().prepare(VPSDE(), None, AtTimes([0.9, 0.1])).start.t) == 0.9
     with pytest.raises(ValueError, match="scipy has no beginning where alpha = 0; clip RectifiedFlow"):
         SciPy().prepare(RectifiedFlow(), None)
     with pytest.raises(ValueError, match=r"method must be one of RK23, .*, got 'rk4'"):

@@ -15,31 +15,28 @@ from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from scoresde import (
-    CLEAN,
     EDM,
     VPSDE,
     Cosine,
     Counted,
     Denoiser,
-    Grid,
+    Karras,
     Level,
     Plan,
     RectifiedFlow,
+    UniformLambda,
+    UniformTime,
     integrate,
-    karras,
-    listed,
     predict,
     prepare,
-    quadratic_time,
     sample,
-    uniform_lam,
-    uniform_time,
 )
+from scoresde.processes import CLEAN
 from scoresde.solvers import DDIM, EulerMaruyama
-from scoresde.solvers.integrators.base import Run
+from scoresde.solvers.integrators.base import Integration
 from scoresde.solvers.integrators.ode import ADAPTIVE, FIXED, ODE, _ode_calls
 from scoresde.solvers.integrators.reverse_sde import TORCHSDE, TorchSDE
-from scoresde.spacings.formulas import Spacing
+from scoresde.spacings import AtTimes, Grid, QuadraticTime, Spacing
 from tests.problems import (
     MEAN,
     SDES,
@@ -57,7 +54,7 @@ from tests.problems import (
 ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit_adams": 4}
 
 
-def carry_out(run: Plan | Run, x: Tensor, noise: Any = None, denoise: Any = mixture) -> Tensor:
+def carry_out(run: Plan | Integration, x: Tensor, noise: Any = None, denoise: Any = mixture) -> Tensor:
     """As ``sample`` does, on states ``(B,)``; a black box is given ``(B, 1)``."""
     if isinstance(run, Plan):
         return integrate(run, denoise, x, noise)
@@ -131,7 +128,7 @@ def test_ode_is_scipys_solution_of_the_papers_equation(sde: str) -> None:
 
 
 @pytest.mark.parametrize("to_clean", [False, True])
-@pytest.mark.parametrize("spacing", [uniform_time, uniform_lam, karras()])
+@pytest.mark.parametrize("spacing", [UniformTime(), UniformLambda(), Karras()])
 def test_euler_of_ode_is_ddim(spacing: Spacing, to_clean: bool) -> None:
     for sde in SDES.values():
         run = prepare(ODE("euler"), sde, 12, spacing, to_clean=to_clean)
@@ -156,10 +153,10 @@ def test_ode_carries_a_point_mass_exactly(method: str, to_clean: bool) -> None:
 def test_adams_needs_even_steps() -> None:
     """Its weights are those of equal steps: on others it would be of order 1 at best."""
     for method in ("explicit_adams", "implicit_adams"):
-        for spacing in (uniform_time, karras(), listed([0.9, 0.7, 0.2, 0.1])):
+        for spacing in (UniformTime(), Karras(), AtTimes([0.9, 0.7, 0.2, 0.1])):
             with pytest.raises(ValueError, match=f"spacing must be uniform-lambda for ode method {method}"):
                 prepare(ODE(method), VPSDE(), 40, spacing)
-        assert prepare(ODE(method), VPSDE(), 40, uniform_lam).end.t == pytest.approx(1e-3, abs=1e-9)
+        assert prepare(ODE(method), VPSDE(), 40, UniformLambda()).end.t == pytest.approx(1e-3, abs=1e-9)
 
 
 def test_the_worst_sample_decides_the_steps() -> None:
@@ -271,12 +268,12 @@ def test_a_fixed_ode_needs_a_budget(method: str) -> None:
 @pytest.mark.parametrize("method", ["midpoint", "dopri5", "scipy_solver"])
 def test_ode_takes_listed_times(method: str) -> None:
     times = [0.9, 0.5, 0.1]
-    run = prepare(ODE(method), VPSDE(), 400, listed(times))
+    run = prepare(ODE(method), VPSDE(), 400, AtTimes(times))
     assert (run.start.t, run.end.t) == (0.9, 0.1)
     if method == "midpoint":
         assert run.nfe == 4
         with pytest.raises(ValueError, match="nfe must be at least 4 for ode method midpoint, got 3"):
-            prepare(ODE(method), VPSDE(), 3, listed(times))
+            prepare(ODE(method), VPSDE(), 3, AtTimes(times))
     else:
         denoise = Calls(mixture)
         end = carry_out(run, normal(5), denoise=denoise)
@@ -317,7 +314,7 @@ class Increments:
         return normal(*self.shape, seed=1000 + i)
 
 
-@pytest.mark.parametrize("spacing", [uniform_time, quadratic_time, uniform_lam])
+@pytest.mark.parametrize("spacing", [UniformTime(), QuadraticTime(), UniformLambda()])
 @pytest.mark.parametrize("sde", SDES)
 def test_euler_of_torchsde_is_our_em(sde: str, spacing: Spacing) -> None:
     """The same formula, by the same increments: x + dt drift + g dw on each step of the grid."""
@@ -380,7 +377,7 @@ def test_torchsde_uses_all_of_its_budget_and_no_more(method: str, to_clean: bool
                 prepare(TorchSDE(method), VPSDE(), nfe, to_clean=to_clean)
             continue
         run = prepare(TorchSDE(method), VPSDE(), nfe, to_clean=to_clean)
-        assert isinstance(run, Run)
+        assert isinstance(run, Integration)
         denoise.levels.clear()
         run.integrate(denoise, torch.ones(1, 1), lambda i: torch.ones(1, 1))
         assert run.nfe is not None
@@ -389,10 +386,10 @@ def test_torchsde_uses_all_of_its_budget_and_no_more(method: str, to_clean: bool
 
 
 def test_torchsde_takes_listed_times_and_needs_a_budget() -> None:
-    run = prepare(TorchSDE("heun"), VPSDE(), 50, listed([0.9, 0.5, 0.1]))
+    run = prepare(TorchSDE("heun"), VPSDE(), 50, AtTimes([0.9, 0.5, 0.1]))
     assert (run.start.t, run.end.t, run.nfe) == (0.9, 0.1, 4)
     with pytest.raises(ValueError, match="nfe must be at least 4 for torchsde method heun, got 3"):
-        prepare(TorchSDE("heun"), VPSDE(), 3, listed([0.9, 0.5, 0.1]))
+        prepare(TorchSDE("heun"), VPSDE(), 3, AtTimes([0.9, 0.5, 0.1]))
     with pytest.raises(ValueError, match="nfe must be a number for torchsde, got None"):
         prepare(TorchSDE(), VPSDE(), None)
 
@@ -425,9 +422,9 @@ def test_ode_keeps_the_type_of_its_state(method: str, dtype: torch.dtype) -> Non
 
 def test_a_grid_of_levels_is_what_a_black_box_steps_on() -> None:
     denoise = Calls(gaussian)
-    TorchSDE("euler").prepare(VPSDE(), 6, karras()).integrate(
+    TorchSDE("euler").prepare(VPSDE(), 6, Karras()).integrate(
         denoise, torch.ones(1, 1), lambda i: torch.ones(1, 1)
     )
-    grid = Grid.build(VPSDE(), 6, karras())
+    grid = Grid.build(VPSDE(), 6, Karras())
     # Through -t and back.
     assert [level.t for level in denoise.levels] == pytest.approx([t.t for t, _ in grid.steps()], abs=1e-15)

@@ -10,27 +10,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.interpolate import CubicSpline
-from tests.test_order import measured_order
 from torch import Tensor
 
-from scoresde import (
-    CLEAN,
-    EDM,
-    VPSDE,
-    ExactDenoiser,
-    Grid,
-    Level,
-    Mixture,
-    Plan,
-    RectifiedFlow,
-    integrate,
-    iterate,
-)
+from scoresde import EDM, VPSDE, ExactDenoiser, Level, Mixture, Plan, RectifiedFlow, integrate, iterate
+from scoresde.processes import CLEAN
 from scoresde.solvers import DPMSolver, DPMSolverPP
 from scoresde.solvers.dpm_v3 import DPMSolverV3
 from scoresde.solvers.empirical_statistics import Statistics
+from scoresde.spacings import Grid
 from scoresde.tuning.measure_statistics import model_statistics
 from tests.problems import MEANS, SDES, SHARES, STDS, gaussian, mixture, normal, point_mass
+from tests.solvers.test_order import measured_order
 
 DATA = Statistics((-1.0, 1.0), (1.0, 1.0), (0.0, 0.0))
 NOISE = Statistics((-9.0, 9.0), (0.0, 0.0), (9.0, -9.0))

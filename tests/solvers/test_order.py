@@ -9,14 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoresde import EDM, VPSDE, Grid, Level, Plan, Vector, integrate, iterate, karras, uniform_lam
+from scoresde import EDM, VPSDE, Karras, Level, Plan, UniformLambda, integrate, iterate
+from scoresde.plans import Vector
 from scoresde.plans.tape import Solver, Tape
 from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, ReverseDiffusion
-from scoresde.spacings.formulas import Spacing
+from scoresde.spacings import Grid, Spacing
 from tests.problems import DETERMINISTIC, SDES, TABLES, mixture, normal, reference
 
+EVEN = UniformLambda()
 
-def measured_order(solver: Solver, name: str, spacing: Spacing = uniform_lam, steps: int = 80) -> float:
+
+def measured_order(solver: Solver, name: str, spacing: Spacing = EVEN, steps: int = 80) -> float:
     x, exact = reference(name)
     errors = [
         (integrate(Plan.make(solver, SDES[name], n, spacing), mixture, x) - exact).abs().mean().item()
@@ -51,11 +54,11 @@ def test_euler_on_the_ode_has_order_1(sde: str) -> None:
 @pytest.mark.parametrize("family", [DPMSolver, DPMSolverPP])
 def test_order_does_not_need_an_even_grid(family: Callable[[int], Solver], order: int) -> None:
     """On Karras's spacing every step in lambda is of another size; history must be weighed by it."""
-    assert measured_order(family(order), "edm", karras(), 160) == pytest.approx(order, abs=0.3)  # as above
+    assert measured_order(family(order), "edm", Karras(), 160) == pytest.approx(order, abs=0.3)  # as above
 
 
 def test_heun_has_order_2_on_karras_spacing() -> None:
-    assert measured_order(Heun(), "edm", karras(), 160) == pytest.approx(2, abs=0.1)
+    assert measured_order(Heun(), "edm", Karras(), 160) == pytest.approx(2, abs=0.1)
 
 
 # What follows is written in float64 from the papers' own formulas and variables, and shares no code with the
@@ -118,11 +121,11 @@ def test_solvers_are_those_of_k_diffusion(
     solver: Solver, papers: Callable[[Tensor, list[float]], Tensor], sde: str, to_clean: bool
 ) -> None:
     """Every process is one process in x / alpha and sigma / alpha."""
-    grid = Grid.build(SDES[sde], 50, karras(), to_clean=to_clean)
+    grid = Grid.build(SDES[sde], 50, Karras(), to_clean=to_clean)
     sigmas = [level.sigma / level.alpha for level in grid.levels]
     y = sigmas[0] * normal(20)
     ours = integrate(
-        Plan.make(solver, SDES[sde], 50, karras(), to_clean=to_clean), mixture, grid.levels[0].alpha * y
+        Plan.make(solver, SDES[sde], 50, Karras(), to_clean=to_clean), mixture, grid.levels[0].alpha * y
     )
     torch.testing.assert_close(ours / grid.levels[-1].alpha, papers(y, sigmas), **SAME)
 
@@ -134,7 +137,7 @@ def noise_of(x: Tensor, level: Level[float]) -> Tensor:
 @pytest.mark.parametrize("sde", SDES)
 def test_dpm_solver_2_is_algorithm_1_of_its_paper(sde: str) -> None:
     """2206.00927, Algorithm 1: noise, at the middle of the step in lambda."""
-    grid = Grid.build(SDES[sde], 30, uniform_lam)
+    grid = Grid.build(SDES[sde], 30, UniformLambda())
     x = ours = normal(20)
     for t, s in grid.steps():
         h = s.lam - t.lam
@@ -148,7 +151,7 @@ def test_dpm_solver_2_is_algorithm_1_of_its_paper(sde: str) -> None:
 @pytest.mark.parametrize("sde", SDES)
 def test_dpm_solver_3_is_algorithm_2_of_its_paper(sde: str) -> None:
     """2206.00927, Algorithm 2: r1 = 1/3, r2 = 2/3."""
-    grid, r1, r2 = Grid.build(SDES[sde], 30, uniform_lam), 1 / 3, 2 / 3
+    grid, r1, r2 = Grid.build(SDES[sde], 30, UniformLambda()), 1 / 3, 2 / 3
     x = ours = normal(20)
     for t, s in grid.steps():
         h, e = s.lam - t.lam, noise_of(x, t)
@@ -200,7 +203,7 @@ def test_the_ancestral_sampler_is_ddpms() -> None:
 def test_dpmpp_2m_sde_is_k_diffusions(eta: float) -> None:
     """sample_dpmpp_2m_sde with solver_type midpoint; its eta is ours."""
     sde, z = EDM(), [normal(20, seed=i) for i in range(30)]
-    plan = Plan.make(DPMSolverPP(2, eta), sde, 30, karras())
+    plan = Plan.make(DPMSolverPP(2, eta), sde, 30, Karras())
     x = 80 * normal(20, seed=77)
     ours = integrate(plan, mixture, x, lambda i: z[i])
     sigmas = [level.sigma for level in plan.levels] + [plan.end.sigma]
@@ -261,7 +264,7 @@ class SwappedHistory:
         for t, s in grid.steps():
             d = tape.denoise(x, t)
             guess = d if before is None else 1.5 * before - 0.5 * d
-            x = tape.keep(s.sigma / t.sigma * x + (s.alpha - s.sigma / t.sigma * t.alpha) * guess)
+            x = tape.state(s.sigma / t.sigma * x + (s.alpha - s.sigma / t.sigma * t.alpha) * guess)
             before = d
         return x
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoresde import CLEAN, EDM, VPSDE, Counted, Denoiser, Level, Plan, integrate, predict, prepare, sample
+from scoresde import EDM, VPSDE, Counted, Denoiser, Level, Plan, integrate, predict, prepare, sample
 from scoresde.plans.tape import Solver
+from scoresde.processes import CLEAN
 from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, PredictorCorrector
-from scoresde.solvers.integrators.base import Run
+from scoresde.solvers.integrators.base import Integration
 from scoresde.solvers.integrators.parallel import Parallel
 from tests.problems import SDES, Net, mixture, normal
 
@@ -170,7 +171,7 @@ def test_a_network_that_is_not_finite_is_named() -> None:
 def test_the_budget_is_that_of_the_plan() -> None:
     run = prepare(Parallel(Heun()), VPSDE(), 11, to_clean=True)
     plan = prepare(Heun(), VPSDE(), 11, to_clean=True)
-    assert isinstance(run, Run)
+    assert isinstance(run, Integration)
     assert (run.start, run.end, run.nfe) == (plan.start, CLEAN, None)
     with pytest.raises(ValueError, match="nfe must be a number for parallel, got None"):
         prepare(Parallel(), VPSDE(), None)

@@ -7,12 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Plan, SubVPSDE, gits, predict, sample, solver_of
+from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Plan, SubVPSDE, predict, sample, solver_of
 from scoresde.data import load_data
 from scoresde.data.pictures import save_image
 from scoresde.solvers import Churn, ExponentialAdams, Heun, Restart
 from scoresde.solvers.stochastic import SDEDPMSolver
 from scoresde.training import weighting
+from scoresde.tuning.gits import gits
 
 # Defaults
 
@@ -24,7 +25,8 @@ def test_defaults_are_the_papers():
     level = EDM().level(torch.tensor([0.01, 0.5, 70.0], dtype=torch.float64))
     assert all(torch.equal(a, b) for a, b in zip(predict.edm()(level), predict.edm(0.5)(level), strict=True))
     denoiser = Denoiser(torch.nn.Identity(), EDM(), predict.edm())
-    assert torch.equal(weighting.edm()(denoiser, level), weighting.edm(0.5)(denoiser, level))
+    edm = weighting.EDMWeighting
+    assert torch.equal(edm()(denoiser, level), edm(0.5)(denoiser, level))
     assert (Restart().s_noise, Churn().s_noise) == (1, 1)
     assert SDEDPMSolver() == SDEDPMSolver(order=2)
 

@@ -15,31 +15,30 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.test_order import measured_order
 from torch import Tensor
 
 from scoresde import (
     EDM,
     SDE,
     VPSDE,
-    Grid,
+    Karras,
     Level,
     Plan,
     RectifiedFlow,
     Tape,
+    UniformLambda,
+    UniformTime,
     integrate,
     iterate,
-    karras,
-    listed,
-    uniform_lam,
-    uniform_time,
 )
 from scoresde.plans.tape import Solver
 from scoresde.solvers.dpm import DPMFast, DPMSolver
 from scoresde.solvers.first_order import DDIM
 from scoresde.solvers.pndm import IPNDM, PNDM
 from scoresde.solvers.runge_kutta import ExponentialRK4, Heun, Midpoint, RungeKutta4, phi
+from scoresde.spacings import AtTimes, Grid
 from tests.problems import SDES, TABLES, frechet, law, mixture, normal, point_mass
+from tests.solvers.test_order import measured_order
 
 SOLVERS: dict[str, Solver] = {
     "dpm2, r = 0.7": DPMSolver(2, 0.7, "taylor"),
@@ -89,7 +88,7 @@ def uneven(n: int) -> Any:
     ends = [SHORT.lam(torch.tensor(t, dtype=torch.float64)) for t in (SHORT.t_max, SHORT.t_min)]
     at = torch.tensor([0.0, *(1.0 + 2.0 * (i % 2) for i in range(n))], dtype=torch.float64).cumsum(0)
     times = SHORT.time_of(ends[0] + (ends[1] - ends[0]) * at / at[-1]).tolist()
-    return listed([SHORT.t_max, *times[1:-1], SHORT.t_min])
+    return AtTimes([SHORT.t_max, *times[1:-1], SHORT.t_min])
 
 
 @pytest.mark.parametrize("name", [name for name in SOLVERS if "pndm" not in name])
@@ -101,14 +100,14 @@ def test_order_does_not_need_an_even_grid(name: str) -> None:
 @pytest.mark.parametrize("solver", [PNDM(), IPNDM(2), IPNDM(3), IPNDM(4)], ids=str)
 def test_constant_weights_need_steps_that_become_alike(solver: Solver) -> None:
     """Order 2 on any spacing by formula, be it uniform in lambda or Karras's; 1 on steps that stay uneven."""
-    for spacing in (uniform_lam, karras()):
+    for spacing in (UniformLambda(), Karras()):
         assert order_without_reference(solver, 40, lambda n, s=spacing: s) == pytest.approx(2, abs=AWAY * 2)
     assert order_without_reference(solver, 40, uneven) == pytest.approx(1, abs=0.1)  # h^2 beside little h
 
 
 def test_pndm_has_order_4_on_equal_steps_in_rho() -> None:
     """There its weights are the right ones. 0.15: steps as long as the last scale of the mixture."""
-    order = order_without_reference(PNDM(), 320, lambda n: karras(1.0))
+    order = order_without_reference(PNDM(), 320, lambda n: Karras(1.0))
     assert order == pytest.approx(4, abs=0.15)
 
 
@@ -117,7 +116,7 @@ def test_dpm_fast_has_the_order_of_its_last_step(on: str) -> None:
     """2, where the run ends while there is something left to decide; beyond, that step's share is too small
     to be seen, and 3 is measured."""
     # 162, 324 and 648 steps all end on steps of order 2 and 1; next to h^2 stands the h^3 of all the others.
-    assert order_without_reference(DPMFast(on), 162, lambda n: uniform_lam) == pytest.approx(2, abs=0.1)
+    assert order_without_reference(DPMFast(on), 162, lambda n: UniformLambda()) == pytest.approx(2, abs=0.1)
     assert measured_order(DPMFast(on), "vp", steps=81) > 2.7
 
 
@@ -196,26 +195,26 @@ def test_dpm_solvers_are_those_of_their_papers(on: str, form: str, order: int, s
     step = lu_noise if on == "noise" else lu_data
     for ratio in (0.5, 0.3):
         r = [ratio] if order == 2 else [ratio * 2 / 3, 2 / 3]
-        grid = Grid.build(SDES[sde], 10, karras())
+        grid = Grid.build(SDES[sde], 10, Karras())
         x = ours = grid.levels[0].sigma * normal(20)
         for t, s in grid.steps():
             inner = grid.at([t.lam + c * (s.lam - t.lam) for c in r])
             x = step(x, t, s, inner, r, form)
-        plan = Plan.make(DPMSolver(order, ratio, form, on), SDES[sde], 10, karras())
+        plan = Plan.make(DPMSolver(order, ratio, form, on), SDES[sde], 10, Karras())
         torch.testing.assert_close(integrate(plan, mixture, ours), x, **SAME)
 
 
 def test_dpm_fast_is_made_of_its_parts() -> None:
     """13 calls: four steps of order 3 and one of order 1 on the points that they reach."""
-    levels = Grid.build(VPSDE(), 13, karras()).levels
+    levels = Grid.build(VPSDE(), 13, Karras()).levels
     x = ours = normal(20)
     for order, i, j in [(3, 0, 3), (3, 3, 6), (3, 6, 9), (3, 9, 12), (1, 12, 13)]:
-        part = Plan.make(DPMSolver(order), VPSDE(), 1, karras())  # its shape
+        part = Plan.make(DPMSolver(order), VPSDE(), 1, Karras())  # its shape
         tape = Tape()
-        tape.keep(DPMSolver(order).solve(tape, tape.start(), Grid(VPSDE(), (levels[i], levels[j]))))
+        tape.state(DPMSolver(order).solve(tape, tape.start(), Grid(VPSDE(), (levels[i], levels[j]))))
         part = Plan(tuple(tape.lines), levels[i], levels[j])
         x = integrate(part, mixture, x)
-    plan = Plan.make(DPMFast(), VPSDE(), 13, karras())
+    plan = Plan.make(DPMFast(), VPSDE(), 13, Karras())
     torch.testing.assert_close(integrate(plan, mixture, ours), x, **SAME)
 
 
@@ -245,10 +244,10 @@ def classic(y: Tensor, a: float, b: float) -> Tensor:
 
 def run_in_rho(solver: Solver, sde: SDE, steps: Callable[[Tensor, list[float]], Tensor]) -> None:
     """Assert that a run of the solver is that of a method in y and rho."""
-    levels = Grid.build(sde, 20, karras()).levels
+    levels = Grid.build(sde, 20, Karras()).levels
     rhos = [level.sigma / level.alpha for level in levels]
     y = rhos[0] * normal(20)
-    ours = integrate(Plan.make(solver, sde, 20, karras()), mixture, levels[0].alpha * y)
+    ours = integrate(Plan.make(solver, sde, 20, Karras()), mixture, levels[0].alpha * y)
     torch.testing.assert_close(ours / levels[-1].alpha, steps(y, rhos), **SAME)
 
 
@@ -331,7 +330,7 @@ def transfer(x: Tensor, e: Tensor, a: float, b: float) -> Tensor:
 def test_pndm_is_algorithm_2_of_its_paper() -> None:
     """In its alpha-bar, on the VP process; the half step is our own, the middle in sigma / alpha."""
     sde = VPSDE()
-    grid = Grid.build(sde, 20, uniform_time)
+    grid = Grid.build(sde, 20, UniformTime())
     x = ours = normal(20)
     past: list[Tensor] = []
     for i, (t, s) in enumerate(grid.steps()):
@@ -346,7 +345,7 @@ def test_pndm_is_algorithm_2_of_its_paper() -> None:
         else:
             mean = (55 * past[-1] - 59 * past[-2] + 37 * past[-3] - 9 * past[-4]) / 24
         x = transfer(x, mean, a, b)
-    plan = Plan.make(PNDM(), sde, 20, uniform_time)
+    plan = Plan.make(PNDM(), sde, 20, UniformTime())
     assert plan.nfe == 3 * 4 + 17
     # alpha-bar of 1e-5 at one end, 1 - alpha-bar of as little at the other: five digits less.
     torch.testing.assert_close(integrate(plan, mixture, ours), x, rtol=1e-8, atol=1e-8)
@@ -388,7 +387,7 @@ def tableau(h: float) -> tuple[np.ndarray, np.ndarray]:
 
     At alpha = 1 a row is e^(-c h) x + h sum_j a_j d_j.
     """
-    grid = Grid.build(EDM(0.01, 20.0), 1, listed([10.0, 10.0 * math.exp(-h)]))
+    grid = Grid.build(EDM(0.01, 20.0), 1, AtTimes([10.0, 10.0 * math.exp(-h)]))
     tape = Tape()
     ExponentialRK4().solve(tape, tape.start(), grid)
     rows = []
@@ -450,7 +449,7 @@ def test_those_conditions_tell_a_method_that_is_not_stiff() -> None:
 @pytest.mark.parametrize("sde", SDES)
 def test_exp_rk4_is_equation_5_19(sde: str) -> None:
     """Its tableau as printed, for y' = -y + D, y = x / alpha, in lambda."""
-    grid = Grid.build(SDES[sde], 20, uniform_lam)
+    grid = Grid.build(SDES[sde], 20, UniformLambda())
     x0 = grid.levels[0].sigma * normal(20)
     y = x0 / grid.levels[0].alpha
     for t, s in grid.steps():
@@ -472,7 +471,7 @@ def test_exp_rk4_is_equation_5_19(sde: str) -> None:
             rho = math.exp(-t.lam - c * h)
             outputs.append(mixture(u, Level(math.nan, 1.0, rho, -math.log(rho))))
         y = u
-    ours = integrate(Plan.make(ExponentialRK4(), SDES[sde], 20, uniform_lam), mixture, x0)
+    ours = integrate(Plan.make(ExponentialRK4(), SDES[sde], 20, UniformLambda()), mixture, x0)
     torch.testing.assert_close(ours / grid.levels[-1].alpha, y, **SAME)
 
 
@@ -486,7 +485,7 @@ def test_a_point_mass_is_carried_exactly(name: str, sde: str, to_clean: bool) ->
     process = SDES.get(sde, RectifiedFlow())
     for steps in (2, 5, 13):
         plan = Plan.make(
-            VARIANTS[name], process, steps, karras() if sde in SDES else uniform_time, to_clean=to_clean
+            VARIANTS[name], process, steps, Karras() if sde in SDES else UniformTime(), to_clean=to_clean
         )
         # Each step rounds numbers of the size of sigma at the start, 80 at most; there are 13 at most.
         got = law(plan, point_mass, plan.start.alpha, plan.start.sigma)
@@ -503,12 +502,12 @@ def test_a_step_to_clean_is_the_denoiser(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_a_step_from_alpha_0_is_ddims(name: str) -> None:
     """And what comes after it knows nothing of it: the rest of the run is the run of the rest."""
-    whole = Plan.make(ALL[name], RectifiedFlow(), 8, uniform_time)
+    whole = Plan.make(ALL[name], RectifiedFlow(), 8, UniformTime())
     x = normal(20)
     ours = integrate(whole, mixture, x)
-    first = next(iterate(Plan.make(DDIM(), RectifiedFlow(), 8, uniform_time), mixture, x))
+    first = next(iterate(Plan.make(DDIM(), RectifiedFlow(), 8, UniformTime()), mixture, x))
     times = torch.linspace(1.0, whole.end.t, 9, dtype=torch.float64).tolist()
-    rest = Plan.make(ALL[name], RectifiedFlow(), 7, listed(times[1:]))
+    rest = Plan.make(ALL[name], RectifiedFlow(), 7, AtTimes(times[1:]))
     torch.testing.assert_close(integrate(rest, mixture, first), ours, rtol=1e-12, atol=1e-12)  # the roundings
 
 
@@ -556,12 +555,12 @@ def test_dpm_fast_uses_every_budget_by_its_orders(on: str, sde: SDE, to_clean: b
 
 
 def test_the_network_is_called_where_the_methods_say() -> None:
-    grid = Grid.build(VPSDE(), 7, uniform_lam)
+    grid = Grid.build(VPSDE(), 7, UniformLambda())
     # Inverses of lambda, to a few roundings of numbers near 5.
     lams = lambda plan: pytest.approx([level.lam for level in plan.levels], abs=1e-12)  # noqa: E731
     # In equal steps in lambda the inner levels of DPM-fast are the grid's own.
     assert [level.lam for level in grid.levels[:-1]] == lams(Plan.make(DPMFast(), VPSDE(), 7))
-    t, s = Grid.build(VPSDE(), 1, uniform_lam).levels
+    t, s = Grid.build(VPSDE(), 1, UniformLambda()).levels
     h, rho = s.lam - t.lam, [level.sigma / level.alpha for level in (t, s)]
     at = lambda r: -math.log(rho[0] + r * (rho[1] - rho[0]))  # noqa: E731
     assert [t.lam, at(0.3)] == lams(Plan.make(Midpoint(0.3), VPSDE(), 1))

@@ -15,16 +15,14 @@ from scoresde import (
     SDE,
     VPSDE,
     Cosine,
-    Grid,
+    Karras,
     Level,
     Plan,
     RectifiedFlow,
+    UniformLambda,
+    UniformTime,
     integrate,
     iterate,
-    karras,
-    listed_sigmas,
-    uniform_lam,
-    uniform_time,
 )
 from scoresde.plans.tape import Solver
 from scoresde.solvers import DDIM, ODE, DPMSolverPP, EulerMaruyama, ExponentialAdams, PredictorCorrector, UniC
@@ -33,7 +31,7 @@ from scoresde.solvers.runge_kutta import Heun
 from scoresde.solvers.seeds import SEEDS
 from scoresde.solvers.stochastic import SRA, DPMSolverPPSDE, SDEDPMSolver
 from scoresde.solvers.wrappers import Churn, Restart
-from scoresde.spacings.formulas import Spacing
+from scoresde.spacings import AtSigmas, Grid, Spacing
 from tests.problems import MEAN, SDES, STD, frechet, gaussian, law, mixture, normal, point_mass, spread
 
 
@@ -126,7 +124,7 @@ def test_er_sde_on_the_ode_has_all_its_orders(terms: int) -> None:
 def test_a_point_mass_is_carried_exactly(name: str, sde: str, to_clean: bool) -> None:
     """All noise counted, what is added and what is left of the start: the total deviation is sigma."""
     solver = WRAPPED[name] if name in WRAPPED else REVERSE[name][0]
-    for steps, spacing in ((2, uniform_lam), (9, karras()), (12, uniform_time)):
+    for steps, spacing in ((2, UniformLambda()), (9, Karras()), (12, UniformTime())):
         plan = Plan.make(solver, SDES[sde], steps, spacing, to_clean=to_clean)
         mean, std = law(plan, point_mass, plan.start.alpha, plan.start.sigma)
         # Roundings of numbers of the size of sigma / alpha = 150 at most.
@@ -150,7 +148,7 @@ def test_on_the_noise_a_point_mass_is_carried_to_the_order_only(solver: Solver) 
 @pytest.mark.parametrize("name", [*REVERSE, *WRAPPED])
 def test_a_run_can_start_where_there_is_no_data(name: str, to_clean: bool) -> None:
     solver = WRAPPED[name] if name in WRAPPED else REVERSE[name][0]
-    plan = Plan.make(solver, RectifiedFlow(), 12, uniform_time, to_clean=to_clean)
+    plan = Plan.make(solver, RectifiedFlow(), 12, UniformTime(), to_clean=to_clean)
     assert plan.start.alpha == 0
     mean, _ = law(plan, point_mass, 0.0, 1.0)
     assert mean == pytest.approx(plan.end.alpha, abs=1e-12)  # roundings of numbers of size 1
@@ -161,7 +159,7 @@ def test_a_run_can_start_where_there_is_no_data(name: str, to_clean: bool) -> No
 # What follows is written from the papers' own formulas, in y = x / alpha and rho = sigma / alpha.
 SAME = {"rtol": 1e-10, "atol": 1e-10}  # the same sums in another order
 Draws = Sequence[Tensor]
-KARRAS = karras()
+KARRAS = Karras()
 
 
 def data(y: Tensor, r: float) -> Tensor:
@@ -331,7 +329,7 @@ def test_er_sde_is_its_papers(terms: int, phi: Callable[[float], float]) -> None
         return y
 
     # At few steps the first ones are long, and the polynomials' weights large: 1e-10 is of these.
-    agree(ERSDE(terms, phi), papers, Cosine(t_min=1e-2), uniform_lam)
+    agree(ERSDE(terms, phi), papers, Cosine(t_min=1e-2), UniformLambda())
     assert Plan.make(ERSDE(terms, phi), EDM(), 5).stochastic == (phi is not identity)
 
 
@@ -389,7 +387,7 @@ def test_sra_has_strong_order_one_and_a_half() -> None:
     Exponential Euler-Maruyama on that path has 1, as Euler has for additive noise.
     """
     sde, fine, paths = EDM(t_min=0.6, t_max=3.0), 512, 2000
-    qs = [level.sigma**-2 for level in Grid.build(sde, fine, uniform_lam).levels]
+    qs = [level.sigma**-2 for level in Grid.build(sde, fine, UniformLambda()).levels]
     h = torch.tensor(qs, dtype=torch.float64).diff()[:, None]
     z = normal(2, fine, paths)
     i1 = h.sqrt() * z[0]
@@ -409,7 +407,7 @@ def test_sra_has_strong_order_one_and_a_half() -> None:
         both = torch.stack([first, second], 1).reshape(-1, paths)
         for name, solver, draws in (("sra", SRA(), both), ("em", DPMSolverPP(1, 1.0), first)):
             end = integrate(
-                Plan.make(solver, sde, steps, uniform_lam),
+                Plan.make(solver, sde, steps, UniformLambda()),
                 lambda x, level: two_points(x, level.sigma),
                 x,
                 lambda i, draws=draws: draws[i],
@@ -430,7 +428,7 @@ def heun(y: Tensor, a: float, b: float) -> Tensor:
 @pytest.mark.parametrize("to_clean", [False, True])
 @pytest.mark.parametrize("sde", ["vp", "edm", "rectified-flow"])
 def test_churn_is_algorithm_2_of_its_paper(sde: str, to_clean: bool) -> None:
-    top = max(rho(level) for level in Grid.build(SDES[sde], 2, uniform_lam).levels)
+    top = max(rho(level) for level in Grid.build(SDES[sde], 2, UniformLambda()).levels)
 
     def papers(y: Tensor, rhos: list[float], z: Draws) -> Tensor:
         drawn = iter(z)
@@ -447,20 +445,20 @@ def test_churn_is_algorithm_2_of_its_paper(sde: str, to_clean: bool) -> None:
 
 def test_churn_calls_the_network_at_the_raised_level_and_no_higher_than_t_max() -> None:
     sde = EDM()
-    plan = Plan.make(Churn(DDIM(), s_churn=100.0), sde, 10, karras())
-    plain = Grid.build(sde, 10, karras()).levels
+    plan = Plan.make(Churn(DDIM(), s_churn=100.0), sde, 10, Karras())
+    plain = Grid.build(sde, 10, Karras()).levels
     assert plan.levels[0] == plain[0]  # at t_max already
     for up, level in zip(plan.levels, plain, strict=False):
         assert up.sigma == pytest.approx(min(80, math.sqrt(2) * level.sigma), rel=1e-12)
-    none = Plan.make(Churn(DDIM(), 100.0, 1e3, 1e4), sde, 10, karras())
-    assert none == Plan.make(DDIM(), sde, 10, karras())  # no level in reach of s_min
+    none = Plan.make(Churn(DDIM(), 100.0, 1e3, 1e4), sde, 10, Karras())
+    assert none == Plan.make(DDIM(), sde, 10, Karras())  # no level in reach of s_min
 
 
 def test_the_rates_of_a_raised_level_are_its_own() -> None:
     """Euler-Maruyama reads f and g^2: by hand, from the raised levels."""
     sde = VPSDE()
     plan = Plan.make(Churn(EulerMaruyama(0.0), 2.0), sde, 6)
-    levels = [*Grid.build(sde, 6, uniform_lam).levels]
+    levels = [*Grid.build(sde, 6, UniformLambda()).levels]
     rows = [dict(line.row) for line in plan.lines if line.level is None and "d" in str(line.row)]
     for row, up, s in zip(rows, plan.levels, levels[1:], strict=True):
         beta = 0.1 + 19.9 * up.t
@@ -508,8 +506,8 @@ def test_restart_has_the_order_of_its_solver_in_the_steps_of_run_and_intervals()
 
 def test_restart_mends_the_spread_that_an_inexact_solver_loses() -> None:
     """What the method is for: added noise contracts the errors of the run before."""
-    plain = frechet(Plan.make(DDIM(), EDM(), 10, karras()))
-    again = frechet(Plan.make(Restart(DDIM(), ((0.3, 2.0, 20, 3),)), EDM(), 10, karras()))
+    plain = frechet(Plan.make(DDIM(), EDM(), 10, Karras()))
+    again = frechet(Plan.make(Restart(DDIM(), ((0.3, 2.0, 20, 3),)), EDM(), 10, Karras()))
     assert again < plain
 
 
@@ -523,7 +521,7 @@ def test_restart_gives_a_multistep_solver_its_history_between_turns() -> None:
 
 
 def test_restart_goes_no_higher_than_t_max_and_passes_over_what_a_run_does_not_reach() -> None:
-    high = Plan.make(Restart(DDIM(), ((10.0, 1e4, 3, 1),)), EDM(), 10, karras())
+    high = Plan.make(Restart(DDIM(), ((10.0, 1e4, 3, 1),)), EDM(), 10, Karras())
     assert max(level.sigma for level in high.levels) == pytest.approx(80, rel=1e-12)
     short = EDM(t_min=1.0)
     assert Plan.make(Restart(DDIM(), ((0.1, 0.5, 3, 1),)), short, 5) == Plan.make(DDIM(), short, 5)
@@ -559,7 +557,7 @@ def test_restart_takes_intervals_that_touch() -> None:
 
 def test_restart_turns_at_a_level_that_the_run_has_come_to() -> None:
     """Where it starts within the interval it takes its first step before it turns."""
-    plan = Plan.make(Restart(DDIM(), ((0.19, 0.3, 2, 1),)), EDM(), 2, listed_sigmas([0.2, 0.1, 0.05]))
+    plan = Plan.make(Restart(DDIM(), ((0.19, 0.3, 2, 1),)), EDM(), 2, AtSigmas([0.2, 0.1, 0.05]))
     assert [level.sigma for level in plan.levels][::3] == pytest.approx([0.2, 0.1], rel=1e-9)
     assert [level.sigma for level in plan.levels][1] == pytest.approx(0.3, rel=1e-9)
     assert plan.nfe == 4

@@ -6,31 +6,33 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from scoresde import EDM, VPSDE, Grid, Plan, RectifiedFlow, Tape, Vector, integrate
+from scoresde import EDM, VPSDE, Plan, RectifiedFlow, Tape, integrate
+from scoresde.plans import Vector
 from scoresde.plans.tape import Solver
 from scoresde.solvers import (
     DDIM,
     IPNDM,
     PNDM,
+    AnalyticalFirstStep,
     Churn,
     DPMSolverPP,
     DPMSolverV3,
     ExponentialAdams,
-    FreeStart,
     Parallel,
     PredictorCorrector,
     Restart,
     RungeKutta4,
     UniC,
 )
-from scoresde.solvers.integrators.base import BlackBox
+from scoresde.solvers.integrators.base import Integrator
 from scoresde.solvers.moves import ddim
+from scoresde.spacings import Grid
 from tests.problems import TABLES, gaussian, normal
 
-WRAPPERS: dict[str, Callable[[Solver], Solver | BlackBox]] = {
+WRAPPERS: dict[str, Callable[[Solver], Solver | Integrator]] = {
     "churn": Churn,
     "restart": Restart,
-    "free start": FreeStart,
+    "free start": AnalyticalFirstStep,
     "pc": PredictorCorrector,
     "pc, measured": lambda solver: PredictorCorrector(solver, measured=True),
     "unic": UniC,
@@ -44,7 +46,7 @@ WRAPPERS: dict[str, Callable[[Solver], Solver | BlackBox]] = {
 }
 INNER: dict[str, Solver] = TABLES | {
     "pc, measured": PredictorCorrector(measured=True),
-    "free start": FreeStart(),
+    "free start": AnalyticalFirstStep(),
     "v3 without corrector": DPMSolverV3(predictor=1, corrector=0),
     "v3 of order 4": DPMSolverV3(predictor=3, corrector=4),
     "adams, iterated": ExponentialAdams(6, start="iterated"),
@@ -81,7 +83,7 @@ def test_every_solver_runs_in_every_wrapper(wrapper: str) -> None:
     assert ran > 5 * len(INNER)
 
 
-def make(solver: Solver | BlackBox, sde: VPSDE | RectifiedFlow, steps: int, to_clean: bool) -> Plan:
+def make(solver: Solver | Integrator, sde: VPSDE | RectifiedFlow, steps: int, to_clean: bool) -> Plan:
     return Plan.make(solver.solver if isinstance(solver, Parallel) else solver, sde, steps, to_clean=to_clean)  # type: ignore[arg-type]
 
 
@@ -122,7 +124,7 @@ class Twice:
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         for t, s in grid.steps():
             d = tape.denoise(x, t)
-            x = tape.keep(ddim(t, s, x, (d + tape.denoise(0.5 * x, t)) / 2))
+            x = tape.state(ddim(t, s, x, (d + tape.denoise(0.5 * x, t)) / 2))
         return x
 
 

@@ -13,7 +13,7 @@ from scoresde.cli.main import main
 from scoresde.denoisers.predictions import PREDICTIONS
 from scoresde.networks import NETWORKS
 from scoresde.processes.catalogue import SDES
-from scoresde.registry import make, nearest, parse
+from scoresde.registry import build, nearest, parse
 from scoresde.training import TIMES, WEIGHTINGS, Schedule
 from scoresde.training.configuration import (
     CONFIGURATIONS,
@@ -132,7 +132,7 @@ def test_later_overrides_win_and_leave_their_neighbours(path):
         path, ["schedule.steps=7", "schedule.steps=8", "network.channels=[16, 8]"]
     )
     assert (configuration.schedule.steps, configuration.schedule.batch_size) == (8, 4)
-    assert configuration.network.options == {"channels": [16, 8], "blocks": 1, "classes": 10}
+    assert configuration.network.spec == {"name": "unet", "channels": [16, 8], "blocks": 1, "classes": 10}
 
 
 def test_the_first_weights_are_a_function_of_the_seed_alone(path):
@@ -159,7 +159,7 @@ def test_the_first_weights_are_a_function_of_the_seed_alone(path):
 )
 def test_everything_has_a_name_and_works_without_options(kind, registry):
     for name in registry:
-        assert make(kind, name, registry, {}) is not None
+        assert build(kind, registry, name) is not None
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 2**64 - 1, 2**64 + 3, 10**100, -(2**80)])

@@ -30,7 +30,7 @@ from scoresde.training.configuration import validate
 from scoresde.training.labels import check_labels
 from scoresde.training.randomness import seeded
 from scoresde.training.state import module
-from scoresde.training.times import importance, log_normal, spread, uniform
+from scoresde.training.times import Importance, LogNormal, Uniform, spread
 
 SDES = {
     "vp": VPSDE(),
@@ -87,14 +87,14 @@ def exact_denoiser(x, level):
 @pytest.mark.parametrize(
     ("sde", "prediction", "weigh", "times"),
     [
-        (VPSDE(), noise, weighting.plain, uniform),
-        (VPSDE(), v, weighting.edm(0.65), uniform),
-        (SubVPSDE(t_min=0.02), noise, weighting.plain, importance),
-        (VPSDE(t_min=0.02), score, weighting.likelihood, importance),
-        (VESDE(0.05, 5.0), edm(0.65), weighting.plain, log_normal()),
-        (EDM(0.05, 10.0), edm(0.65), weighting.edm(0.65), log_normal(-0.5, 1.0)),
-        (Cosine(), data, weighting.min_snr(), uniform),
-        (RectifiedFlow(), velocity, weighting.plain, uniform),
+        (VPSDE(), noise, weighting.Plain(), Uniform()),
+        (VPSDE(), v, weighting.EDMWeighting(0.65), Uniform()),
+        (SubVPSDE(t_min=0.02), noise, weighting.Plain(), Importance()),
+        (VPSDE(t_min=0.02), score, weighting.Likelihood(), Importance()),
+        (VESDE(0.05, 5.0), edm(0.65), weighting.Plain(), LogNormal()),
+        (EDM(0.05, 10.0), edm(0.65), weighting.EDMWeighting(0.65), LogNormal(-0.5, 1.0)),
+        (Cosine(), data, weighting.MinSNR(), Uniform()),
+        (RectifiedFlow(), velocity, weighting.Plain(), Uniform()),
     ],
     ids=["vp noise", "vp v", "sub-vp noise", "vp score", "ve edm", "edm edm", "cosine data", "flow velocity"],
 )
@@ -133,7 +133,7 @@ def test_training_at_one_level_finds_the_regression_line(prediction):
     m, s = 0.4, 0.5
     x = (m + s * torch.special.ndtri(even(4096)))[:, None].float()
     schedule = {"steps": 300, "batch_size": 1024, "lr": 0.05, "clip": 100.0}
-    state, _ = run(Affine(), sde, prediction, x, times=uniform, **schedule)
+    state, _ = run(Affine(), sde, prediction, x, times=Uniform(), **schedule)
     alpha, sigma = sde.alpha(torch.tensor(0.3)).item(), sde.sigma(torch.tensor(0.3)).item()
     # Jointly normal: E[target | x_t] = E target + cov(target, x_t) / var(x_t) (x_t - alpha m).
     mean, cov = {
@@ -152,7 +152,7 @@ def test_training_at_one_level_finds_the_regression_line(prediction):
 def test_the_loss_falls_and_the_weights_stay_in_float32(precision):
     net = mlp(width=32)
     schedule = {"steps": 150, "batch_size": 64, "lr": 5e-3, "precision": precision}
-    state, progress = run(net, VPSDE(), noise, gaussian(512), times=uniform, **schedule)
+    state, progress = run(net, VPSDE(), noise, gaussian(512), times=Uniform(), **schedule)
     first, last = (sum(p.loss for p in part) / 10 for part in (progress[:10], progress[-10:]))
     # 0 costs 1. The exact estimate of this data's noise costs E (alpha s)^2 / ((alpha s)^2 + sigma^2) = 0.08.
     assert last < 0.25 < 0.7 < first
@@ -208,10 +208,10 @@ def test_each_weighting_weighs_the_error_it_says(sde, prediction):
     )
     r = level.sigma / level.alpha
     expected = {
-        weighting.plain: loss,
-        weighting.likelihood: sde.diffusion2(t) * of_score,
-        weighting.min_snr(5.0): torch.minimum(1 / r**2, torch.full_like(r, 5.0)) * of_x0,
-        weighting.edm(0.5): (r**2 + 0.25) / (0.5 * r) ** 2 * of_x0,
+        weighting.Plain(): loss,
+        weighting.Likelihood(): sde.diffusion2(t) * of_score,
+        weighting.MinSNR(5.0): torch.minimum(1 / r**2, torch.full_like(r, 5.0)) * of_x0,
+        weighting.EDMWeighting(0.5): (r**2 + 0.25) / (0.5 * r) ** 2 * of_x0,
     }
     for weigh, value in expected.items():
         # An estimate is known to roundings of x / alpha, up to 1e3 of 1e-16, and of that of x_0 / sigma.
@@ -221,7 +221,7 @@ def test_each_weighting_weighs_the_error_it_says(sde, prediction):
 @every_sde
 def test_the_edm_weighting_is_1_for_a_network_preconditioned_alike(sde):
     level = sde.level(levels(sde))
-    weight = weighting.edm(0.65)(Denoiser(lambda x, t: x, sde, edm(0.65)), level)
+    weight = weighting.EDMWeighting(0.65)(Denoiser(lambda x, t: x, sde, edm(0.65)), level)
     torch.testing.assert_close(weight, torch.ones_like(weight), rtol=1e-13, atol=0)
 
 
@@ -230,7 +230,7 @@ def test_the_loss_of_a_step_is_the_mean_of_weight_factor_and_error():
 
     def first_loss(weight, factor):
         def times(sde, u):
-            return uniform(sde, u)[0], factor * torch.ones_like(u)
+            return Uniform()(sde, u)[0], factor * torch.ones_like(u)
 
         def weigh(denoiser, level):
             return weight * torch.ones_like(level.t)
@@ -255,24 +255,24 @@ def test_importance_changes_the_variance_of_the_likelihood_loss_not_its_mean(nam
         t, factor = times(sde, u)
         level = sde.level(t)
         error = level.alpha**2 / (level.alpha**2 + level.sigma**2)
-        return weighting.likelihood(denoiser, level) * factor * error
+        return weighting.Likelihood()(denoiser, level) * factor * error
 
     n = 200_000
     u = torch.rand(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    plain, better = terms(uniform, u), terms(importance, u)
+    plain, better = terms(Uniform(), u), terms(Importance(), u)
     stated = 5 * math.sqrt((plain.var() + better.var()) / n)  # 5 standard errors of the difference
     assert abs(plain.mean() - better.mean()) < stated
     assert better.var() < 0.5 * plain.var()
     # And by quadrature: one integral, to 1e-3 for its peak at t_min, which equal steps in t resolve badly.
-    plain, better = terms(uniform, even(1_000_000)).mean(), terms(importance, even(1_000_000)).mean()
+    plain, better = terms(Uniform(), even(1_000_000)).mean(), terms(Importance(), even(1_000_000)).mean()
     assert plain.item() == pytest.approx(better.item(), rel=1e-3)
 
 
 def test_importance_is_uniform_time_where_that_is_uniform_in_lam():
     u = even(100)
-    t, factor = importance(VESDE(), u)
+    t, factor = Importance()(VESDE(), u)
     # time_of inverts lam to a few roundings; u and 1 - u run against each other.
-    torch.testing.assert_close(t.flip(0), uniform(VESDE(), u)[0], rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(t.flip(0), Uniform()(VESDE(), u)[0], rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(factor, torch.ones_like(u), rtol=1e-12, atol=0)
 
 
@@ -280,8 +280,8 @@ def test_importance_is_uniform_time_where_that_is_uniform_in_lam():
 def test_importance_makes_every_term_of_a_noise_prediction_s_likelihood_one_size(name):
     """g^2 / sigma^2 over the density in proportion to it: 2 (lam_max - lam_min) / (t_max - t_min)."""
     sde = SDES[name]
-    t, factor = importance(sde, even(1000))
-    terms = weighting.likelihood(Denoiser(lambda x, t: x, sde, noise), sde.level(t)) * factor
+    t, factor = Importance()(sde, even(1000))
+    terms = weighting.Likelihood()(Denoiser(lambda x, t: x, sde, noise), sde.level(t)) * factor
     cleanest, noisiest = sde.lam(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)).tolist()
     expected = 2 * (cleanest - noisiest) / (sde.t_max - sde.t_min)
     torch.testing.assert_close(terms, torch.full_like(terms, expected), rtol=1e-9, atol=0)
@@ -289,18 +289,18 @@ def test_importance_makes_every_term_of_a_noise_prediction_s_likelihood_one_size
 
 def test_importance_is_refused_where_there_is_no_data():
     with pytest.raises(ValueError, match=r"importance sampling needs alpha > 0 at t_max; clip RectifiedFlow"):
-        importance(RectifiedFlow(), even(4))
-    importance(RectifiedFlow().clip(-5.0, math.inf), even(4))
+        Importance()(RectifiedFlow(), even(4))
+    Importance()(RectifiedFlow().clip(-5.0, math.inf), even(4))
 
 
 @pytest.mark.parametrize(
     ("make", "value", "named"),
     [
-        (weighting.edm, 0.0, "sigma_data must be positive and finite, got 0.0"),
-        (weighting.edm, math.nan, "sigma_data must be positive and finite, got nan"),
-        (weighting.edm, math.inf, "sigma_data must be positive and finite, got inf"),
-        (weighting.min_snr, 0.0, "gamma must be positive, got 0.0"),
-        (weighting.min_snr, math.nan, "gamma must be positive, got nan"),
+        (weighting.EDMWeighting, 0.0, "sigma_data must be positive and finite, got 0.0"),
+        (weighting.EDMWeighting, math.nan, "sigma_data must be positive and finite, got nan"),
+        (weighting.EDMWeighting, math.inf, "sigma_data must be positive and finite, got inf"),
+        (weighting.MinSNR, 0.0, "gamma must be positive, got 0.0"),
+        (weighting.MinSNR, math.nan, "gamma must be positive, got nan"),
     ],
 )
 def test_weightings_that_cannot_be_are_refused(make, value, named):
@@ -325,16 +325,18 @@ def test_spread_numbers_lie_one_in_each_equal_part(n, first):
 def test_each_spread_number_is_uniform():
     u = torch.rand(2000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     third = torch.stack([spread(torch.tensor([first, 0.0, 0.0, 0.0], dtype=torch.float64))[2] for first in u])
-    # Kolmogorov and Smirnov: the chance of a smaller p, were it uniform, is the p.
+    # Kolmogorov and Smirnov: the chance of a smaller p, were it Uniform(), is the p.
     assert kstest(third.numpy(), "uniform").pvalue > 1e-3
 
 
-@pytest.mark.parametrize("times", [uniform, log_normal(), log_normal(0.0, 3.0), importance])
+@pytest.mark.parametrize("times", [Uniform(), LogNormal(), LogNormal(0.0, 3.0), Importance()])
 @every_sde
 @given(st.data())
 def test_times_stay_inside_and_factors_are_positive(sde, times, given_data):
     sde = (
-        SDES["rectified-flow"].clip(-8.0, math.inf) if times is importance and sde == RectifiedFlow() else sde
+        SDES["rectified-flow"].clip(-8.0, math.inf)
+        if times == Importance() and sde == RectifiedFlow()
+        else sde
     )
     ends = st.sampled_from([0.0, 5e-324, 2.0**-53, 0.5, 1 - 2.0**-53])
     u = given_data.draw(st.lists(ends | st.floats(0, 1, exclude_max=True), min_size=1, max_size=8))
@@ -347,7 +349,7 @@ def test_times_stay_inside_and_factors_are_positive(sde, times, given_data):
 
 @every_sde
 def test_uniform_times_are_uniform(sde):
-    t, factor = uniform(sde, even(1000))
+    t, factor = Uniform()(sde, even(1000))
     torch.testing.assert_close(t, sde.t_min + (sde.t_max - sde.t_min) * even(1000), rtol=1e-14, atol=0)
     assert torch.equal(factor, torch.ones_like(t))
 
@@ -356,7 +358,7 @@ def test_uniform_times_are_uniform(sde):
 @every_sde
 def test_log_normal_times_have_the_quantiles_of_a_truncated_normal(sde, mean, std):
     u = even(200)
-    t, factor = log_normal(mean, std)(sde, u)
+    t, factor = LogNormal(mean, std)(sde, u)
     low, high = (-sde.lam(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))).tolist()
     expected = truncnorm.ppf(u.numpy(), (low - mean) / std, (high - mean) / std, mean, std)
     # erf is known to 1e-16 of 1, of which the outermost quantiles keep 1e-13 or so.
@@ -372,13 +374,13 @@ def test_log_normals_that_cannot_be_are_refused(mean, std):
     with pytest.raises(
         ValueError, match=f"mean must be finite and std positive and finite, got {mean} and {std}"
     ):
-        log_normal(mean, std)
+        LogNormal(mean, std)
 
 
 @pytest.mark.parametrize("mean", [-30.0, 30.0])
 def test_a_log_normal_outside_the_process_is_refused_not_moved_onto_its_ends(mean):
     with pytest.raises(ValueError, match=r"hardly ever is in \[-6.215, 4.382\], the range of EDM"):
-        log_normal(mean, 1.0)(EDM(), even(4))
+        LogNormal(mean, 1.0)(EDM(), even(4))
 
 
 # ------------------------------------------------------------------------------------- batches and labels
@@ -540,7 +542,7 @@ def test_a_network_does_not_draw_the_numbers_that_its_noise_and_times_are_made_o
 
     def times(sde, u):
         told.append(u)
-        return uniform(sde, u)
+        return Uniform()(sde, u)
 
     run(net, EDM(), edm(), torch.zeros(64, 2), steps=3, times=times)
     for u, (_, _, drawn) in zip(told, net.seen, strict=True):
@@ -790,7 +792,7 @@ def test_an_array_trains_as_its_tensor_does(kind):
     with pytest.warns() if kind == np.uint16 else nullcontext():
         for data_set, classes in ((x, labels), (as_tensor, torch.from_numpy(labels))):
             torch.manual_seed(0)
-            runs.append(run(Scaling(3), VPSDE(), v, data_set, classes, steps=3, times=uniform)[1])
+            runs.append(run(Scaling(3), VPSDE(), v, data_set, classes, steps=3, times=Uniform())[1])
     assert runs[0] == runs[1]
 
 
@@ -904,21 +906,21 @@ def test_data_around_0_and_few_numbers_and_constant_data_are_not_warned_of(x):
 def test_a_sigma_data_or_times_beyond_a_factor_2_are_warned_of_with_the_deviation(d):
     x = d * gaussian(4096) / deviation(gaussian(4096))
     for factor in (1.9, 1 / 1.9):
-        assert warned(x, edm(factor * d), log_normal(math.log(0.6 * d))) == []
+        assert warned(x, edm(factor * d), LogNormal(math.log(0.6 * d))) == []
     for factor in (2.2, 1 / 2.2):
-        (message,) = warned(x, edm(factor * d), log_normal(math.log(0.6 * d)))
+        (message,) = warned(x, edm(factor * d), LogNormal(math.log(0.6 * d)))
         assert f"sigma_data = {factor * d:.4g}, and these have {d:.4g}" in message
     for median in (0.31, 2.0):
-        assert warned(x, edm(d), log_normal(math.log(median * d))) == []
+        assert warned(x, edm(d), LogNormal(math.log(median * d))) == []
     for median in (0.28, 2.2):
-        (message,) = warned(x, edm(d), log_normal(math.log(median * d)))
+        (message,) = warned(x, edm(d), LogNormal(math.log(median * d)))
         assert f"the data have the deviation {d:.4g}" in message
         assert f"mean = {math.log(0.6 * d):.2f} is usual" in message
 
 
 @pytest.mark.parametrize("prediction", [noise, score, data, v, velocity])
 def test_predictions_that_scale_nothing_are_made_for_no_deviation(prediction):
-    assert warned(30 * gaussian(64), prediction, uniform) == []
+    assert warned(30 * gaussian(64), prediction, Uniform()) == []
 
 
 # ------------------------------------------------------------------------------------- precisions and modes
@@ -985,8 +987,8 @@ def test_threads_that_train_give_the_bits_of_each_alone_and_leave_the_global_sta
 @pytest.mark.parametrize("wrap", [partial(torch.compile, backend="eager"), nn.DataParallel])
 def test_a_wrapped_network_is_trained_and_its_weights_keep_their_names(wrap):
     x, labels = gaussian(64), torch.arange(64) % 3
-    plain, _ = run(mlp(classes=3), DiscreteVPSDE(), v, x, labels, steps=3, times=uniform)
-    state, _ = run(wrap(mlp(classes=3)), DiscreteVPSDE(), v, x, labels, steps=3, times=uniform)
+    plain, _ = run(mlp(classes=3), DiscreteVPSDE(), v, x, labels, steps=3, times=Uniform())
+    state, _ = run(wrap(mlp(classes=3)), DiscreteVPSDE(), v, x, labels, steps=3, times=Uniform())
     assert module(state.denoiser).state_dict().keys() == plain.denoiser.net.state_dict().keys()
     assert equal_weights(module(state.denoiser), module(plain.denoiser))
     assert equal_weights(state.average.module, plain.average.module)

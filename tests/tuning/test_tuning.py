@@ -17,14 +17,12 @@ from scoresde import (
     VPSDE,
     Counted,
     ExactDenoiser,
+    Karras,
     Mixture,
     Noise,
     Plan,
     RectifiedFlow,
-    align_your_steps,
     integrate,
-    karras,
-    listed_lams,
     prepare,
     sample,
     tune,
@@ -35,8 +33,9 @@ from scoresde.plans.executor import iterate
 from scoresde.plans.fingerprint import check_levels
 from scoresde.pretrained import pretrained
 from scoresde.processes.sde import level_at
-from scoresde.solvers import DPMSolverPP, ExponentialAdams, FreeStart
+from scoresde.solvers import AnalyticalFirstStep, DPMSolverPP, ExponentialAdams
 from scoresde.solvers.wrappers import free_step
+from scoresde.spacings import AlignYourSteps, AtLambdas
 from scoresde.tuning import Report, Settings, judge, picture
 from scoresde.tuning.derivatives import STEP, derivatives, entries, rms, step_for
 from scoresde.tuning.descent import CALM, Descending
@@ -62,7 +61,7 @@ def noises(sde, n, first=0, dtype=torch.float64):
 
 
 def family(sde=EDM_CLIPPED, nfe=4, solver=None, window=3):
-    lams = tuple(sde.lam(karras()(sde, nfe)).tolist())
+    lams = tuple(sde.lam(Karras()(sde, nfe)).tolist())
     return Family(sde, solver or DPMSolverPP(2), lams, variance=0.5, window=window)
 
 
@@ -81,7 +80,7 @@ def test_every_stock_plan_is_a_table(sde):
     entered = stock(sde, 6, {name: SOLVERS[name] for name in names}, ["karras"])
     assert len(entered) == len(names)
     for entrant in entered:
-        plan = Plan.within(6, SOLVERS[entrant.solver], sde, karras())
+        plan = Plan.within(6, SOLVERS[entrant.solver], sde, Karras())
         end = integrate(plan, denoiser, x)
         torch.testing.assert_close(integrate(entrant.table.plan(), denoiser, x), end, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(entrant.table.run(denoiser, x), end, rtol=1e-9, atol=1e-9)
@@ -108,7 +107,7 @@ def test_a_plan_that_draws_noise_has_no_table():
 )
 def test_no_corrections_are_the_stock_plan(sde, solver):
     of = family(sde, 5, solver)
-    plan = Plan.make(solver, sde, 5, karras())
+    plan = Plan.make(solver, sde, 5, Karras())
     x, denoiser = noises(sde, 4), ExactDenoiser(MIXTURE, sde)
     assert of.start.first == 1
     torch.testing.assert_close(
@@ -129,19 +128,19 @@ def test_the_free_step_is_exact_on_normal_data(sde):
 
 def test_a_free_start_is_the_step_and_then_the_solver():
     sde, inner = VPSDE(), DPMSolverPP(2)
-    plan = Plan.make(FreeStart(inner, 0.3), sde, 6, karras())
-    whole = Plan.make(inner, sde, 6, karras())
-    rest = Plan.make(inner, sde, 5, listed_lams([level.lam for level in (*whole.levels[1:], whole.end)]))
+    plan = Plan.make(AnalyticalFirstStep(inner, 0.3), sde, 6, Karras())
+    whole = Plan.make(inner, sde, 6, Karras())
+    rest = Plan.make(inner, sde, 5, AtLambdas([level.lam for level in (*whole.levels[1:], whole.end)]))
     assert plan.nfe == rest.nfe == 5
     assert [level.lam for level in plan.levels] == pytest.approx([level.lam for level in rest.levels])
     x = torch.randn(4, 3, dtype=torch.float64)
     exact = ExactDenoiser(MIXTURE, sde)
     expected = integrate(rest, exact, free_step(whole.start, whole.levels[1], 0.3) * x)
     torch.testing.assert_close(integrate(plan, exact, x), expected, rtol=1e-9, atol=1e-12)
-    assert Plan.make(FreeStart(inner), sde, 1) == Plan.make(inner, sde, 1)
+    assert Plan.make(AnalyticalFirstStep(inner), sde, 1) == Plan.make(inner, sde, 1)
     for variance in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="variance must be finite and at least 0"):
-            FreeStart(inner, variance)
+            AnalyticalFirstStep(inner, variance)
 
 
 def test_a_first_knot_that_moves_brings_its_free_step():
@@ -301,7 +300,7 @@ def test_the_step_of_the_differences_is_right_for_a_network():
     """A hundredth of the state's size is a change that a network does not answer linearly."""
     network = pretrained("mnist").denoiser
     sde = network.sde
-    of = Family(sde, ExponentialAdams(), tuple(sde.lam(karras()(sde, 3)).tolist()), variance=0.4)
+    of = Family(sde, ExponentialAdams(), tuple(sde.lam(Karras()(sde, 3)).tolist()), variance=0.4)
     theta, places = moved(of, ("scales", "knots"), by=0.1)
     x = 80.0 * Noise(0, torch.arange(12), (1, 28, 28))(0)
     cond = torch.arange(12) % 10
@@ -560,7 +559,7 @@ def test_a_stock_solver_that_begins_late_begins_with_the_same_noise():
     """Align-your-steps ends before the SDE's noisiest level."""
     sde = EDM()
     (entrant,) = stock(sde, 5, {"dpmpp-2m": SOLVERS["dpmpp-2m"]}, ["align-your-steps"])
-    plan = prepare("dpmpp-2m", sde, 5, align_your_steps())
+    plan = prepare("dpmpp-2m", sde, 5, AlignYourSteps())
     exact = ExactDenoiser(MIXTURE, sde)
     assert plan.start.sigma < 0.5 * entrant.table.start.sigma
     assert entrant.table.start.sigma == pytest.approx(sde.t_max)

@@ -10,11 +10,11 @@ from ...plans.vector import Vector
 from ...processes.level import Level
 from ...processes.sde import SDE
 from ..moves import eps_of, move, score_of
-from .per_sample import Pair, PerSample, _levels, _Samples
+from .per_sample import Pair, PerSampleIntegrator, _levels, _Samples
 
 
 @dataclass(frozen=True)
-class DPMAdaptive(PerSample):
+class DPMAdaptive(PerSampleIntegrator):
     """DPM-Solver-12 or 23: the noise as in :class:`~scoresde.solvers.DPMSolver`, steps of lam by their error.
 
     Order 2 is the pair DPM-Solver-1 and 2 (r_1 = 1/2), order 3 the pair 2 (r_1 = 1/3) and 3 (1/3, 2/3); an
@@ -77,7 +77,7 @@ class DPMAdaptive(PerSample):
 
 
 @dataclass(frozen=True)
-class AdaptiveSDE(PerSample):
+class AdaptiveSDE(PerSampleIntegrator):
     """Euler-Maruyama and its improved form on the reverse SDE, steps of t by their error.
 
     x' = x - h (f x - g^2 score) + g w at t; x'' = (x' + x - h (f x' - g^2 score) + g w) / 2 with f, g and the

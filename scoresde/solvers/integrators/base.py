@@ -17,13 +17,13 @@ from ...plans.executor import Denoise, Draw
 from ...plans.planning import longest
 from ...processes.level import Level
 from ...processes.sde import SDE
-from ...spacings.catalogue import listed_steps
+from ...spacings.catalogue import steps_of
 from ...spacings.formulas import Spacing
 from ...spacings.grid import Grid, check_budget
 
 
 @dataclass(frozen=True)
-class Run:
+class Integration:
     """A prepared run: what to do with a state at ``start``; ``nfe`` None where only the run can tell.
 
     ``integrate(denoise, x, noise)`` takes a ``denoise(x, level)``; that of a run which asks for every sample
@@ -42,13 +42,13 @@ class NotDone(RuntimeError, ValueError):
     """A run by tolerance needs more network calls than it was given."""
 
 
-class BlackBox(ABC):
-    """A solver that owns its loop: it prepares a :class:`Run`, where a table's solver writes a plan."""
+class Integrator(ABC):
+    """A solver that runs its own loop: it prepares an :class:`Integration` in place of a plan."""
 
     @abstractmethod
     def prepare(
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
-    ) -> Run:
+    ) -> Integration:
         """The run within ``nfe`` network calls; ValueError if there is none."""
 
 
@@ -61,7 +61,7 @@ def begun(grid: Grid, what: str) -> Grid:
 
 def _longest(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing | str | None) -> int:
     """The most steps within a budget of network calls; of listed times, their own."""
-    listed = listed_steps(spacing)
+    listed = steps_of(spacing)
     low, high = listed or 1, listed or nfe
     if not listed:
         check_budget(nfe)
@@ -70,7 +70,7 @@ def _longest(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing 
     return longest(nfe, low, high, calls)
 
 
-def _limited(denoise: Denoise, nfe: int | None, solver: BlackBox) -> Denoise:
+def _limited(denoise: Denoise, nfe: int | None, solver: Integrator) -> Denoise:
     left = math.inf if nfe is None else nfe
 
     def call(x: Any, level: Level[float]) -> Any:

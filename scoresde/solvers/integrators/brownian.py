@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ...devices import float64_device
 from ...plans.executor import Draw
-from ...processes.level import _column
+from ...processes.level import column
 
 
 class _Brownian:
@@ -62,7 +62,7 @@ class _Path:
         share = h / length
         z = self._noise(self._draws)[rows]
         self._draws += 1
-        w = _column(share, z) * rise + _column((h * (1 - share)).sqrt(), z) * z
+        w = column(share, z) * rise + column((h * (1 - share)).sqrt(), z) * z
         # The piece falls in two, of which a step over all of it leaves but one.
         self._length[top, rows], self._rise[top, rows] = length - h, rise - w
         top = top + (h < length)

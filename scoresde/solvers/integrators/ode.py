@@ -13,10 +13,10 @@ from ...devices import float64_device
 from ...plans.executor import Denoise, Draw
 from ...processes.level import CLEAN
 from ...processes.sde import SDE
-from ...spacings.catalogue import listed_steps
+from ...spacings.catalogue import steps_of
 from ...spacings.formulas import Spacing, default_spacing
 from ...spacings.grid import Grid
-from .base import BlackBox, Run, _limited, _longest, begun, worst
+from .base import Integration, Integrator, _limited, _longest, begun, worst
 from .flow import _flow, _points
 
 # torchdiffeq's methods whose calls a step are always the same many.
@@ -36,7 +36,7 @@ MOST = 6  # calls a step of implicit_adams: four iterations, and what surrounds 
 
 
 @dataclass(frozen=True)
-class ODE(BlackBox):
+class ODE(Integrator):
     """The probability-flow ODE by any method of torchdiffeq (Chen et al. 2018).
 
     As d(x / alpha) / dr = eps, r = sigma / alpha, the equation is the same for every SDE and has no pole, and
@@ -66,10 +66,10 @@ class ODE(BlackBox):
 
     def prepare(
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
-    ) -> Run:
+    ) -> Integration:
         """The run within ``nfe`` network calls; ValueError if there is none."""
         spacing = default_spacing(sde) if spacing is None else spacing
-        steps = listed_steps(spacing) or 1
+        steps = steps_of(spacing) or 1
         if self.method in FIXED + ADAMS:
             if nfe is None:
                 raise ValueError(f"nfe must be a number for the fixed steps of {self.method}, got None")
@@ -93,7 +93,7 @@ class ODE(BlackBox):
             y = self._solve(_flow(grid, denoise, in_lam), x / grid.levels[0].alpha, points)
             return denoise(last.alpha * y, last) if to_clean else last.alpha * y
 
-        return Run(grid.levels[0], CLEAN if to_clean else last, calls, integrate)
+        return Integration(grid.levels[0], CLEAN if to_clean else last, calls, integrate)
 
     def _solve(self, slope: Callable[[float, Tensor], Tensor], x: Tensor, points: list[float]) -> Tensor:
         from torchdiffeq import odeint

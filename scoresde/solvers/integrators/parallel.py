@@ -17,11 +17,11 @@ from ...processes.sde import SDE
 from ...spacings.formulas import Spacing
 from ..first_order import DDIM
 from ..moves import check_table
-from .base import BlackBox, Run, worst
+from .base import Integration, Integrator, worst
 
 
 @dataclass(frozen=True)
-class Parallel(BlackBox):
+class Parallel(Integrator):
     """Picard iteration on the outputs of the network, in a window that slides over a solver's plan.
 
     A round carries the plan out on outputs that are guessed (at first the last one known), notes the points
@@ -57,7 +57,7 @@ class Parallel(BlackBox):
 
     def prepare(
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
-    ) -> Run:
+    ) -> Integration:
         """The run of the longest plan of at most ``nfe`` calls."""
         if nfe is None:
             raise ValueError("nfe must be a number for parallel, got None")
@@ -66,11 +66,11 @@ class Parallel(BlackBox):
         def integrate(denoise: Any, x: Tensor, noise: Draw) -> Tensor:
             return self.carry_out(plan, denoise, x, noise)
 
-        return Run(plan.start, plan.end, None, integrate, plan.stochastic)
+        return Integration(plan.start, plan.end, None, integrate, plan.stochastic)
 
     @torch.no_grad()
     def carry_out(self, plan: Plan, denoise: Any, x: Tensor, noise: Draw) -> Tensor:
-        """The end of a plan from the state x, ``(B, ...)``; ``denoise`` as in :class:`Run`."""
+        """The end of a plan from the state x, ``(B, ...)``; ``denoise`` as in :class:`Integration`."""
         lines = plan.lines
         ends = [i + 1 for i, line in enumerate(lines) if line.level]  # after each call of the network
         noise = lru_cache(4 * self.window)(noise)  # two draws a call, and a round looks two windows ahead

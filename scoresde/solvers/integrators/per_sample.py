@@ -16,12 +16,12 @@ from torch import Tensor
 from ...devices import float64_device
 from ...plans.executor import Draw
 from ...plans.vector import Vector
-from ...processes.level import CLEAN, Level, _column, _per_sample
+from ...processes.level import CLEAN, Level, column, per_sample
 from ...processes.sde import SDE
-from ...spacings.catalogue import listed_steps
+from ...spacings.catalogue import steps_of
 from ...spacings.formulas import Spacing
 from ...spacings.grid import Grid
-from .base import BlackBox, NotDone, Run, begun
+from .base import Integration, Integrator, NotDone, begun
 from .brownian import LARGEST, _Path
 
 
@@ -36,7 +36,7 @@ class Solved(NamedTuple):
 Pair = tuple[Vector, Vector, Level[Any]]
 
 
-class PerSample(BlackBox):
+class PerSampleIntegrator(Integrator):
     """A step of two orders, low and high, sized for each sample by itself.
 
     E = rms((high - low) / max(atol, rtol max(|low|, |low before|))), the mean over the sample's numbers, each
@@ -83,7 +83,7 @@ class PerSample(BlackBox):
 
     def prepare(
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
-    ) -> Run:
+    ) -> Integration:
         """The run between the ends of the spacing, of at most ``nfe`` network calls for any sample."""
         least = self.attempt + to_clean
         if nfe is not None and nfe < least:
@@ -93,7 +93,9 @@ class PerSample(BlackBox):
         def integrate(denoise: Any, x: Tensor, noise: Draw) -> Tensor:
             return self.carry_out(denoise, x, noise, sde, nfe, spacing, to_clean=to_clean).x
 
-        return Run(grid.levels[0], CLEAN if to_clean else grid.levels[-1], None, integrate, self.stochastic)
+        return Integration(
+            grid.levels[0], CLEAN if to_clean else grid.levels[-1], None, integrate, self.stochastic
+        )
 
     @torch.no_grad()
     def carry_out(
@@ -107,7 +109,7 @@ class PerSample(BlackBox):
         *,
         to_clean: bool = False,
     ) -> Solved:
-        """A run from x, ``(B, ...)``; ``denoise`` as in :class:`Run`, ``noise(i)`` draw i for all samples.
+        """A run from x ``(B, ...)``; ``denoise`` as in :class:`Integration`; ``noise(i)`` is draw i.
 
         Raises:
             RuntimeError: more than ``nfe`` network calls are needed for some sample.
@@ -145,7 +147,7 @@ class PerSample(BlackBox):
             size = torch.maximum(seen.abs(), before[rows].abs()).mul_(self.rtol).clamp_(min=self.atol)
             error = _rms(away / size)
             good = error <= 1
-            kept = _per_sample(good.to(x.device), x)
+            kept = per_sample(good.to(x.device), x)
             x[rows] = torch.where(kept, samples.value(high), vectors["x"])
             before[rows] = torch.where(kept, seen, before[rows])
             clock[rows] = torch.where(good, end, begin)
@@ -161,7 +163,7 @@ class PerSample(BlackBox):
         return self.h_init
 
     def _grid(self, sde: SDE, spacing: Spacing | str | None) -> Grid:
-        return begun(Grid.build(sde, listed_steps(spacing) or 1, spacing), str(self))
+        return begun(Grid.build(sde, steps_of(spacing) or 1, spacing), str(self))
 
 
 GROWTH = 2.0
@@ -182,7 +184,7 @@ class _Samples:
     def value(self, x: Vector) -> Tensor:
         """What a symbol stands for."""
         terms: list[Tensor] = [
-            _column(weight, self._vectors[name]) * self._vectors[name] for name, weight in x.weights.items()
+            column(weight, self._vectors[name]) * self._vectors[name] for name, weight in x.weights.items()
         ]
         return sum(terms[1:], terms[0])
 

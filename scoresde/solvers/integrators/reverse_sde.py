@@ -14,12 +14,12 @@ from ...processes.level import CLEAN, Level
 from ...processes.sde import SDE, levels_of
 from ...spacings.formulas import Spacing
 from ...spacings.grid import Grid
-from .base import BlackBox, Run, _longest, begun
+from .base import Integration, Integrator, _longest, begun
 from .brownian import _Brownian
 
 
 @dataclass(frozen=True)
-class TorchSDE(BlackBox):
+class TorchSDE(Integrator):
     """The reverse SDE by the solvers of torchsde (Li et al. 2020), step by step on the grid.
 
     In t from noise to data, with the drift of :meth:`SDE.reverse_drift` at eta = 1 and the additive noise g
@@ -39,7 +39,7 @@ class TorchSDE(BlackBox):
 
     def prepare(
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
-    ) -> Run:
+    ) -> Integration:
         """The longest run within ``nfe`` network calls; ValueError if there is none."""
         if nfe is None:
             raise ValueError("nfe must be a number for torchsde, got None")
@@ -52,7 +52,9 @@ class TorchSDE(BlackBox):
             y = _torchsde_steps(self.method, grid, denoise, x, noise)
             return denoise(y, last) if to_clean else y
 
-        return Run(grid.levels[0], CLEAN if to_clean else last, steps * per_step + to_clean, integrate, True)
+        return Integration(
+            grid.levels[0], CLEAN if to_clean else last, steps * per_step + to_clean, integrate, True
+        )
 
 
 # torchsde's methods for additive noise, and how often each calls the drift in a step.

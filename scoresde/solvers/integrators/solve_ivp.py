@@ -10,10 +10,10 @@ from torch import Tensor
 from ...plans.executor import Denoise, Draw
 from ...processes.level import CLEAN, Level
 from ...processes.sde import SDE
-from ...spacings.catalogue import listed_steps
+from ...spacings.catalogue import steps_of
 from ...spacings.formulas import Spacing
 from ...spacings.grid import Grid
-from .base import BlackBox, Run, _limited, begun
+from .base import Integration, Integrator, _limited, begun
 from .flow import _flow, _points
 
 # scipy's methods, and what tells the implicit ones that samples do not depend on one another, so that a
@@ -29,7 +29,7 @@ SCIPY: dict[str, Callable[[int, int], dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class SciPy(BlackBox):
+class SciPy(Integrator):
     """The probability-flow ODE by ``scipy.integrate.solve_ivp``, in float64 on the host: a reference.
 
     The equation is that of :class:`ODE`, d(x / alpha) / dr = eps with r = sigma / alpha; the state is float64
@@ -58,9 +58,9 @@ class SciPy(BlackBox):
 
     def prepare(
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
-    ) -> Run:
+    ) -> Integration:
         """The run between the ends of the spacing."""
-        grid = begun(Grid.build(sde, listed_steps(spacing) or 1, spacing), "scipy")
+        grid = begun(Grid.build(sde, steps_of(spacing) or 1, spacing), "scipy")
         first, last = grid.levels[0], grid.levels[-1]
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
@@ -90,7 +90,7 @@ class SciPy(BlackBox):
             x = (last.alpha * torch.from_numpy(path.y[:, -1])).reshape(x.shape).to(x)
             return denoise(x, last) if to_clean else x
 
-        return Run(first, CLEAN if to_clean else last, None, integrate)
+        return Integration(first, CLEAN if to_clean else last, None, integrate)
 
 
 def _blocks(samples: int, size: int) -> Any:
