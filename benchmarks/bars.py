@@ -8,8 +8,8 @@ import command
 from problems import PROBLEMS
 
 from scoresde.pretrained import FOLDERS
-from scoresde.registry import lookup
 from scoresde.processes.catalogue import SDES
+from scoresde.registry import lookup
 from scoresde.solvers import SOLVERS
 from scoresde.spacings import spacing_of
 

@@ -32,8 +32,6 @@ from tables import console
 from torch import Tensor
 from tqdm import tqdm
 
-from scoresde.solvers.integrators.base import Integration
-from scoresde.spacings import Grid
 from scoresde.metrics.frechet import feature_moments, frechet_distance
 from scoresde.noise import Noise, later
 from scoresde.plans.plan import Plan
@@ -41,7 +39,8 @@ from scoresde.plans.tape import Solver
 from scoresde.registry import lookup
 from scoresde.sampling.sample import sample
 from scoresde.solvers import solver_of
-from scoresde.spacings import Karras
+from scoresde.solvers.integrators.base import Integration
+from scoresde.spacings import Grid, Karras
 
 CPU = torch.device("cpu")
 # The projects: the name of the package, and the function that makes a peer.

@@ -11,13 +11,12 @@ from problems import PROBLEMS, Problem
 from torch import Tensor
 
 from scoresde import __version__
-from scoresde.solvers.integrators.base import Integration
 from scoresde.files import read_tensors, write_tensors
 from scoresde.plans.plan import Plan
-from scoresde.sampling.prepare import prepare
 from scoresde.processes.sde import lam_at
-from scoresde.spacings import Joined
-from scoresde.spacings import UniformLambda, UniformTime
+from scoresde.sampling.prepare import prepare
+from scoresde.solvers.integrators.base import Integration
+from scoresde.spacings import Joined, UniformLambda, UniformTime
 
 
 class Draws(NamedTuple):

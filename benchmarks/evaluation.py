@@ -21,11 +21,11 @@ from scoresde.metrics.frechet import feature_moments, frechet_distance
 from scoresde.metrics.moments import Moments
 from scoresde.plans.plan import Plan
 from scoresde.sampling.sample import sample
-from scoresde.solvers import SOLVERS
 from scoresde.sampling.tuned import tuned_plan
+from scoresde.solvers import SOLVERS
 from scoresde.tuning import Settings
-from scoresde.tuning.tune import tune
 from scoresde.tuning.race import stock
+from scoresde.tuning.tune import tune
 
 # Options that are settings of a tuning, by their names in both.
 SETTINGS = ("samples", "held_out", "starts", "finalists", "bands", "robust")

@@ -9,7 +9,20 @@ import torch
 from numpy.typing import NDArray
 from scipy.integrate import solve_ivp
 
-from scoresde import Cosine, DiscreteVPSDE, EDM, ExactDenoiser, Level, Mixture, RectifiedFlow, SDE, SubVPSDE, VESDE, VPSDE, UniformLambda
+from scoresde import (
+    EDM,
+    SDE,
+    VESDE,
+    VPSDE,
+    Cosine,
+    DiscreteVPSDE,
+    ExactDenoiser,
+    Level,
+    Mixture,
+    RectifiedFlow,
+    SubVPSDE,
+    UniformLambda,
+)
 from scoresde.spacings import Grid
 
 Array = NDArray[np.float64]

@@ -19,7 +19,7 @@ from tables import console
 from torch.utils.benchmark import Measurement, Timer
 from tqdm import tqdm
 
-from scoresde import captured, Karras, prepare, sample
+from scoresde import Karras, captured, prepare, sample
 from scoresde.devices import device_of, exact_float32
 from scoresde.plans.plan import Plan
 from scoresde.sampling.tuned import is_tuned

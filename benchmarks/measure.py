@@ -19,7 +19,6 @@ from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, syn
 from torch import Tensor
 
 from scoresde import __version__
-from scoresde.solvers.integrators.base import Integration
 from scoresde.devices import device_of
 from scoresde.metrics.frechet import feature_moments, frechet_distance
 from scoresde.metrics.moments import Moments
@@ -28,6 +27,7 @@ from scoresde.plans.plan import Plan
 from scoresde.sampling.prepare import prepare
 from scoresde.sampling.sample import sample
 from scoresde.sampling.tuned import is_tuned
+from scoresde.solvers.integrators.base import Integration
 
 # The fields that decide a run and its figures; the key of a record covers the rest.
 NAMES = (

@@ -25,12 +25,12 @@ from tables import console
 from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
-from scoresde import Denoiser, EDM, Noise, Plan, SOLVERS, VPSDE, integrate, Karras, solver_of
-from scoresde.spacings import Grid
-from scoresde.solvers.integrators.base import Integrator
-from scoresde.plans.compiled import compiled_denoise, compiled_noise, integrate_compiled
-from scoresde.files import write_atomically
+from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Karras, Noise, Plan, integrate, solver_of
 from scoresde.denoisers.predictions import noise as noise_prediction
+from scoresde.files import write_atomically
+from scoresde.plans.compiled import compiled_denoise, compiled_noise, integrate_compiled
+from scoresde.solvers.integrators.base import Integrator
+from scoresde.spacings import Grid
 
 IMAGE = (3, 32, 32)
 SDE = VPSDE()

@@ -21,12 +21,12 @@ from problems import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from scoresde.training.checkpoint import Trained, load_denoiser
 from scoresde.data import Data, load_data
-from scoresde.metrics.moments import Moments
-from scoresde.registry import lookup
-from scoresde.processes.catalogue import sde_of
 from scoresde.data.pixels import to_float
+from scoresde.metrics.moments import Moments
+from scoresde.processes.catalogue import sde_of
+from scoresde.registry import lookup
+from scoresde.training.checkpoint import Trained, load_denoiser
 from scoresde.training.labels import classes_of
 
 # In pixels. Larger images are compared by their means over squares: the size of a covariance is the square of

@@ -9,20 +9,19 @@ import torch
 from inception import inception_features
 from torch import Tensor, nn
 
-from scoresde.training.checkpoint import Trained, load_denoiser
 from scoresde.data import load_data
-from scoresde.denoisers.network import Denoiser
-from scoresde.denoisers.transported import Transported
+from scoresde.data.pixels import to_float, to_uint8
 from scoresde.denoisers.mixture import ExactDenoiser, Mixture
-from scoresde.data.pixels import to_uint8
+from scoresde.denoisers.network import Denoiser
+from scoresde.denoisers.protocol import DenoiserLike
+from scoresde.denoisers.transported import Transported
 from scoresde.metrics.frechet import frechet_distance
 from scoresde.metrics.moments import Moments, gaussian_moments
 from scoresde.pretrained import FOLDERS, pretrained
-from scoresde.registry import lookup
-from scoresde.denoisers.protocol import DenoiserLike
-from scoresde.processes.sde import SDE
 from scoresde.processes.catalogue import sde_of
-from scoresde.data.pixels import to_float
+from scoresde.processes.sde import SDE
+from scoresde.registry import lookup
+from scoresde.training.checkpoint import Trained, load_denoiser
 from scoresde.training.labels import classes_of
 
 # sigma / alpha from 80 to 0.002, the range in which the networks that ship were trained; alpha > 0 in it.

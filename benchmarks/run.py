@@ -23,20 +23,19 @@ from problems import FEATURES, Problem
 from records import dtype_of, prepare_networks
 from tqdm import tqdm
 
+from scoresde.cli.shared import usual_spacing
+from scoresde.denoisers.protocol import DenoiserLike
+from scoresde.devices import device_of, exact_float32
+from scoresde.metrics.frechet import feature_moments
+from scoresde.plans.fingerprint import check_made_for
+from scoresde.plans.plan import Plan
+from scoresde.processes.catalogue import SDES
+from scoresde.sampling.prepare import prepare
+from scoresde.sampling.tuned import is_tuned, tuned_plan
+from scoresde.solvers import SOLVERS
 from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
 from scoresde.solvers.integrators.solve_ivp import SciPy
-from scoresde.cli.shared import usual_spacing
-from scoresde.devices import device_of, exact_float32
-from scoresde.plans.fingerprint import check_made_for
-from scoresde.metrics.frechet import feature_moments
-from scoresde.plans.plan import Plan
-from scoresde.denoisers.protocol import DenoiserLike
-from scoresde.sampling.prepare import prepare
-from scoresde.processes.catalogue import SDES
-from scoresde.solvers import SOLVERS
-from scoresde.spacings import SPACINGS, spacing_of
-from scoresde.spacings import Spacing
-from scoresde.sampling.tuned import is_tuned, tuned_plan
+from scoresde.spacings import SPACINGS, Spacing, spacing_of
 
 SHOWN = 100  # samples in a picture
 OWN = "own"  # the spacing of a tuned plan
@@ -186,7 +185,9 @@ def _grid(file: Path, problem: Problem, asked: Asked) -> Path:
     return file.parent / f"samples-{name}-{asked.nfe}.png"
 
 
-def _asked(options: argparse.Namespace, denoiser: DenoiserLike, spacings: Mapping[str, Spacing]) -> list[Asked]:
+def _asked(
+    options: argparse.Namespace, denoiser: DenoiserLike, spacings: Mapping[str, Spacing]
+) -> list[Asked]:
     """The runs of the command line.
 
     With ``--solver all``, a solver that cannot keep to a budget is left out with a message, and a solver with

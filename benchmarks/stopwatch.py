@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.denoisers.protocol import DenoiserLike
+from scoresde.denoisers.protocol import DenoiserLike, Observed
 from scoresde.processes.level import Level
-from scoresde.processes.sde import SDE
 
 PROC = Path("/proc/self")
 
 
-class Timed:
+class Timed(Observed):
     """A denoiser that measures its calls: by a clock, or, on a GPU, by events.
 
     The events are read at the end, so that a run does not wait for the device. torch's Timer cannot do this:
@@ -31,31 +30,30 @@ class Timed:
     """
 
     def __init__(self, denoiser: DenoiserLike, device: torch.device, tick: Callable[[], Any]) -> None:
-        self.denoiser, self.device, self.tick = denoiser, device, tick
+        super().__init__(denoiser, self._end, self._begin)
+        self.device, self.tick = device, tick
         self.calls = self.evaluations = 0  # network calls; and with each sample of a batch counted
-        self._spans: list[tuple[Any, Any]] = []
+        self._begins: list[Any] = []
+        self._ends: list[Any] = []
 
-    @property
-    def sde(self) -> SDE:
-        return self.denoiser.sde
+    def at(self, dtype: torch.dtype | None) -> "Timed":
+        """The denoiser inside in another precision, measured from 0."""
+        return Timed(self.denoiser.at(dtype), self.device, self.tick)
 
-    @property
-    def net(self) -> object:
-        return getattr(self.denoiser, "net", None)
+    def _begin(self, x: Tensor, level: Level[Any]) -> None:
+        self._begins.append(self._mark())
 
-    def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
-        begin = self._mark()
-        d = self.denoiser(x, level, cond)
-        self._spans.append((begin, self._mark()))
+    def _end(self, x: Tensor, level: Level[Any], estimate: Tensor) -> None:
+        self._ends.append(self._mark())
         self.calls += 1
         self.evaluations += len(x)
         self.tick()
-        return d
 
     def seconds(self) -> float:
         """Seconds in the network since the last call of this function."""
         synchronise(self.device)
-        spans, self._spans = self._spans, []
+        spans = list(zip(self._begins, self._ends, strict=True))
+        self._begins, self._ends = [], []
         if self.device.type == "cuda":
             return float(sum(begin.elapsed_time(end) for begin, end in spans)) / 1000
         return float(sum(end - begin for begin, end in spans))

@@ -26,8 +26,8 @@ from certificates.depth import (
 from certificates.law import law_errors, ode_error, order_of, sampled_law
 from certificates.runs import counted, draws_of, is_adaptive, refined, with_tolerance
 from certificates.sweep import swept
-from scoresde import Plan, solver_of, UniformLambda
-from scoresde.solvers.integrators.base import Integrator, Integration
+from scoresde import Plan, UniformLambda, solver_of
+from scoresde.solvers.integrators.base import Integration, Integrator
 
 Make = Callable[..., Plan | Integration]  # (rung of the ladder, spacing, to_clean) -> run
 

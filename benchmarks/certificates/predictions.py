@@ -9,7 +9,7 @@ from known import SDES, exact_denoiser, mixture, reference, relative
 from torch import Tensor
 
 from certificates.runs import carry
-from scoresde import Denoiser, Level, Plan, SDE, integrate
+from scoresde import SDE, Denoiser, Level, Plan, integrate
 from scoresde.denoisers.predictions import PREDICTIONS
 from scoresde.solvers import DPMSolverPP
 

@@ -10,9 +10,9 @@ from known import mixture
 from torch import Tensor
 
 from certificates.depth import BUDGETS, FEW, Array, Record
-from scoresde import Level, Plan, SDE, integrate, prepare
-from scoresde.solvers.integrators.base import Integrator, Integration
+from scoresde import SDE, Level, Plan, integrate, prepare
 from scoresde.plans.executor import Draw
+from scoresde.solvers.integrators.base import Integration, Integrator
 from scoresde.solvers.wrappers import Restart
 from scoresde.spacings import Spacing
 
@@ -133,7 +133,9 @@ def with_tolerance(solver: Any, rtol: float) -> Any:
     return replace(solver, rtol=rtol, atol=solver.atol * rtol / solver.rtol)
 
 
-def of_length(solver: Any, sde: SDE, n: int | None, spacing: Spacing, to_clean: bool) -> Plan | Integration | None:
+def of_length(
+    solver: Any, sde: SDE, n: int | None, spacing: Spacing, to_clean: bool
+) -> Plan | Integration | None:
     """The plan of n steps, or the integration within n calls; None if n is too small for the solver."""
     if not isinstance(solver, Integrator):
         assert n is not None

@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass, replace
 
+from scoresde.solvers import DDIM
 from scoresde.solvers.integrators.base import Integrator
 from scoresde.solvers.integrators.ode import ODE
-from scoresde.solvers import DDIM
 from scoresde.solvers.moves import ddim
 
 

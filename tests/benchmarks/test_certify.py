@@ -25,7 +25,7 @@ from planted_solvers import (
     WrongWeight,
 )
 
-from scoresde import Plan, SOLVERS
+from scoresde import SOLVERS, Plan
 from scoresde.denoisers.predictions import PREDICTIONS
 from tests import problems
 

@@ -9,12 +9,12 @@ import torch
 from peer_methods import MULTI, NUMPY, SAME, SIGMA_MIN, UNIPC, Make, draws, made, start
 from peers import Peer, azula, diffusers, k_diffusion
 
-from scoresde import Level, Plan, RectifiedFlow, integrate, Karras, UniformLambda
-from scoresde.spacings import Grid
+from scoresde import Karras, Level, Plan, RectifiedFlow, UniformLambda, integrate
 from scoresde.plans.tape import Solver
 from scoresde.solvers.adams import ExponentialAdams
 from scoresde.solvers.dpmpp import DPMSolverPP
 from scoresde.solvers.first_order import DDIM
+from scoresde.spacings import Grid
 from tests.problems import MEAN, SDES, gaussian, mixture, normal, reference, spread
 
 # Faults, each with its cause. An order is that of the errors at 40 and 80 steps, equal in lambda.

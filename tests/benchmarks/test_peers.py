@@ -10,8 +10,7 @@ import torch
 from peer_methods import MULTI, ROWS, SAME, SIGMA_MIN, SINGLE, UNIPC, Make, draws, made, start
 from peers import azula, diffusers, k_diffusion
 
-from scoresde import Level, Plan, integrate, Karras, UniformLambda
-from scoresde.spacings import Grid, AtTimes
+from scoresde import Karras, Level, Plan, UniformLambda, integrate
 from scoresde.plans.tape import Solver
 from scoresde.solvers.adams import ExponentialAdams
 from scoresde.solvers.dpm import DPMFast, DPMSolver
@@ -20,6 +19,7 @@ from scoresde.solvers.first_order import DDIM
 from scoresde.solvers.runge_kutta import Heun
 from scoresde.solvers.stochastic import DPMSolverPPSDE
 from scoresde.solvers.wrappers import Churn
+from scoresde.spacings import AtTimes, Grid
 from tests.problems import SDES, mixture
 
 

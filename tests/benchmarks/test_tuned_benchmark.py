@@ -11,7 +11,7 @@ import tuned
 from bars import ABLATIONS, BARS, settled
 from problems import make_problem
 
-from scoresde import Plan, Karras
+from scoresde import Karras, Plan
 from scoresde.solvers import DPMSolverPP
 
 FEW = shlex.split(
