@@ -1,0 +1,5 @@
+# %% [markdown]
+# # digits
+
+# %%
+print(1)

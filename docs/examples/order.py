@@ -1,0 +1,5 @@
+# %% [markdown]
+# # order
+
+# %%
+print(1)

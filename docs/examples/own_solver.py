@@ -1,0 +1,5 @@
+# %% [markdown]
+# # own_solver
+
+# %%
+print(1)

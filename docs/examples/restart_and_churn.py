@@ -1,0 +1,5 @@
+# %% [markdown]
+# # restart_and_churn
+
+# %%
+print(1)

@@ -1,0 +1,5 @@
+# %% [markdown]
+# # seven_sdes
+
+# %%
+print(1)

@@ -1,0 +1,5 @@
+# %% [markdown]
+# # tuning
+
+# %%
+print(1)
