@@ -38,10 +38,9 @@ def _page(name: str) -> str:
 
 def _public() -> str:
     """The names of ``scoresde.__all__``, each a link to where it is described."""
-    lines = ["# Public names", "", "`import scoresde` brings these names. Each links to its description.", ""]
-    for name in sorted(scoresde.__all__, key=str.lower):
-        lines.append(f"- [`{name}`][{path_of(name)}]")
-    return "\n".join(lines) + "\n"
+    head = "# Public names\n\n`import scoresde` brings these names. Each links to its description.\n"
+    names = sorted(scoresde.__all__, key=str.lower)
+    return "\n".join([head, *(f"- [`{name}`][{path_of(name)}]" for name in names)]) + "\n"
 
 
 def path_of(name: str) -> str:

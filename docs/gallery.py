@@ -1,4 +1,4 @@
-"""The gallery: each percent script of docs/examples is run, and becomes a page with its output and pictures."""
+"""The gallery: each percent script of docs/examples is run and becomes a page, with output and pictures."""
 
 import hashlib
 import os

@@ -1,8 +1,10 @@
 """Run one percent script and write it as a page: ``python docs/run_example.py SCRIPT FOLDER``.
 
-A cell that begins with ``# %% [markdown]`` is text; any other is code, shown with what it prints and draws.
+The docstring of the script is the title and the introduction of the page. A cell that begins with
+``# %% [markdown]`` is text; any other cell is code, shown with its output and its pictures.
 """
 
+import ast
 import contextlib
 import io
 import json
@@ -28,8 +30,8 @@ def main(script: Path, folder: Path) -> None:
 
 
 def cells(source: str) -> list[tuple[str, str]]:
-    """The cells of a percent script, each ``("markdown", text)`` or ``("code", source)``."""
-    found = []
+    """The introduction and the cells, each ``("markdown", text)`` or ``("code", source)``."""
+    found = [("markdown", f"# {ast.get_docstring(ast.parse(source))}")]
     for cell in ("\n" + source).split("\n# %%")[1:]:
         head, _, body = cell.partition("\n")
         if head.strip() == "[markdown]":

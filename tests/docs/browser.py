@@ -35,7 +35,8 @@ class Browser:
         options = (
             *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"),
             *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-            *("--remote-debugging-port=0", "--remote-allow-origins=*", f"--user-data-dir={self._folder.name}"),
+            *("--remote-debugging-port=0", "--remote-allow-origins=*"),
+            f"--user-data-dir={self._folder.name}",
         )
         self._process = subprocess.Popen(
             [program, *options, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -108,7 +109,8 @@ class Browser:
         """Where the tab listens, as soon as the program has written its port."""
         path, end = Path(self._folder.name, "DevToolsActivePort"), time.monotonic() + SECONDS
         while not (path.exists() and path.read_text().count("\n")):
-            assert self._process.poll() is None and time.monotonic() < end, "Chromium did not start"
+            assert self._process.poll() is None, "Chromium ended"
+            assert time.monotonic() < end, "Chromium did not start"
             time.sleep(0.05)
         port = path.read_text().splitlines()[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=SECONDS) as answer:
