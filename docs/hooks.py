@@ -6,6 +6,7 @@ from pathlib import Path
 
 import api
 import gallery
+import links
 import tables
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -13,15 +14,6 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 TABLE = re.compile(r"<!-- table: (\S+) -->")
-
-# Files of the repository that are pages, too.
-PAGES = {
-    "certificates.md": ROOT / "benchmarks/results/certificates.md",
-    "changelog.md": ROOT / "CHANGELOG.md",
-    "contributing.md": ROOT / ".github/CONTRIBUTING.md",
-    "security.md": ROOT / ".github/SECURITY.md",
-}
-
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """The navigation, with the examples and the packages under their headings."""
@@ -36,8 +28,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The written pages, and those that are generated or stand elsewhere in the repository."""
-    for uri, path in PAGES.items():
-        files.append(File.generated(config, uri, content=path.read_text()))
+    for source, uri in links.PAGES.items():
+        files.append(File.generated(config, uri, content=(ROOT / source).read_text()))
     for path in sorted((ROOT / "benchmarks/figures").glob("*.png")):
         files.append(File.generated(config, f"figures/{path.name}", abs_src_path=str(path)))
     for path in gallery.built():
@@ -49,7 +41,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Generated tables in the place of their marks, and links into the repository as links of the site."""
-    for uri, path in PAGES.items():
-        markdown = markdown.replace(f"../../{path.relative_to(ROOT)}", uri)
-    markdown = markdown.replace("../../benchmarks/figures/", "figures/")
+    markdown = links.to_site(markdown, page.file.src_uri)
     return TABLE.sub(lambda mark: tables.TABLES[mark[1]](), markdown)

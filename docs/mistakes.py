@@ -1,5 +1,6 @@
 """Frequent mistakes: each is made at build, so that the page shows the message that users meet."""
 
+import textwrap
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import torch
 
 import scoresde
+from scoresde import VPSDE, Denoiser
 from scoresde.pretrained import pretrained
+from scoresde.solvers import Heun
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,8 @@ MISTAKES = (
     ),
     Mistake(
         'sample(denoiser, "dpm3", (4, 2), nfe=2)',
-        "One step of this solver needs more calls than the budget. Allow more calls, or take a multistep solver, such as "
-        "`dpmpp-3m`, which needs one call a step.",
+        "One step of this solver needs more calls than the budget. Allow more calls, or take a multistep "
+        "solver, such as `dpmpp-3m`, which needs one call a step.",
     ),
     Mistake(
         'sample(denoiser, "dpmpp-2m", (4, 2))',
@@ -54,13 +57,13 @@ MISTAKES = (
     ),
     Mistake(
         'sample(Denoiser(lambda x, t: (x,), VPSDE(), "noise"), "ddim", (4, 2), nfe=5)',
-        "The network must return a tensor. Networks of diffusers return an object: wrap them as `lambda x, t: "
-        "unet(x, t).sample`.",
+        "The network must return a tensor. Networks of diffusers return an object: wrap them as "
+        "`lambda x, t: unet(x, t).sample`.",
     ),
     Mistake(
         'sample(Denoiser(lambda x, t: x[:, :1], VPSDE(), "noise"), "ddim", (4, 2), nfe=5)',
-        "The output must have the shape of the input. A network that estimates a variance, too, returns twice the "
-        "channels: take the first half.",
+        "The output must have the shape of the input. A network that also estimates a variance returns "
+        "twice the channels: take the first half.",
     ),
     Mistake(
         'sample(digits, "ddim", (2, 1, 28, 28), nfe=5, cond=torch.tensor([3, 11]))',
@@ -80,11 +83,12 @@ MISTAKES = (
     ),
     Mistake(
         'sample(denoiser, "ddim", (4, 2), nfe=5, dtype=torch.float16)',
-        "The state is float32 or float64. Only the network runs in low precision: `Denoiser(..., dtype=torch.bfloat16)`.",
+        "The state is float32 or float64. Only the network runs in low precision: "
+        "`Denoiser(..., dtype=torch.bfloat16)`.",
     ),
     Mistake(
         'sample(Denoiser(dropout, VPSDE(), "noise"), "ddim", (4, 2), nfe=5)',
-        "A warning: dropout and batch normalisation are in training mode. Call `net.eval()` before you sample.",
+        "A warning: the network is in training mode. Call `net.eval()` before you sample.",
     ),
 )
 
@@ -101,20 +105,14 @@ def message(mistake: Mistake) -> str:
     """The type and the text of what the library raises or warns."""
     net = lambda x, t: x  # noqa: E731
     names: dict[str, Any] = {name: getattr(scoresde, name) for name in scoresde.__all__}
-    names |= {
-        "torch": torch,
-        "net": net,
-        "Heun": scoresde.solvers.Heun,
-        "digits": pretrained("mnist").denoiser,
-    }
-    names |= {"denoiser": scoresde.Denoiser(net, scoresde.VPSDE(), "noise")}
-    names |= {"dropout": _Dropout()}
+    names |= {"torch": torch, "net": net, "Heun": Heun, "dropout": _Dropout()}
+    names |= {"denoiser": Denoiser(net, VPSDE(), "noise"), "digits": pretrained("mnist").denoiser}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
             eval(mistake.code, names)
         except (ValueError, TypeError, UserWarning) as raised:
-            return f"{type(raised).__name__}: {raised}"
+            return textwrap.fill(f"{type(raised).__name__}: {raised}", 88, break_on_hyphens=False)
     raise RuntimeError(f"no mistake any more: {mistake.code}")
 
 
