@@ -11,7 +11,7 @@ from typing import Any
 import comparison
 import mistakes
 
-from scoresde import SOLVERS, VPSDE, Plan
+from scoresde import EDM, SOLVERS, VPSDE, Plan
 from scoresde.spacings.catalogue import SPACINGS
 
 ROOT = Path(__file__).parents[1]
@@ -123,4 +123,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "integrators": integrators,
     "spacings": spacings,
     "mistakes": mistakes.section,
+    "plan": lambda: f"```text\n{Plan.within(4, SOLVERS['dpm2'], EDM())}\n```",
 }
