@@ -44,18 +44,18 @@ def _public() -> str:
 
 
 def path_of(name: str) -> str:
-    """The full path of a public name: where it is defined."""
+    """The full path of a public name: where it is defined, and of a constant its module."""
     item = getattr(scoresde, name)
     if isinstance(item, ModuleType):
         return item.__name__
     if hasattr(item, "__qualname__"):
         return f"{item.__module__}.{item.__qualname__}"
-    return _where_assigned(name)
+    return _assigning(name)
 
 
-def _where_assigned(name: str) -> str:
+def _assigning(name: str) -> str:
     """The module of the library that assigns a constant, found by its source."""
     for path in sorted(PACKAGE.rglob("*.py")):
         if any(line.startswith((f"{name}:", f"{name} =")) for line in path.read_text().splitlines()):
-            return ".".join(["scoresde", *path.relative_to(PACKAGE).with_suffix("").parts, name])
+            return ".".join(["scoresde", *path.relative_to(PACKAGE).with_suffix("").parts])
     raise ValueError(f"no module of the library assigns {name}")

@@ -46,6 +46,6 @@ def build(script: Path) -> Path:
 
 def _key(script: Path) -> str:
     """The script and all that it could run, as a short hash."""
-    sources = [script, *Path(__file__).parent.glob("*.py"), *(ROOT / "scoresde").rglob("*.py")]
+    sources = [script, Path(__file__).with_name("run_example.py"), *(ROOT / "scoresde").rglob("*.py")]
     text = b"".join(path.read_bytes() for path in sorted(sources))
     return hashlib.sha256(text).hexdigest()[:12]

@@ -21,6 +21,8 @@ def to_site(markdown: str, uri: str) -> str:
     folder = posixpath.dirname(_source(uri))
 
     def linked(link: re.Match[str]) -> str:
+        if uri.startswith("gallery/") and "/" not in link[2]:  # a picture or the script beside the page
+            return link[0]
         found = _page(posixpath.normpath(posixpath.join(folder, link[2])))
         return link[1] + (posixpath.relpath(found, posixpath.dirname(uri) or ".") if found else link[2])
 
@@ -40,7 +42,7 @@ def _page(path: str) -> str | None:
     if path in PAGES:
         return PAGES[path]
     folder, name = posixpath.split(path)
-    if folder == "docs/examples":
+    if folder == "docs/examples" and name.endswith(".py"):
         return f"gallery/{Path(name).stem}.md"
     if folder == "benchmarks/figures":
         return f"figures/{name}"
