@@ -15,6 +15,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).parents[1]
 TABLE = re.compile(r"<!-- table: (\S+) -->")
 
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """The navigation, with the examples and the packages under their headings."""
     found: dict[str, Callable[[], list[object]]] = {"gallery/": gallery.navigation, "api/": api.navigation}
