@@ -57,11 +57,8 @@ def shortened(command: str) -> list[str] | None:
     """The words of a command with less work; None where it is not run."""
     start = next(start for start in LESS if command.startswith(start))
     less = LESS[start]
-    if (
-        less is None
-        or "data.source" in command
-        or ("--device cuda" in command and not torch.cuda.is_available())
-    ):
+    without_gpu = "--device cuda" in command and not torch.cuda.is_available()
+    if less is None or "data.source" in command or without_gpu:
         return None
     # Compiling takes minutes, and a C++ compiler.
     words = [word for word in shlex.split(f"{command} {less}") if word != "--compile"]

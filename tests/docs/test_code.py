@@ -1,4 +1,4 @@
-"""What the README and the pages show works: Python runs, commands run with less work, links lead somewhere."""
+"""What README and pages show works: Python runs, commands run with less work, links lead somewhere."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The files beside the code: citation, changes, checks before a commit, what the build of the documents needs."""
+"""The files beside the code: citation, changes, checks before a commit, the lock."""
 
 import re
 import tomllib

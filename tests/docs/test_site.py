@@ -1,6 +1,8 @@
 """The built documents: complete, linked, and with nothing from outside."""
 
+import json
 import re
+import sys
 import zlib
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,6 +11,13 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import scoresde
+from tests.docs.conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "docs"))
+
+import gallery
+
+MOST_SECONDS = 20.0  # of one core, for one example
 
 pytestmark = pytest.mark.slow
 
@@ -79,6 +88,13 @@ def test_the_inventory_holds_every_public_name(site: Path) -> None:
     page = (site / "api" / "index.html").read_text()
     assert not {name for name in missing if f"<code>{name}</code></a>" not in page}
     assert len(missing) < 5  # modules and constants: the page of public names links them to what they are
+
+
+def test_every_example_is_short(site: Path) -> None:
+    assert {path.stem for path in gallery.EXAMPLES.glob("*.py")} == set(gallery.ORDER)
+    for name in gallery.ORDER:
+        about = json.loads((gallery.build(gallery.EXAMPLES / f"{name}.py") / "about.json").read_text())
+        assert 0 < about["cpu_seconds"] < MOST_SECONDS, name
 
 
 def test_marks_of_generated_tables_are_gone(site: Path) -> None:
