@@ -12,6 +12,8 @@ from scoresde import VPSDE, Denoiser
 from scoresde.pretrained import pretrained
 from scoresde.solvers import Heun
 
+WIDTH = 80  # of a message, which is longer than a screen
+
 
 @dataclass(frozen=True)
 class Mistake:
@@ -112,7 +114,7 @@ def message(mistake: Mistake) -> str:
         try:
             eval(mistake.code, names)
         except (ValueError, TypeError, UserWarning) as raised:
-            return textwrap.fill(f"{type(raised).__name__}: {raised}", 88, break_on_hyphens=False)
+            return textwrap.fill(f"{type(raised).__name__}: {raised}", WIDTH, break_on_hyphens=False)
     raise RuntimeError(f"no mistake any more: {mistake.code}")
 
 
