@@ -21,7 +21,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     found: dict[str, Callable[[], list[object]]] = {"gallery/": gallery.navigation, "api/": api.navigation}
     config.nav = [
         {title: found[target]() if isinstance(target, str) and target in found else target}
-        for entry in config.nav
+        for entry in config.nav or []
         for title, target in entry.items()
     ]
     return config

@@ -126,4 +126,5 @@ class _Dropout(torch.nn.Module):
         self.drop = torch.nn.Dropout()
 
     def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        return self.drop(x)
+        dropped: torch.Tensor = self.drop(x)
+        return dropped

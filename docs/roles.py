@@ -42,7 +42,7 @@ def _resolved(name: str, owner: griffe.Object) -> str:
 def _canonical(path: str, package: griffe.Module) -> str:
     """Where the object is defined, of a path through any module that imports it."""
     try:
-        found = package[path.removeprefix(f"{package.path}.").split(".")]
+        found: griffe.Object = package[path.removeprefix(f"{package.path}.").split(".")]
         return found.canonical_path
     except (KeyError, griffe.AliasResolutionError, griffe.CyclicAliasError):
         return path
