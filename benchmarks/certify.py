@@ -49,35 +49,35 @@ from scoresde import (
     SDE,
     SOLVERS,
     Denoiser,
+    Karras,
     Level,
     Plan,
+    UniformLambda,
+    UniformTime,
     __version__,
     integrate,
-    karras,
     prepare,
     solver_of,
-    uniform_lam,
-    uniform_time,
 )
-from scoresde.blackbox import BlackBox, Run
+from scoresde.denoisers.predictions import PREDICTIONS
 from scoresde.files import write_atomically
-from scoresde.plan import Draw
-from scoresde.predictions import PREDICTIONS
+from scoresde.plans.executor import Draw
 from scoresde.registry import lookup
 from scoresde.solvers import DPMSolverPP
+from scoresde.solvers.integrators.base import Integration, Integrator
 from scoresde.solvers.wrappers import Restart
-from scoresde.spacings import Spacing
+from scoresde.spacings.formulas import Spacing
 
 Record = dict[str, Any]
 Array = NDArray[np.float64]
 
 # On equal steps in lambda a history weighed wrongly for its distances goes unseen; karras has none equal.
 PROBLEMS: dict[str, tuple[SDE, Spacing]] = {
-    **{name: (sde, uniform_lam) for name, sde in SDES.items()},
-    "vp karras": (SDES["vp"], karras()),
+    **{name: (sde, UniformLambda()) for name, sde in SDES.items()},
+    "vp karras": (SDES["vp"], Karras()),
 }
 # Grids on which a point mass is carried: even and most uneven, to t_min and to sigma = 0.
-ENDS = tuple(product((uniform_lam, karras(), uniform_time), (False, True)))
+ENDS = tuple(product((UniformLambda(), Karras(), UniformTime()), (False, True)))
 
 
 # Certified beside the registry: high orders, which a history that grows from one output would hide. At order
@@ -242,19 +242,19 @@ def certify(name: str, problem: str, depth: Depth) -> Record:
 def figures(solver: Any, problem: str, depth: Depth) -> Record:
     """What is measured of one solver on one problem."""
     sde, spacing = PROBLEMS[problem]
-    table, adaptive = not isinstance(solver, BlackBox), _is_adaptive(solver, sde)
+    table, adaptive = not isinstance(solver, Integrator), _is_adaptive(solver, sde)
     claimed = solver.order if table else getattr(solver, "order", None)
     rungs = tuple(solver.rtol / part for part in TIGHTER) if adaptive else depth.ladder
 
     @cache
-    def make(rung: float, spacing: Spacing = spacing, to_clean: bool = False) -> Plan | Run:
+    def make(rung: float, spacing: Spacing = spacing, to_clean: bool = False) -> Plan | Integration:
         if table:
             steps = int(rung)
             return Plan.make(
                 _refined(solver, steps / depth.ladder[0]), sde, steps, spacing, to_clean=to_clean
             )
         if adaptive:
-            run: Run = _with_tolerance(solver, rung).prepare(sde, None, spacing, to_clean=to_clean)
+            run: Integration = _with_tolerance(solver, rung).prepare(sde, None, spacing, to_clean=to_clean)
         else:
             run = _refined(solver, 1.0).prepare(sde, int(rung), spacing, to_clean=to_clean)
         return run
@@ -278,7 +278,7 @@ def figures(solver: Any, problem: str, depth: Depth) -> Record:
 
     point = curve(lambda rung: law(rung)[1])
     # What chooses its steps takes no others on another grid.
-    ends = [end for end in ENDS if not adaptive or end[0] is uniform_lam]
+    ends = [end for end in ENDS if not adaptive or end[0] is UniformLambda()]
     identity = [
         law_errors(make(rungs[0], *end))[1] for end in ends if not (sampled or end == (spacing, False))
     ]
@@ -339,13 +339,13 @@ def order_of(errors: Mapping[Any, float]) -> float | None:
     return max(slopes[-2:], default=None)
 
 
-def ode_error(run: Plan | Run, sde: str) -> float:
+def ode_error(run: Plan | Integration, sde: str) -> float:
     """The relative error of a run that draws no noise, on the mixture."""
     x, exact, _ = reference(sde)
     return relative(carry(run, mixture, x), exact)
 
 
-def carry(run: Plan | Run, denoise: Callable[..., Any], x: Array, noise: Draw | None = None) -> Array:
+def carry(run: Plan | Integration, denoise: Callable[..., Any], x: Array, noise: Draw | None = None) -> Array:
     """The end of a run, whichever kind it is, from an array to an array.
 
     ``denoise(x, level)``, and ``denoise(x, level, rows)``, with numbers ``(len(x), 1)`` in the level, of runs
@@ -379,7 +379,7 @@ MEAN = 0.7
 DEVIATIONS = np.array([[0.0], [0.25], [0.5], [1.0]])  # an error's sign may change in one of them, not in all
 
 
-def law_errors(run: Plan | Run) -> tuple[float, float]:
+def law_errors(run: Plan | Integration) -> tuple[float, float]:
     """How far a run's end is from the law it should have: on normal data, and on a point mass.
 
     The state holds the factors of 1, of the noise of the start and of every draw of the run, a row for each
@@ -411,7 +411,7 @@ def law_errors(run: Plan | Run) -> tuple[float, float]:
     return math.sqrt((errors[1:] ** 2).mean()), float(errors[0])
 
 
-def sampled_law(run: Plan | Run) -> tuple[float, float]:
+def sampled_law(run: Plan | Integration) -> tuple[float, float]:
     """The same from samples, of the data of deviation 0.5, and of a point mass."""
     draw = np.random.default_rng(0)
     data = np.repeat([[0.5], [0.0]], SAMPLES, 0)
@@ -430,7 +430,7 @@ def sampled_law(run: Plan | Run) -> tuple[float, float]:
     return float(errors[0]), float(errors[1])
 
 
-def _draws(run: Plan | Run) -> int:
+def _draws(run: Plan | Integration) -> int:
     """How many draws of noise a run asks for."""
     if isinstance(run, Plan):
         if any(line.measured for line in run.lines):
@@ -511,7 +511,7 @@ def swept(solver: Any, problem: str, steps: Sequence[int]) -> Record:
             combinations += 1
             if not (np.isfinite(end).all() and end.dtype == precision):
                 found.append(f"sweep: no finite {precision} after {what}")
-            if run.nfe not in (None, made) or (isinstance(run, Run) and n and made > n):
+            if run.nfe not in (None, made) or (isinstance(run, Integration) and n and made > n):
                 found.append(f"sweep: {made} calls, {run.nfe} planned, in {precision}, {what}")
         if isinstance(run, Plan) and n and math.isfinite(difference := relative(*ends)):
             differences[n] = max(difference, differences.get(n, 0.0))
@@ -525,7 +525,7 @@ def swept(solver: Any, problem: str, steps: Sequence[int]) -> Record:
 PRECISIONS = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def _ended(run: Plan | Run, x: Array, draws: Array) -> tuple[Array, int]:
+def _ended(run: Plan | Integration, x: Array, draws: Array) -> tuple[Array, int]:
     """The end of a run on the pair, and the calls made."""
     made = 0
 
@@ -537,13 +537,15 @@ def _ended(run: Plan | Run, x: Array, draws: Array) -> tuple[Array, int]:
     return carry(run, denoise, x, lambda i: draws[i % len(draws)]), made
 
 
-def _of_length(solver: Any, sde: SDE, n: int | None, spacing: Spacing, to_clean: bool) -> Plan | Run | None:
+def _of_length(
+    solver: Any, sde: SDE, n: int | None, spacing: Spacing, to_clean: bool
+) -> Plan | Integration | None:
     """The run of n steps, or within n calls if it is a black box's; None if that is too few for any."""
-    if not isinstance(solver, BlackBox):
+    if not isinstance(solver, Integrator):
         assert n is not None
         return Plan.make(solver, sde, n, spacing, to_clean=to_clean) if n > to_clean else None
     try:
-        run: Run = solver.prepare(sde, n, spacing, to_clean=to_clean)
+        run: Integration = solver.prepare(sde, n, spacing, to_clean=to_clean)
         return run
     except ValueError as error:
         if str(error).startswith("nfe must be at least") and n in range(FEW):
@@ -608,7 +610,7 @@ def _refined(solver: Any, factor: float) -> Any:
 
 def _is_adaptive(solver: Any, sde: SDE) -> bool:
     """Does it choose its own steps, by a tolerance?"""
-    if not isinstance(solver, BlackBox):
+    if not isinstance(solver, Integrator):
         return False
     try:
         return solver.prepare(sde, None).nfe is None

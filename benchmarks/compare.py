@@ -30,14 +30,15 @@ from tables import console
 from torch import Tensor
 from tqdm import tqdm
 
-from scoresde.grid import Grid
-from scoresde.metrics import feature_moments, frechet_distance
+from scoresde.metrics.frechet import feature_moments, frechet_distance
 from scoresde.noise import Noise, later
-from scoresde.plan import Plan, Solver
+from scoresde.plans.plan import Plan
+from scoresde.plans.tape import Solver
 from scoresde.registry import lookup
-from scoresde.sampling import sample
+from scoresde.sampling.sample import sample
 from scoresde.solvers import solver_of
-from scoresde.spacings import karras
+from scoresde.spacings.formulas import Karras
+from scoresde.spacings.grid import Grid
 
 # Who is asked for: the project, and what its package is called.
 PACKAGES = {"k-diffusion": "k_diffusion", "diffusers": "diffusers", "azula": "azula"}
@@ -246,7 +247,7 @@ def _projects(
 
 
 def _plan(problem: Problem, solver: str, steps: int) -> Plan:
-    return Plan.make(cast(Solver, solver_of(solver)), problem.denoiser.sde, steps, karras())
+    return Plan.make(cast(Solver, solver_of(solver)), problem.denoiser.sde, steps, Karras())
 
 
 def _by_us(problem: Problem, timed: Timed, options: argparse.Namespace, solver: str, steps: int) -> Batches:
@@ -258,7 +259,7 @@ def _by_us(problem: Problem, timed: Timed, options: argparse.Namespace, solver: 
 
 
 def _by_them(problem: Problem, timed: Timed, options: argparse.Namespace, peer: Peer, steps: int) -> Batches:
-    levels = Grid.build(problem.denoiser.sde, steps, karras()).levels
+    levels = Grid.build(problem.denoiser.sde, steps, Karras()).levels
     for ids, cond, x in _starts(problem, options, levels[0].sigma):
         begin = time.perf_counter()
         with torch.no_grad():

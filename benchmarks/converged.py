@@ -11,21 +11,23 @@ from problems import PROBLEMS, Problem
 from torch import Tensor
 
 from scoresde import __version__
-from scoresde.blackbox import Run
 from scoresde.files import read_tensors, write_tensors
-from scoresde.plan import Plan
-from scoresde.sampling import prepare
-from scoresde.spacings import joined, lam_at, uniform_lam, uniform_time
+from scoresde.plans.plan import Plan
+from scoresde.processes.sde import lam_at
+from scoresde.sampling.prepare import prepare
+from scoresde.solvers.integrators.base import Integration
+from scoresde.spacings.composed import Joined
+from scoresde.spacings.formulas import UniformLambda, UniformTime
 
 
-def converged_plan(problem: Problem, calls: int, to_clean: bool = False) -> Plan | Run:
+def converged_plan(problem: Problem, calls: int, to_clean: bool = False) -> Plan | Integration:
     """Its plan: DPM-Solver++ 3M, with corrected weights, on equal steps in lambda, to the same end.
 
     Where alpha = 0 at t_max, lambda has no beginning there: the steps to lambda = 0 are then equal in t.
     """
     sde = problem.denoiser.sde
     begins = math.isfinite(lam_at(sde, sde.t_max))
-    spacing = uniform_lam if begins else joined(uniform_time, uniform_lam, lam=0.0)
+    spacing = UniformLambda() if begins else Joined(UniformTime(), UniformLambda(), lam=0.0)
     return prepare("dpmpp-3m", sde, calls, spacing, to_clean=to_clean)
 
 

@@ -17,13 +17,13 @@ from scoresde import (
     Cosine,
     DiscreteVPSDE,
     ExactDenoiser,
-    Grid,
     Level,
     Mixture,
     RectifiedFlow,
     SubVPSDE,
-    uniform_lam,
+    UniformLambda,
 )
+from scoresde.spacings import Grid
 
 Array = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ def reference(name: str) -> tuple[Array, Array, float]:
     dy / dtau = y - E[x_0 | x_t], with y = x_t / alpha and tau = log(sigma / alpha): of the process only the
     ends matter. The error is the difference to a tenfold tolerance, relative.
     """
-    start, end = Grid.build(SDES[name], 1, uniform_lam).levels
+    start, end = Grid.build(SDES[name], 1, UniformLambda()).levels
     x = math.hypot(start.alpha, start.sigma) * np.linspace(-2, 2, POINTS)
 
     def slope(tau: float, y: Array) -> Array:

@@ -22,10 +22,10 @@ from stopwatch import device_name, synchronise
 from tables import console
 from tqdm import tqdm
 
-from scoresde import captured, karras, prepare, sample
-from scoresde.configuration import device_of, exact_float32
-from scoresde.plan import Plan
-from scoresde.tuned import is_tuned
+from scoresde import Karras, captured, prepare, sample
+from scoresde.devices import device_of, exact_float32
+from scoresde.plans.plan import Plan
+from scoresde.sampling.tuned import is_tuned
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     exact_float32()
     problem = make_problem("mnist", "edm", dtype=None if dtype == torch.float32 else dtype)
     prepare_networks(problem, device, dtype, compiled=False)
-    spacing = None if is_tuned(options.solver) else karras()
+    spacing = None if is_tuned(options.solver) else Karras()
     plan = prepare(options.solver, problem.denoiser.sde, options.nfe, spacing)
     if not isinstance(plan, Plan):
         raise ValueError(f"--solver {options.solver} is no table, and its loop is not ours")

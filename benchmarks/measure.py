@@ -18,13 +18,15 @@ from stopwatch import Timed, device_name, peak_memory_mb, reset_peak_memory, syn
 from torch import Tensor
 
 from scoresde import __version__
-from scoresde.blackbox import Run
-from scoresde.configuration import device_of
-from scoresde.metrics import Moments, feature_moments, frechet_distance
+from scoresde.devices import device_of
+from scoresde.metrics.frechet import feature_moments, frechet_distance
+from scoresde.metrics.moments import Moments
 from scoresde.noise import Noise
-from scoresde.plan import Plan
-from scoresde.sampling import prepare, sample
-from scoresde.tuned import is_tuned
+from scoresde.plans.plan import Plan
+from scoresde.sampling.prepare import prepare
+from scoresde.sampling.sample import sample
+from scoresde.sampling.tuned import is_tuned
+from scoresde.solvers.integrators.base import Integration
 
 # By name, everything that decides a run and its figures; what the names leave open is in the key of a record.
 NAMES = (
@@ -39,7 +41,7 @@ class Asked(NamedTuple):
     solver: str
     spacing: str
     nfe: int
-    run: Plan | Run
+    run: Plan | Integration
 
 
 class Bench:
@@ -102,7 +104,7 @@ class Bench:
         key = key_of(self.problem, self.options, self.calls)
         return key.encode() + data.mean.numpy().tobytes() + data.scatter.numpy().tobytes()
 
-    def _key(self, run: Plan | Run) -> str:
+    def _key(self, run: Plan | Integration) -> str:
         """What the names of a run leave open: the network's weights, the data, and the table's numbers."""
         digest = hashlib.sha256(self._about)
         if isinstance(run, Plan):
@@ -113,7 +115,7 @@ class Bench:
         """The samples that stand for the exact solution."""
         return self.draw(converged_plan(self.problem, self.calls, self.options.to_clean))[0]
 
-    def draw(self, run: Plan | Run) -> tuple[Tensor, list[float], list[float]]:
+    def draw(self, run: Plan | Integration) -> tuple[Tensor, list[float], list[float]]:
         """All samples of a run on the host, and the seconds of each batch, in all and in the network."""
         samples, seconds, network_seconds = [], [], []
         first, problem = 0, self.problem

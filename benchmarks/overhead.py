@@ -25,11 +25,12 @@ from rich.table import Table
 from tables import console
 from tqdm import tqdm
 
-from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Grid, Noise, Plan, integrate, karras, solver_of
-from scoresde.blackbox import BlackBox
-from scoresde.compiled import compiled_denoise, compiled_noise, integrate_compiled
+from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Karras, Noise, Plan, integrate, solver_of
+from scoresde.denoisers.predictions import noise as noise_prediction
 from scoresde.files import write_atomically
-from scoresde.predictions import noise as noise_prediction
+from scoresde.plans.compiled import compiled_denoise, compiled_noise, integrate_compiled
+from scoresde.solvers.integrators.base import Integrator
+from scoresde.spacings import Grid
 
 IMAGE = (3, 32, 32)
 SDE = VPSDE()
@@ -57,7 +58,7 @@ def _main(options: argparse.Namespace) -> int:
         if (value := getattr(options, name)) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
     shape = (options.batch_size, *IMAGE)
-    names = options.solver or [n for n, solver in SOLVERS.items() if not isinstance(solver, BlackBox)]
+    names = options.solver or [n for n, solver in SOLVERS.items() if not isinstance(solver, Integrator)]
     plans = {name: _plan(name) for name in names}  # what cannot be is refused before memory is asked for
     if options.out:
         command.check_writable(options.out)
@@ -93,7 +94,7 @@ def _runs(plan: Plan, shape: tuple[int, ...], compile: bool) -> dict[str, Run]:
 
 def _plan(name: str) -> Plan:
     solver = solver_of(name)
-    if isinstance(solver, BlackBox):
+    if isinstance(solver, Integrator):
         raise ValueError(f"{name} is no table, and its loop is not ours; choose another solver")
     return Plan.within(CALLS, solver, SDE)
 
@@ -118,7 +119,7 @@ def _noise(shape: tuple[int, ...], compile: bool) -> dict[str, dict[str, Run]]:
 
 def _peers(shape: tuple[int, ...]) -> dict[str, dict[str, Run]]:
     """The samplers of other libraries that are installed, told what each asks of a network."""
-    levels = Grid.build(EDM(), CALLS, karras()).levels
+    levels = Grid.build(EDM(), CALLS, Karras()).levels
     x, answer, z = (torch.randn(shape) for _ in range(3))
     runs: dict[str, dict[str, Run]] = {}
 

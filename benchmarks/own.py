@@ -20,12 +20,12 @@ from problems import (
 from torch import Tensor
 from torch.nn import functional as F
 
-from scoresde.checkpoint import Trained, load_denoiser
 from scoresde.data import Data, load_data
-from scoresde.metrics import Moments
+from scoresde.data.pixels import to_float
+from scoresde.metrics.moments import Moments
+from scoresde.processes.catalogue import sde_of
 from scoresde.registry import lookup
-from scoresde.sdes import sde_of
-from scoresde.training.batches import to_float
+from scoresde.training.checkpoint import Trained, load_denoiser
 from scoresde.training.labels import classes_of
 
 # Pixels; larger images are compared by means over squares, for a covariance has their number squared.

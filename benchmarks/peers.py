@@ -1,6 +1,6 @@
 """Other projects' samplers on our problems: functions (denoise, levels, x, noise) -> x at the last level.
 
-That is what :func:`scoresde.plan.integrate` is to a plan, so either can take the other's place. Noise, grid
+That is what :func:`scoresde.integrate` is to a plan, so either can take the other's place. Noise, grid
 and precision are not the project's, but the draws', the levels' and that of x: what is left to differ is the
 method. Nothing is imported before it is asked for; ModuleNotFoundError where it is not installed.
 """
@@ -22,8 +22,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from scoresde.plan import Denoise, Draw
-from scoresde.sde import Level
+from scoresde.plans.executor import Denoise, Draw
+from scoresde.processes.level import Level
 
 Levels = Sequence[Level[float]]
 Peer = Callable[[Denoise, Levels, Tensor, Draw], Tensor]

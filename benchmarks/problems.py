@@ -9,17 +9,19 @@ import torch
 from inception import inception_features
 from torch import Tensor, nn
 
-from scoresde.checkpoint import Trained, load_denoiser
 from scoresde.data import load_data
-from scoresde.denoiser import Denoiser, Transported
-from scoresde.exact import ExactDenoiser, Mixture
-from scoresde.metrics import Moments, frechet_distance, gaussian_moments, to_uint8
+from scoresde.data.pixels import to_float, to_uint8
+from scoresde.denoisers.mixture import ExactDenoiser, Mixture
+from scoresde.denoisers.network import Denoiser
+from scoresde.denoisers.protocol import DenoiserLike
+from scoresde.denoisers.transported import Transported
+from scoresde.metrics.frechet import frechet_distance
+from scoresde.metrics.moments import Moments, gaussian_moments
 from scoresde.pretrained import FOLDERS, pretrained
+from scoresde.processes.catalogue import sde_of
+from scoresde.processes.sde import SDE
 from scoresde.registry import lookup
-from scoresde.sampling import Denoises
-from scoresde.sde import SDE
-from scoresde.sdes import sde_of
-from scoresde.training.batches import to_float
+from scoresde.training.checkpoint import Trained, load_denoiser
 from scoresde.training.labels import classes_of
 
 # sigma / alpha from 80 to 0.002, where the networks that ship were trained; alpha = 0 has no place in it.
@@ -56,7 +58,7 @@ class Problem:
 
     name: str
     shape: tuple[int, ...]
-    denoiser: Denoises
+    denoiser: DenoiserLike
     features: Features
     data: Moments
     held_out: tuple[float, int] | None = None

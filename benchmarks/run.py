@@ -24,18 +24,20 @@ from problems import FEATURES, PROBLEMS, Problem
 from records import dtype_of, prepare_networks
 from tqdm import tqdm
 
-from scoresde.adaptive import PerSample
-from scoresde.blackbox import SciPy
 from scoresde.cli.shared import usual_spacing
-from scoresde.configuration import device_of, exact_float32
-from scoresde.fingerprint import check_made_for
-from scoresde.metrics import feature_moments
-from scoresde.plan import Plan
-from scoresde.sampling import Denoises, prepare
-from scoresde.sdes import SDES
+from scoresde.denoisers.protocol import DenoiserLike
+from scoresde.devices import device_of, exact_float32
+from scoresde.metrics.frechet import feature_moments
+from scoresde.plans.fingerprint import check_made_for
+from scoresde.plans.plan import Plan
+from scoresde.processes.catalogue import SDES
+from scoresde.sampling.prepare import prepare
+from scoresde.sampling.tuned import is_tuned, tuned_plan
 from scoresde.solvers import SOLVERS
-from scoresde.spacings import SPACINGS, Spacing, spacing_of
-from scoresde.tuned import is_tuned, tuned_plan
+from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
+from scoresde.solvers.integrators.solve_ivp import SciPy
+from scoresde.spacings.catalogue import SPACINGS, spacing_of
+from scoresde.spacings.formulas import Spacing
 
 SHOWN = 100  # samples in a picture
 OWN = "own"  # spacing of a tuned plan
@@ -243,7 +245,9 @@ def _grid(file: Path, problem: Problem, asked: Asked) -> Path:
     return file.parent / f"samples-{name}-{asked.nfe}.png"
 
 
-def _asked(options: argparse.Namespace, denoiser: Denoises, spacings: Mapping[str, Spacing]) -> list[Asked]:
+def _asked(
+    options: argparse.Namespace, denoiser: DenoiserLike, spacings: Mapping[str, Spacing]
+) -> list[Asked]:
     """Solver, spacing, budget and run. Of "all", those that cannot keep to a budget are left out with a word,
     and those that stop at a tolerance run once, whatever their calls."""
     every = options.solver == ["all"]
@@ -255,7 +259,7 @@ def _asked(options: argparse.Namespace, denoiser: Denoises, spacings: Mapping[st
             if spec == options.spacing[0]:
                 asked.append(Asked(solver, OWN, nfe, _tuned(options, solver, nfe, denoiser)))
             continue
-        tolerant = every and isinstance(SOLVERS[solver], PerSample | SciPy)
+        tolerant = every and isinstance(SOLVERS[solver], PerSampleIntegrator | SciPy)
         if tolerant and nfe != max(options.nfe):
             continue
         try:
@@ -270,7 +274,7 @@ def _asked(options: argparse.Namespace, denoiser: Denoises, spacings: Mapping[st
     return asked
 
 
-def _tuned(options: argparse.Namespace, name: str, nfe: int, denoiser: Denoises) -> Plan:
+def _tuned(options: argparse.Namespace, name: str, nfe: int, denoiser: DenoiserLike) -> Plan:
     """A tuned plan, checked against the network here, for what is run with is one that is timed."""
     try:
         plan = tuned_plan(name, denoiser.sde, nfe, to_clean=options.to_clean)

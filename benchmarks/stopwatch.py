@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.sampling import Denoises
-from scoresde.sde import SDE, Level
+from scoresde.denoisers.protocol import DenoiserLike
+from scoresde.processes.level import Level
+from scoresde.processes.sde import SDE
 
 PROC = Path("/proc/self")
 
@@ -20,7 +21,7 @@ PROC = Path("/proc/self")
 class Timed:
     """A denoiser that notes the seconds of its calls: by a clock, or, on a GPU, by events read at the end."""
 
-    def __init__(self, denoiser: Denoises, device: torch.device, tick: Callable[[], Any]) -> None:
+    def __init__(self, denoiser: DenoiserLike, device: torch.device, tick: Callable[[], Any]) -> None:
         self.denoiser, self.device, self.tick = denoiser, device, tick
         self.calls = self.evaluations = 0  # of the network, whatever the batch; of its estimates
         self._spans: list[tuple[Any, Any]] = []

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from scoresde.data import load_data
 from scoresde.files import write_tensors
-from scoresde.metrics import feature_moments, frechet_distance
+from scoresde.metrics.frechet import feature_moments, frechet_distance
 from scoresde.networks.classifier import Classifier
 from scoresde.pretrained import FEATURES, REFERENCE
 

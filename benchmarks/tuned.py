@@ -28,18 +28,20 @@ from records import dtype_of, prepare_networks
 from torch import Tensor
 from tqdm import tqdm
 
-from scoresde.configuration import device_of, exact_float32
-from scoresde.metrics import Moments, feature_moments, frechet_distance
-from scoresde.plan import Plan
+from scoresde.devices import device_of, exact_float32
+from scoresde.metrics.frechet import feature_moments, frechet_distance
+from scoresde.metrics.moments import Moments
+from scoresde.plans.plan import Plan
 from scoresde.pretrained import FOLDERS
+from scoresde.processes.catalogue import SDES
 from scoresde.registry import lookup
-from scoresde.sampling import sample
-from scoresde.sdes import SDES
+from scoresde.sampling.sample import sample
+from scoresde.sampling.tuned import tuned_plan
 from scoresde.solvers import SOLVERS
-from scoresde.spacings import spacing_of
-from scoresde.tuned import tuned_plan
-from scoresde.tuning import Settings, tune
+from scoresde.spacings.catalogue import spacing_of
+from scoresde.tuning import Settings
 from scoresde.tuning.race import SPACINGS, stock
+from scoresde.tuning.tune import tune
 
 Record = dict[str, Any]
 

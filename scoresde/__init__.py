@@ -1,62 +1,47 @@
 """Score-based SDE and ODE solvers for diffusion models."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .command import end_imports_in_one_line
 
 end_imports_in_one_line()
 
-from . import predictions as predict  # predict.noise, predict.v, ...: data and noise are modules here, too
-from .capture import captured
-from .denoiser import Denoiser, Transported
-from .discrete import DiscreteVPSDE
-from .exact import ExactDenoiser, Mixture
-from .grid import Grid
+from .denoisers import predictions as predict
+from .denoisers.mixture import ExactDenoiser, Mixture
+from .denoisers.network import Denoiser
+from .denoisers.protocol import Counted
+from .denoisers.transported import Transported
 from .noise import Noise
-from .normal import NormalFlow
-from .plan import Plan, Tape, Vector, integrate, iterate
-from .sampling import (
-    Counted,
-    ddim_sampler,
-    dpm_sampler,
-    em_sampler,
-    ode_sampler,
-    pc_sampler,
-    prepare,
-    sample,
-)
-from .sde import CLEAN, EDM, SDE, VESDE, VPSDE, Cosine, Level, RectifiedFlow, SubVPSDE
-from .solvers import SOLVERS, solver_of
-from .spacings import (
-    align_your_steps,
-    beta,
-    clipped,
-    default_spacing,
-    gits,
-    joined,
-    karras,
-    listed,
-    listed_lams,
-    listed_sigmas,
-    polyexponential,
-    power_time,
-    quadratic_time,
-    refined,
-    shifted,
-    spacing_of,
-    uniform_lam,
-    uniform_sigma,
-    uniform_time,
-)
-from .statistics import model_statistics
+from .plans.executor import integrate, iterate
+from .plans.plan import Plan
+from .plans.tape import Tape
+from .processes.continuous import EDM, VESDE, VPSDE, Cosine, RectifiedFlow, SubVPSDE
+from .processes.discrete import DiscreteVPSDE
+from .processes.level import Level
+from .processes.sde import SDE
+from .sampling.named import ddim_sampler, dpm_sampler, em_sampler, ode_sampler, pc_sampler
+from .sampling.prepare import prepare
+from .sampling.sample import sample
+from .solvers.catalogue import SOLVERS, solver_of
+from .spacings.catalogue import spacing_of
+from .spacings.formulas import Karras, UniformLambda, UniformTime
 
 if TYPE_CHECKING:
-    from .tuning import tune
+    from .sampling.capture import captured
+    from .tuning.measure_statistics import model_statistics
+    from .tuning.tune import tune
 
 __version__ = "0.1.0"  # the only place where it stands
 
+# Loaded when they are first used: sampling needs nothing of them.
+LATER = {
+    "captured": ".sampling.capture",
+    "model_statistics": ".tuning.measure_statistics",
+    "tune": ".tuning.tune",
+}
+
 __all__ = [
-    "CLEAN",
     "EDM",
     "SDE",
     "SOLVERS",
@@ -67,59 +52,39 @@ __all__ = [
     "Denoiser",
     "DiscreteVPSDE",
     "ExactDenoiser",
-    "Grid",
+    "Karras",
     "Level",
     "Mixture",
     "Noise",
-    "NormalFlow",
     "Plan",
     "RectifiedFlow",
     "SubVPSDE",
     "Tape",
     "Transported",
-    "Vector",
-    "align_your_steps",
-    "beta",
+    "UniformLambda",
+    "UniformTime",
     "captured",
-    "clipped",
     "ddim_sampler",
-    "default_spacing",
     "dpm_sampler",
     "em_sampler",
-    "gits",
     "integrate",
     "iterate",
-    "joined",
-    "karras",
-    "listed",
-    "listed_lams",
-    "listed_sigmas",
     "model_statistics",
     "ode_sampler",
     "pc_sampler",
-    "polyexponential",
-    "power_time",
     "predict",
     "prepare",
-    "quadratic_time",
-    "refined",
     "sample",
-    "shifted",
     "solver_of",
     "spacing_of",
     "tune",
-    "uniform_lam",
-    "uniform_sigma",
-    "uniform_time",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """``tune``, loaded when it is first asked for: sampling needs nothing of it."""
-    if name == "tune":
-        from .tuning import tune
-
-        return tune
+    """A name of ``LATER``, from its module."""
+    if name in LATER:
+        return getattr(import_module(LATER[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

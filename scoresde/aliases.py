@@ -46,8 +46,9 @@ ALIASES: dict[str, dict[str, str]] = {
         **dict.fromkeys(["edm", "rho"], "karras"),
         "powertime": "power-t",
         "ays": "align-your-steps",
-        "listedlams": "listed-lambda",
-        "listedsigmas": "listed-sigma",
+        "listed": "at-times",
+        **dict.fromkeys(["listedlams", "listedlambda"], "at-lambdas"),
+        **dict.fromkeys(["listedsigmas", "listedsigma"], "at-sigmas"),
         "gits": "gits(denoiser, x, sde) in Python, for it is fitted to a network",
     },
     "SDE": {

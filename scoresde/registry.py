@@ -1,10 +1,14 @@
-"""Things by name: look one up, make it of options, and say clearly what is wrong with either."""
+"""Registries: build an entry from a name and options, with clear errors.
+
+An entry is a frozen dataclass: a class, or an instance whose fields are the defaults of its name.
+"""
 
 import difflib
 import inspect
 import json
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar, get_type_hints
 
 from .aliases import ALIASES, bare, plain
@@ -12,6 +16,68 @@ from .aliases import ALIASES, bare, plain
 M = TypeVar("M")
 
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+# What a word in a spec stands for, by the annotation of the option: the name of another solver, say.
+Nested = Mapping[Any, Callable[[Any], Any]]
+
+
+def build(kind: str, registry: Mapping[str, Any], given: Any, nested: Nested | None = None) -> Any:
+    """The entry that ``given`` stands for; ``given`` itself if it is neither a name nor options.
+
+    Args:
+        kind: what the registry holds, for messages: "solver", "spacing".
+        registry: name -> entry.
+        given: a spec ``"name:key=value,key=value"``, or a mapping ``{"name": ..., key: value}``.
+        nested: for an option with this annotation, the function that builds its value from a spec.
+
+    Raises:
+        TypeError: a class of the registry in place of an instance.
+        ValueError: an unknown name or option, a missing option, or an option of the wrong type or value.
+    """
+    if isinstance(given, str):
+        return make(kind, registry, *parse(given), nested or {})
+    if isinstance(given, Mapping):
+        options = dict(given)
+        return make(kind, registry, options.pop("name", None), options, nested or {})
+    if isinstance(given, type) or any(
+        given is entry for entry in registry.values() if inspect.isfunction(entry)
+    ):
+        raise TypeError(f"{kind}: {given.__name__} is a class; call it: {given.__name__}()")
+    return given
+
+
+def make(
+    kind: str, registry: Mapping[str, Any], name: Any, options: Mapping[str, Any], nested: Nested
+) -> Any:
+    """The entry ``name`` with these options, each checked against its annotation."""
+    entry = lookup(kind, name, registry)
+    is_maker = isinstance(entry, type) or inspect.isfunction(entry)
+    maker = entry if is_maker else type(entry)
+    signature = inspect.signature(maker).parameters
+    hints = get_type_hints(maker.__init__ if isinstance(maker, type) else maker)  # type: ignore[misc]
+    values = {}
+    for key, value in options.items():
+        if key not in signature:
+            known = nearest(key, signature) if signature else "it has none"
+            raise ValueError(f"{kind} {name!r} has no option {key!r}; {known}")
+        hint = hints.get(key, Any)
+        inner = next((of for other, of in nested.items() if other == hint), None)
+        values[key] = inner(str(value)) if inner else typed(f"{kind} {name!r} option {key}", value, hint)
+    for key, parameter in signature.items() if is_maker else ():
+        if key not in options and parameter.default is parameter.empty and parameter.kind in BY_NAME:
+            raise ValueError(f"{kind} {name!r} needs the option {key}: {name}:{key}=...")
+    try:
+        built = maker if is_maker else partial(replace, entry)
+        return built(**values) if values or is_maker else entry
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:  # torch raises RuntimeError
+        raise ValueError(f"{kind} {name!r}: {error}") from error
+
+
+def lookup(kind: str, name: Any, registry: Mapping[str, M]) -> M:
+    """The entry ``name`` of a registry; ValueError with the nearest name if there is none."""
+    if name not in registry:
+        raise ValueError(f"unknown {kind} {name!r}; {nearest(str(name), registry, ALIASES.get(kind))}")
+    return registry[name]
 
 
 def nearest(word: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
@@ -28,58 +94,11 @@ def nearest(word: str, known: Iterable[str], aliases: Mapping[str, str] | None =
     return (f"did you mean {hint}? " if hint else "") + f"known: {', '.join(names)}"
 
 
-def lookup(kind: str, name: str, registry: Mapping[str, M]) -> M:
-    """The entry ``name`` of a registry; ValueError with the nearest name if there is none."""
-    if name not in registry:
-        raise ValueError(f"unknown {kind} {name!r}; {nearest(name, registry, ALIASES.get(kind))}")
-    return registry[name]
-
-
-def make(kind: str, name: str, registry: Mapping[str, Callable[..., M]], options: Mapping[str, Any]) -> M:
-    """``registry[name](**options)``, with every option checked against the maker's own signature first.
-
-    Raises:
-        ValueError: an unknown name or option, or an option of the wrong type or value; the message names it,
-            what came and what is allowed.
-    """
-    maker = lookup(kind, name, registry)
-    signature = inspect.signature(maker).parameters
-    hints = get_type_hints(maker.__init__ if isinstance(maker, type) else maker)  # type: ignore[misc]
-    for key, value in options.items():
-        if key not in signature:
-            known = nearest(key, signature) if signature else "it has none"
-            raise ValueError(f"{kind} {name!r} has no option {key!r}; {known}")
-        check_type(f"{kind} {name!r} option {key}", value, hints.get(key, Any))
-    for key, parameter in signature.items():
-        if key not in options and parameter.default is parameter.empty and parameter.kind in BY_NAME:
-            raise ValueError(f"{kind} {name!r} needs the option {key}: {name}:{key}=...")
-    try:
-        return maker(**options)
-    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:  # torch's are RuntimeError
-        raise ValueError(f"{kind} {name!r}: {error}") from error
-
-
-def chosen(kind: str, given: Any, registry: Mapping[str, Callable[..., M]], *makers: object) -> M:
-    """What a name, with options if wanted, stands for; anything else as it is.
-
-    Raises:
-        TypeError: what makes such things: a class, a maker of the registry or one of the other ``makers``.
-        ValueError: see :func:`make`.
-    """
-    if isinstance(given, str):
-        name, options = parse(given)
-        return make(kind, name, registry, options)
-    if isinstance(given, type) or any(given is maker for maker in (*registry.values(), *makers)):
-        name = given.__name__
-        raise TypeError(f"{kind}: {name} makes one; call it: {name}()")
-    return given  # type: ignore[no-any-return]
-
-
 def parse(spec: str) -> tuple[str, dict[str, Any]]:
     """``"name:key=value,key=value"`` as a name and options; values are JSON, or else words."""
     name, _, tail = spec.partition(":")
     options = {}
-    for item in filter(None, re.split(r",(?![^\[]*\])", tail)):  # not within a list
+    for item in filter(None, _items(tail)):
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"options are written name:key=value,key=value; got {spec!r}")
@@ -90,15 +109,26 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-def check_type(what: str, value: Any, hint: Any) -> None:
-    """ValueError unless a value, as read from JSON or TOML, has the type that an annotation asks for."""
+def _items(tail: str) -> Iterator[str]:
+    """The parts between the commas that no bracket encloses."""
+    depth, start = 0, 0
+    for i, character in enumerate(tail):
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and not depth:
+            yield tail[start:i]
+            start = i + 1
+    yield tail[start:]
+
+
+def typed(what: str, value: Any, hint: Any) -> Any:
+    """A value, as read from JSON or TOML, in the type of an annotation; ValueError if it has another."""
     from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(hint)
     except PydanticSchemaGenerationError:  # a type of our own, that no file can hold
-        return
+        return value
     try:
-        adapter.validate_json(json.dumps(value), strict=True)
+        return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise ValueError(f"{what}: {error.errors()[0]['msg'].lower()}, got {value!r}") from None

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from small_run import SHAPE, configured, trained
 
-from scoresde.checkpoint import MODEL, TRAINING, load_denoiser, load_training, save_training
 from scoresde.files import BEGUN, locked, read_tensors, write_tensors
 from scoresde.training import start
+from scoresde.training.checkpoint import MODEL, TRAINING, load_denoiser, load_training, save_training
 
 LONG = configured(schedule={"steps": 100_000})
 

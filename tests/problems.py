@@ -26,9 +26,12 @@ from scoresde import (
     SubVPSDE,
     integrate,
 )
-from scoresde.adaptive import PerSample
-from scoresde.blackbox import ODE, BlackBox, Run, SciPy, TorchSDE
-from scoresde.plan import Solver
+from scoresde.plans.tape import Solver
+from scoresde.solvers.integrators.base import Integration, Integrator
+from scoresde.solvers.integrators.ode import ODE
+from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
+from scoresde.solvers.integrators.reverse_sde import TorchSDE
+from scoresde.solvers.integrators.solve_ivp import SciPy
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
@@ -37,14 +40,14 @@ import known
 SDES = known.SDES
 
 # The registry's two kinds: what is written down as a table, and what owns its loop.
-TABLES: dict[str, Solver] = {name: s for name, s in SOLVERS.items() if not isinstance(s, BlackBox)}
-BLACK_BOXES = {name: s for name, s in SOLVERS.items() if isinstance(s, BlackBox)}
+TABLES: dict[str, Solver] = {name: s for name, s in SOLVERS.items() if not isinstance(s, Integrator)}
+BLACK_BOXES = {name: s for name, s in SOLVERS.items() if isinstance(s, Integrator)}
 STOCHASTIC = [name for name, s in TABLES.items() if Plan.make(s, VPSDE(), 2).stochastic]
 DETERMINISTIC = [name for name in TABLES if name not in STOCHASTIC]
 # Of the black boxes, those whose calls are known before the run, and those that stop at a tolerance; then
 # those whose error is one of the whole batch, so that within a tolerance a sample depends on those beside it.
 COUNTED = [name for name, s in BLACK_BOXES.items() if isinstance(s, ODE | TorchSDE)]
-TOLERANT = [name for name, s in BLACK_BOXES.items() if isinstance(s, PerSample | SciPy)]
+TOLERANT = [name for name, s in BLACK_BOXES.items() if isinstance(s, PerSampleIntegrator | SciPy)]
 COUPLED = ["scipy", "parallel"]
 ALONE = [name for name in SOLVERS if name not in COUPLED]
 
@@ -97,7 +100,7 @@ def spread(level: Level[float]) -> float:
 
 
 def law(
-    run: Plan | Run, denoise: Callable[[Any, Level[float], Any], Any], mean: float, std: float
+    run: Plan | Integration, denoise: Callable[[Any, Level[float], Any], Any], mean: float, std: float
 ) -> tuple[float, float]:
     """Mean and deviation of what a run ends with, exactly, from N(mean, std^2), for a denoiser linear in x.
 
@@ -121,7 +124,7 @@ def law(
     return float(end[0]), float(np.linalg.norm(end[1:]))
 
 
-def frechet(run: Plan | Run) -> float:
+def frechet(run: Plan | Integration) -> float:
     """The Frechet distance of what a run ends with to the law it should have, for data N(MEAN, STD^2)."""
     mean, std = law(run, gaussian, run.start.alpha * MEAN, spread(run.start))
     return math.hypot(mean - run.end.alpha * MEAN, std - spread(run.end))

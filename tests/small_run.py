@@ -1,8 +1,8 @@
 """A small training run, in the same bits every time."""
 
-from scoresde.configuration import validate
 from scoresde.data import load_data
 from scoresde.training import start, train
+from scoresde.training.configuration import validate
 
 PLAIN = {
     "data": {"source": "digits"},

@@ -15,9 +15,10 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import certify  # noqa: E402
 
 from scoresde import SOLVERS, Plan  # noqa: E402
-from scoresde.blackbox import ODE, BlackBox  # noqa: E402
 from scoresde.solvers import DDIM  # noqa: E402
-from scoresde.solvers.common import ddim  # noqa: E402
+from scoresde.solvers.integrators.base import Integrator  # noqa: E402
+from scoresde.solvers.integrators.ode import ODE  # noqa: E402
+from scoresde.solvers.moves import ddim  # noqa: E402
 from tests import problems  # noqa: E402
 
 
@@ -51,7 +52,7 @@ class SwappedHistory:
         before = None
         for t, s in grid.steps():
             d = tape.denoise(x, t)
-            x = tape.keep(ddim(t, s, x, d if before is None else 1.5 * before - 0.5 * d))
+            x = tape.state(ddim(t, s, x, d if before is None else 1.5 * before - 0.5 * d))
             before = d
         return x
 
@@ -64,7 +65,7 @@ class WrongWeight:
 
     def solve(self, tape, x, grid):
         for t, s in grid.steps():
-            x = tape.keep(ddim(t, s, x, 1.001 * tape.denoise(x, t)))
+            x = tape.state(ddim(t, s, x, 1.001 * tape.denoise(x, t)))
         return x
 
 
@@ -79,7 +80,7 @@ class WrongNoise:
             d = tape.denoise(x, t)
             c = s.sigma * math.sqrt(1 - (t.alpha * s.sigma / (s.alpha * t.sigma)) ** 2)
             kept = math.sqrt(s.sigma**2 - c**2) / t.sigma
-            x = tape.keep(kept * x + (s.alpha - kept * t.alpha) * d + 1.01 * c * tape.noise())
+            x = tape.state(kept * x + (s.alpha - kept * t.alpha) * d + 1.01 * c * tape.noise())
         return x
 
 
@@ -103,7 +104,7 @@ class BlindToUnevenSteps:
         before = None
         for t, s in grid.steps():
             d = tape.denoise(x, t)
-            x = tape.keep(ddim(t, s, x, d if before is None or s.sigma == 0 else 1.9 * d - 0.9 * before))
+            x = tape.state(ddim(t, s, x, d if before is None or s.sigma == 0 else 1.9 * d - 0.9 * before))
             before = d
         return x
 
@@ -117,8 +118,8 @@ class Cancelling:
     def solve(self, tape, x, grid):
         for t, s in grid.steps():
             d = tape.denoise(x, t)
-            far = tape.keep(ddim(t, s, x, d) + 1e4 * d)
-            x = tape.keep(far - 1e4 * d)
+            far = tape.state(ddim(t, s, x, d) + 1e4 * d)
+            x = tape.state(far - 1e4 * d)
         return x
 
 
@@ -130,13 +131,13 @@ class Overflowing:
 
     def solve(self, tape, x, grid):
         for t, s in grid.steps():
-            far = tape.keep(1e20 * tape.keep(1e20 * ddim(t, s, x, tape.denoise(x, t))))
-            x = tape.keep(1e-20 * tape.keep(1e-20 * far))
+            far = tape.state(1e20 * tape.state(1e20 * ddim(t, s, x, tape.denoise(x, t))))
+            x = tape.state(1e-20 * tape.state(1e-20 * far))
         return x
 
 
 @dataclass(frozen=True)
-class LyingCalls(BlackBox):
+class LyingCalls(Integrator):
     """Euler, which says that it makes one call less than it makes."""
 
     def prepare(self, sde, nfe, spacing=None, *, to_clean=False):
@@ -145,7 +146,7 @@ class LyingCalls(BlackBox):
 
 
 @dataclass(frozen=True)
-class Spendthrift(BlackBox):
+class Spendthrift(Integrator):
     """Euler within twice the budget."""
 
     def prepare(self, sde, nfe, spacing=None, *, to_clean=False):
@@ -266,7 +267,10 @@ def test_processes_find_what_one_does(tmp_path) -> None:
         (["--sde", "vpp"], "certify.py: unknown SDE 'vpp'; did you mean 'vp'?"),
         (["--quick", "--sde", "ve"], "certify.py: --quick certifies on vp karras, edm, got --sde ve"),
         (["--jobs", "0"], "certify.py: --jobs must be at least 1, got 0"),
-        (["--solver", "ddim:eta=2"], "certify.py: eta must be at least 0 and at most 1, got 2"),
+        (
+            ["--solver", "ddim:eta=2"],
+            "certify.py: solver 'ddim': eta must be at least 0 and at most 1, got 2",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_2(arguments, message, tmp_path, capsys) -> None:

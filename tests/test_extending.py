@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Grid, Plan, Tape, Vector, integrate, predict, sample
-from scoresde.blackbox import BlackBox
+from scoresde import EDM, SOLVERS, VPSDE, Denoiser, Plan, Tape, integrate, predict, sample
+from scoresde.plans import Vector
 from scoresde.solvers import solver_of
-from scoresde.solvers.common import ddim, eps_of, move
+from scoresde.solvers.integrators.base import Integrator
+from scoresde.solvers.moves import ddim, eps_of, move
+from scoresde.spacings import Grid
 from tests.problems import SDES, frechet, mixture, reference
 
 
@@ -26,12 +28,12 @@ class Ralston:
         for t, s in grid.steps():
             d = tape.denoise(x, t)
             if math.isinf(s.lam - t.lam):
-                x = tape.keep(ddim(t, s, x, d))
+                x = tape.state(ddim(t, s, x, d))
                 continue
             (m,) = grid.at([-math.log((math.exp(-t.lam) + 2 * math.exp(-s.lam)) / 3)])
             u = ddim(t, m, x, d)
             eps = (1 - self.share) * eps_of(t, x, d) + self.share * eps_of(m, u, tape.denoise(u, m))
-            x = tape.keep(move(t, s, x, eps))
+            x = tape.state(move(t, s, x, eps))
         return x
 
 
@@ -75,6 +77,6 @@ def test_solvers_are_short() -> None:
     lines = {
         type(solver): len(inspect.getsource(type(solver).solve).splitlines())
         for solver in SOLVERS.values()
-        if not isinstance(solver, BlackBox)
+        if not isinstance(solver, Integrator)
     }
     assert statistics.median(lines.values()) <= 20

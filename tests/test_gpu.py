@@ -14,11 +14,11 @@ from scoresde import (
     VPSDE,
     Denoiser,
     ExactDenoiser,
+    Karras,
     Mixture,
     Noise,
     captured,
     integrate,
-    karras,
     predict,
     prepare,
     sample,
@@ -26,11 +26,11 @@ from scoresde import (
 )
 from scoresde.networks import MLP
 from scoresde.noise import later, philox
-from scoresde.plan import Plan
+from scoresde.plans.plan import Plan
 from scoresde.pretrained import pretrained
+from scoresde.processes.sde import level_at
 from scoresde.tuning import Settings
 from scoresde.tuning.derivatives import step_for
-from scoresde.tuning.table import level_at
 from tests.problems import BLACK_BOXES, TABLES, calls
 
 pytestmark = [
@@ -91,7 +91,7 @@ def test_every_solver_draws_what_it_draws_on_the_host(name):
     x = 20.0 * Noise(1, torch.arange(32), (3,))(0).double()
     here, there = (
         sample(
-            denoiser, name, (32, 3), nfe=calls(name, 12), spacing=karras(), x=x, device=d, dtype=torch.float64
+            denoiser, name, (32, 3), nfe=calls(name, 12), spacing=Karras(), x=x, device=d, dtype=torch.float64
         ).cpu()
         for d in ("cpu", "cuda")
     )

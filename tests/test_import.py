@@ -33,7 +33,7 @@ def loaded() -> dict[str, set[str]]:
         "import scoresde",
         "scoresde.spacing_of('karras')",
         "scoresde.spacing_of('karras:rho=5')",
-        "scoresde.beta()",
+        "scoresde.spacing_of('beta')(scoresde.EDM(), 4)",
         "scoresde.prepare('ode', scoresde.EDM(), 4)",
     ]
     command = [sys.executable, "-W", "error", "-c", FRESH, *statements]
@@ -55,7 +55,7 @@ def test_what_was_left_out_is_loaded_when_it_is_used(loaded: dict[str, set[str]]
     """Each of these would have been seen in the first test."""
     assert "pydantic" not in loaded["scoresde.spacing_of('karras')"]
     assert "pydantic" in loaded["scoresde.spacing_of('karras:rho=5')"]
-    assert "scipy" in loaded["scoresde.beta()"]
+    assert "scipy" in loaded["scoresde.spacing_of('beta')(scoresde.EDM(), 4)"]
     assert "torchdiffeq" in loaded["scoresde.prepare('ode', scoresde.EDM(), 4)"]
 
 

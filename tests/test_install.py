@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scoresde.cli import main
+from scoresde.cli.main import main
 from scoresde.command import EXTRAS
-from scoresde.configuration import CONFIGURATIONS
+from scoresde.training.configuration import CONFIGURATIONS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

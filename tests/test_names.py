@@ -14,38 +14,40 @@ from scoresde import (
     VPSDE,
     Denoiser,
     DiscreteVPSDE,
-    Grid,
+    Karras,
     Plan,
     SubVPSDE,
     Transported,
-    beta,
-    clipped,
-    gits,
-    joined,
-    karras,
-    listed,
+    UniformTime,
     pc_sampler,
-    polyexponential,
-    power_time,
     predict,
     prepare,
-    refined,
     sample,
-    shifted,
     solver_of,
     spacing_of,
     tune,
-    uniform_time,
 )
 from scoresde.aliases import ALIASES, plain
-from scoresde.predictions import PREDICTIONS, prediction_of
-from scoresde.sdes import SDES, sde_of
+from scoresde.denoisers.predictions import PREDICTIONS, prediction_of
+from scoresde.processes.catalogue import SDES, sde_of
 from scoresde.solvers import DDIM
-from scoresde.spacings import SPACINGS
+from scoresde.spacings import (
+    SPACINGS,
+    AtTimes,
+    Beta,
+    Clipped,
+    Grid,
+    Joined,
+    Polyexponential,
+    PowerTime,
+    Refined,
+    Shifted,
+)
 from scoresde.training import Schedule, train
-from scoresde.training.times import log_normal
-from scoresde.training.weighting import min_snr
+from scoresde.training.times import LogNormal
+from scoresde.training.weighting import MinSNR
 from scoresde.tuning import Settings
+from scoresde.tuning.gits import gits
 from tests.problems import Net, calls, normal
 
 REGISTRIES: Mapping[str, Mapping[str, Any]] = {
@@ -77,32 +79,31 @@ def test_a_spacing_by_name_is_the_spacing(solver: str) -> None:
 
 
 def test_a_list_by_name_is_one_run() -> None:
-    spec = "listed:times=[80,9,1,0.1]"
+    spec = "at-times:times=[80,9,1,0.1]"
     for solver in ("ddim", "ode:method=euler"):
         run = prepare(solver, "edm", 99, spec)
         assert run.nfe == 3
-        assert run == prepare(solver, EDM(), 99, listed([80, 9, 1, 0.1])) or solver != "ddim"
+        assert run == prepare(solver, EDM(), 99, AtTimes([80, 9, 1, 0.1])) or solver != "ddim"
     with pytest.raises(ValueError, match="nfe must be at least 3"):
         prepare("ddim", "edm", 2, spec)
 
 
 def test_spacings_within_spacings_and_plans_by_name() -> None:
     levels = Grid.build(EDM(), 6, "karras:rho=5").levels
-    assert levels == Grid.build(EDM(), 6, karras(5.0)).levels
+    assert levels == Grid.build(EDM(), 6, Karras(5.0)).levels
     assert Plan.within(6, SOLVERS["ddim"], EDM(), "karras") == Plan.within(
-        6, SOLVERS["ddim"], EDM(), karras()
+        6, SOLVERS["ddim"], EDM(), Karras()
     )
-    assert Plan.make(SOLVERS["ddim"], EDM(), 6, "karras") == Plan.make(SOLVERS["ddim"], EDM(), 6, karras())
+    assert Plan.make(SOLVERS["ddim"], EDM(), 6, "karras") == Plan.make(SOLVERS["ddim"], EDM(), 6, Karras())
     for by_name, by_itself in (
-        (shifted("beta", 2.0), shifted(beta(), 2.0)),
-        (clipped("karras:rho=5", -2.0), clipped(karras(5.0), -2.0)),
-        (refined("beta", 3), refined(beta(), 3)),
-        (refined("listed:times=[80,1]", 3), refined(listed([80, 1]), 3)),
-        (joined("beta", "uniform-t", 0.0), joined(beta(), uniform_time, 0.0)),
-        (spacing_of("joined:noisy=beta,clean=uniform-t,lam=0"), joined(beta(), uniform_time, 0.0)),
+        (spacing_of("shifted:spacing=beta,shift=2"), Shifted(Beta(), 2.0)),
+        (spacing_of("clipped:spacing=karras,lam_min=-2"), Clipped(Karras(), -2.0)),
+        (spacing_of("refined:spacing=beta,parts=3"), Refined(Beta(), 3)),
+        (spacing_of("shifted:spacing=beta"), Shifted(Beta())),
+        (spacing_of("joined:noisy=beta,clean=uniform-t,lam=0"), Joined(Beta(), UniformTime(), 0.0)),
         (
             gits(net(), normal(2, 3), EDM(), fine=8, spacing="karras"),
-            gits(net(), normal(2, 3), EDM(), fine=8, spacing=karras()),
+            gits(net(), normal(2, 3), EDM(), fine=8, spacing=Karras()),
         ),
     ):
         assert torch.equal(by_name(EDM(), 3), by_itself(EDM(), 3))
@@ -111,13 +112,13 @@ def test_spacings_within_spacings_and_plans_by_name() -> None:
 def test_processes_and_predictions_by_name() -> None:
     assert Denoiser(Net(), "sub-vp:beta_max=10.0", "v").sde == SubVPSDE(beta_max=10.0)
     assert Denoiser(Net(), "ddpm", "v").sde == DiscreteVPSDE()
-    assert Denoiser(Net(), "vp", "velocity").prediction is predict.velocity
+    assert Denoiser(Net(), "vp", "velocity").prediction == predict.velocity
     x, level = normal(2, 3), EDM().level(torch.tensor([1.0, 2.0], dtype=torch.float64))
     for by_name, by_itself in (("edm:sigma_data=0.3", predict.edm(0.3)), ("noise", predict.noise)):
         assert torch.equal(
             Denoiser(Net(), "edm", by_name)(x, level), Denoiser(Net(), EDM(), by_itself)(x, level)
         )
-    assert prepare("dpmpp-2m", "vp", 5, "beta") == prepare("dpmpp-2m", VPSDE(), 5, beta())
+    assert prepare("dpmpp-2m", "vp", 5, "beta") == prepare("dpmpp-2m", VPSDE(), 5, Beta())
     assert Transported(net(), "vp").sde == Transported(net(), VPSDE()).sde
     drawn = (
         pc_sampler(lambda x, t: -x, sde, (2, 3), prediction=p, nfe=8)
@@ -139,28 +140,27 @@ UNCALLED: Mapping[str, tuple[Callable[[], Any], str]] = {
     **{
         maker.__name__: (partial(spaced, maker), f"{maker.__name__}()")
         for maker in (
-            karras,
-            polyexponential,
-            power_time,
-            beta,
-            listed,
-            shifted,
-            clipped,
-            refined,
-            joined,
-            gits,
+            Karras,
+            Polyexponential,
+            PowerTime,
+            Beta,
+            AtTimes,
+            Shifted,
+            Clipped,
+            Refined,
+            Joined,
         )
     },
-    "of a black box": (lambda: sample(net(), "ode", (2, 3), nfe=3, spacing=karras), "karras()"),
-    "of a plan": (lambda: Plan.within(3, DDIM(), EDM(), beta), "beta()"),
-    "within another": (lambda: shifted(karras), "karras()"),
-    "prediction": (lambda: Denoiser(Net(), EDM(), predict.edm), "edm()"),
+    "of a black box": (lambda: sample(net(), "ode", (2, 3), nfe=3, spacing=Karras), "Karras()"),
+    "of a plan": (lambda: Plan.within(3, DDIM(), EDM(), Beta), "Beta()"),
+    "within another": (lambda: Shifted(Karras), "Karras()"),
+    "prediction": (lambda: Denoiser(Net(), EDM(), predict.edm), "EDMPrediction()"),
     "process": (lambda: Denoiser(Net(), VPSDE, predict.v), "VPSDE()"),
     "process of a run": (lambda: prepare("ddim", VPSDE, 3), "VPSDE()"),
     "process of a transported one": (lambda: Transported(net(), VPSDE), "VPSDE()"),
     "solver": (lambda: sample(net(), DDIM, (2, 3), nfe=3), "DDIM()"),
-    "times": (lambda: trained(times=log_normal), "log_normal()"),
-    "weighting": (lambda: trained(weighting=min_snr), "min_snr()"),
+    "times": (lambda: trained(times=LogNormal), "LogNormal()"),
+    "weighting": (lambda: trained(weighting=MinSNR), "MinSNR()"),
 }
 
 

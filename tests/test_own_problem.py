@@ -17,9 +17,9 @@ from converged import converged_plan
 from own import problem_of
 
 from scoresde import ExactDenoiser, RectifiedFlow, sample
-from scoresde.checkpoint import save_training
-from scoresde.configuration import validate
 from scoresde.training import start
+from scoresde.training.checkpoint import save_training
+from scoresde.training.configuration import validate
 
 
 def checkpoint(folder, data, shape, network, **rest):

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import torch
 
-from scoresde import Grid, Level, Plan, RectifiedFlow, integrate, karras, listed, uniform_lam
-from scoresde.plan import Solver
+from scoresde import Karras, Level, Plan, RectifiedFlow, UniformLambda, integrate
+from scoresde.plans.tape import Solver
 from scoresde.solvers.adams import ExponentialAdams
 from scoresde.solvers.dpm import DPMFast, DPMSolver
 from scoresde.solvers.dpmpp import DPMSolverPP
@@ -27,6 +27,7 @@ from scoresde.solvers.pndm import IPNDM, PNDM
 from scoresde.solvers.runge_kutta import Heun
 from scoresde.solvers.stochastic import DPMSolverPPSDE, SDEDPMSolver
 from scoresde.solvers.wrappers import Churn
+from scoresde.spacings import AtTimes, Grid
 from tests.problems import MEAN, SDES, gaussian, mixture, normal, reference, spread
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
@@ -206,9 +207,9 @@ def test_the_same_method(solver: Solver, peer: Make, clean: tuple[bool, ...], to
     """On uneven steps, and where neither alpha nor alpha^2 + sigma^2 is 1."""
     for to_clean in clean:
         theirs, sde = made(peer), SDES["sub-vp"]
-        levels = Grid.build(sde, 12, karras(), to_clean=to_clean).levels
+        levels = Grid.build(sde, 12, Karras(), to_clean=to_clean).levels
         x = start(levels[0])
-        ours = integrate(Plan.make(solver, sde, 12, karras(), to_clean=to_clean), mixture, x, draws)
+        ours = integrate(Plan.make(solver, sde, 12, Karras(), to_clean=to_clean), mixture, x, draws)
         torch.testing.assert_close(theirs(mixture, levels, x, draws), ours, rtol=tolerance, atol=tolerance)
 
 
@@ -230,7 +231,7 @@ def test_singlestep_dpm_solver_is_diffusers(solver: Solver, order: int, options:
     """
     theirs = made(partial(diffusers, SINGLE, solver_order=order, **options, **SIGMA_MIN))
     sde = SDES["vp"]
-    levels = Grid.build(sde, 6 * order, uniform_lam).levels
+    levels = Grid.build(sde, 6 * order, UniformLambda()).levels
     x = start(levels[0])
     ours = integrate(Plan.make(solver, sde, 6), mixture, x)
     torch.testing.assert_close(theirs(mixture, levels, x, draws), ours, rtol=SAME, atol=SAME)
@@ -246,14 +247,14 @@ def test_dpm_solver_fast_is_k_diffusions(nfe: int) -> None:
     sde = SDES["edm"]
     rest = {0: [2, 1], 1: [1], 2: [2]}[nfe % 3]
     orders = [3] * ((nfe - sum(rest)) // 3) + rest
-    ends = [-level.lam for level in Grid.build(sde, len(orders), uniform_lam).levels]
+    ends = [-level.lam for level in Grid.build(sde, len(orders), UniformLambda()).levels]
     parts = [
         a + (b - a) * i / order
         for (a, b), order in zip(pairwise(ends), orders, strict=True)
         for i in range(order)
     ]
     times = [sde.t_max, *(math.exp(part) for part in parts[1:]), sde.t_min]
-    plan = Plan.make(DPMFast(), sde, nfe, listed(times))
+    plan = Plan.make(DPMFast(), sde, nfe, AtTimes(times))
     assert plan.nfe == nfe
     x = start(plan.start)
     ours = integrate(plan, mixture, x)
@@ -269,8 +270,8 @@ def test_churn_is_k_diffusions(solver: Solver, name: str, to_clean: bool) -> Non
     """With the same noise. They draw in every step, we where there is any; we raise no level above t_max."""
     theirs = made(partial(k_diffusion, name, s_churn=4.0, s_tmax=10.0, s_noise=1.003))
     sde = SDES["edm"]
-    plan = Plan.make(Churn(solver, 4.0, s_max=10.0, s_noise=1.003), sde, 12, karras(), to_clean=to_clean)
-    levels = Grid.build(sde, 12, karras(), to_clean=to_clean).levels
+    plan = Plan.make(Churn(solver, 4.0, s_max=10.0, s_noise=1.003), sde, 12, Karras(), to_clean=to_clean)
+    levels = Grid.build(sde, 12, Karras(), to_clean=to_clean).levels
     idle = sum(level.sigma > 10 for level in levels)
     x = start(levels[0])
     ours = integrate(plan, mixture, x, lambda i: draws(i + idle))
@@ -283,7 +284,7 @@ def test_dpmpp_sde_is_k_diffusions_but_for_its_path(ratio: float) -> None:
     first on as the SDE does. Given our pairs of draws the two agree."""
     theirs = made(partial(k_diffusion, "sample_dpmpp_sde", r=ratio))
     sde = SDES["edm"]
-    levels = Grid.build(sde, 12, karras()).levels
+    levels = Grid.build(sde, 12, Karras()).levels
     inner = Grid(sde, levels).between(ratio)
 
     def ancestral(t: Level[float], s: Level[float]) -> float:
@@ -297,7 +298,7 @@ def test_dpmpp_sde_is_k_diffusions_but_for_its_path(ratio: float) -> None:
         return (carried * draws(i - 1) + ancestral(m, s) * draws(i)) / ancestral(t, s)
 
     x = start(levels[0])
-    ours = integrate(Plan.make(DPMSolverPPSDE(ratio), sde, 12, karras()), mixture, x, draws)
+    ours = integrate(Plan.make(DPMSolverPPSDE(ratio), sde, 12, Karras()), mixture, x, draws)
     torch.testing.assert_close(theirs(mixture, levels, x, paired), ours, rtol=SAME, atol=SAME)
 
 
@@ -313,12 +314,12 @@ def test_lower_orders_at_the_end_are_diffusers(solver: str, order: int) -> None:
         peer = partial(diffusers, "SASolverScheduler", tau_func=lambda t: torch.tensor(0.0), **orders)
         two = "bh1"
     theirs, sde = made(peer), SDES["vp"]
-    levels = Grid.build(sde, 12, karras()).levels
+    levels = Grid.build(sde, 12, Karras()).levels
     x = start(levels[0])
     ours = ExponentialAdams(order, order + 1, two=two, finish="lower")
     torch.testing.assert_close(
         theirs(mixture, levels, x, draws),
-        integrate(Plan.make(ours, sde, 12, karras()), mixture, x),
+        integrate(Plan.make(ours, sde, 12, Karras()), mixture, x),
         rtol=SAME,
         atol=SAME,
     )
@@ -333,10 +334,10 @@ def test_as_shipped_they_agree_to_their_rounding() -> None:
         partial(azula, "xEABSampler", order=2),
     ):
         theirs, sde = made(peer), SDES["vp"]
-        levels = Grid.build(sde, 12, karras()).levels
+        levels = Grid.build(sde, 12, Karras()).levels
         x = start(levels[0])
         solver = ExponentialAdams(2) if "xEABSampler" in peer.args else DPMSolverPP(2)
-        ours = integrate(Plan.make(solver, sde, 12, karras()), mixture, x)
+        ours = integrate(Plan.make(solver, sde, 12, Karras()), mixture, x)
         end = theirs(mixture, levels, x.float(), lambda i: draws(i).float())
         assert end.dtype == torch.float32
         torch.testing.assert_close(end.double(), ours, rtol=2e-5, atol=2e-5)
@@ -348,7 +349,7 @@ def test_as_shipped_they_agree_to_their_rounding() -> None:
 def peer_order(peer: Peer, sde: str = "vp", steps: int = 40) -> float:
     x, exact = reference(sde)
     errors = [
-        (peer(mixture, Grid.build(SDES[sde], n, uniform_lam).levels, x[:, None], draws)[:, 0] - exact)
+        (peer(mixture, Grid.build(SDES[sde], n, UniformLambda()).levels, x[:, None], draws)[:, 0] - exact)
         .abs()
         .mean()
         .item()
@@ -380,7 +381,7 @@ def law_of(peer: Peer, denoise: Any, levels: Any) -> tuple[float, float]:
 
 
 def peer_frechet(peer: Peer, steps: int) -> float:
-    levels = Grid.build(SDES["vp"], steps, uniform_lam).levels
+    levels = Grid.build(SDES["vp"], steps, UniformLambda()).levels
     mean, std = law_of(peer, gaussian, levels)
     return math.hypot(mean - levels[-1].alpha * MEAN, std - spread(levels[-1]))
 
@@ -422,7 +423,7 @@ def test_third_order_sde_dpm_solver_of_diffusers_crashes() -> None:
     """diffusers 0.42.1, the same function: no branch for ``sde-dpmsolver``."""
     options = {"algorithm_type": "sde-dpmsolver", "solver_order": 3, **SIGMA_MIN}
     theirs = made(partial(diffusers, MULTI, **options))
-    levels = Grid.build(SDES["vp"], 5, uniform_lam).levels
+    levels = Grid.build(SDES["vp"], 5, UniformLambda()).levels
     with pytest.raises(UnboundLocalError):
         theirs(mixture, levels, start(levels[0]), draws)
 
@@ -478,7 +479,7 @@ def test_deis_of_diffusers_loses_its_digits_in_small_steps() -> None:
     theirs = made(partial(diffusers, "DEISMultistepScheduler", solver_order=3, lower_order_final=False))
     wrong = []
     for n in (12, 1000):
-        levels = Grid.build(SDES["vp"], n, uniform_lam).levels[:7]
+        levels = Grid.build(SDES["vp"], n, UniformLambda()).levels[:7]
         x = start(levels[0])
         ends = [theirs(mixture, levels, x.to(dtype), draws) for dtype in (torch.float32, torch.float64)]
         wrong.append((ends[0] - ends[1]).abs().max().item())
@@ -500,7 +501,7 @@ def test_churn_of_diffusers_is_not_algorithm_2() -> None:
     """diffusers 0.42.1 ``EulerDiscreteScheduler.step``: noise is added after the network was called, so that
     the step takes the added noise for data. All data is 1, and the last step is to clean: anything else is
     error."""
-    levels = Grid.build(SDES["edm"], 12, karras(), to_clean=True).levels
+    levels = Grid.build(SDES["edm"], 12, Karras(), to_clean=True).levels
 
     def point(x: torch.Tensor, level: Level[float], one: torch.Tensor) -> torch.Tensor:
         return one
@@ -539,7 +540,7 @@ def test_learned_variance_of_diffusers_is_for_three_channels() -> None:
 def test_ddim_of_diffusers_clips_by_default() -> None:
     """diffusers 0.42.1 ``DDIMScheduler``: ``clip_sample=True``, and the noise is not made to fit. The mixture
     reaches beyond 1."""
-    levels = Grid.build(SDES["vp"], 12, karras()).levels
+    levels = Grid.build(SDES["vp"], 12, Karras()).levels
     x = start(levels[0])
     plain, clipped = (
         made(partial(diffusers, "DDIMScheduler", **options))(mixture, levels, x, draws)
@@ -578,11 +579,11 @@ def test_reab_of_azula_has_order_1(n: int) -> None:
 def test_eta_of_azula_is_a_share_of_the_variance() -> None:
     """azula 0.11.1 ``DDIMSampler``: eta tau is the variance's share, eta^2 tau in the paper (eq. 16)."""
     sde = SDES["vp"]
-    levels = Grid.build(sde, 12, karras()).levels
+    levels = Grid.build(sde, 12, Karras()).levels
     x = start(levels[0])
     theirs = made(partial(azula, "DDIMSampler", eta=0.5))(mixture, levels, x, draws)
     paper, root = (
-        integrate(Plan.make(DDIM(eta), sde, 12, karras()), mixture, x, draws) for eta in (0.5, 0.5**0.5)
+        integrate(Plan.make(DDIM(eta), sde, 12, Karras()), mixture, x, draws) for eta in (0.5, 0.5**0.5)
     )
     torch.testing.assert_close(theirs, root, rtol=SAME, atol=SAME)
     assert (theirs - paper).abs().max() > 0.01

@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from small_run import SHAPE, configured, trained
 from torch import nn
 
-from scoresde.checkpoint import MODEL, TRAINING, load_denoiser, load_training, save_training
 from scoresde.files import check_writable, hash_of, read_tensors, write_tensors
 from scoresde.pretrained import FEATURES, FOLDERS, REFERENCE
+from scoresde.training.checkpoint import MODEL, TRAINING, load_denoiser, load_training, save_training
 
 # ------------------------------------------------------------------------------------- damaged files
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 import tuned
 
-from scoresde import Plan, karras
+from scoresde import Karras, Plan
 from scoresde.solvers import DPMSolverPP
 
 FEW = shlex.split(
@@ -24,7 +24,7 @@ FEW = shlex.split(
 
 def test_tuned_and_the_best_stock_solver_stand_in_a_table(tmp_path, capsys):
     sde = tuned.make_problem("gmm2", "edm").denoiser.sde
-    plan = replace(Plan.make(DPMSolverPP(2), sde, 3, karras()), about=None)
+    plan = replace(Plan.make(DPMSolverPP(2), sde, 3, Karras()), about=None)
     plan.save(tmp_path / "plans" / "tuned-3.json")
     assert tuned.main([*FEW, "--plans", str(tmp_path / "plans"), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out

@@ -10,18 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..blackbox import BlackBox, Run
-from ..configuration import device_of
 from ..data.pictures import check_images, save_grid, save_image
+from ..data.pixels import to_uint8
+from ..denoisers.protocol import Counted
+from ..devices import device_of
 from ..files import write_atomically
-from ..fingerprint import fingerprint
-from ..metrics import to_uint8
-from ..plan import Plan
-from ..sampling import Counted, prepare, sample
-from ..sde import SDE
-from ..solvers import SOLVERS, solver_of
-from ..spacings import SPACINGS
-from ..tuned import is_tuned
+from ..plans.fingerprint import fingerprint
+from ..plans.plan import Plan
+from ..processes.sde import SDE
+from ..sampling.prepare import prepare
+from ..sampling.sample import sample
+from ..sampling.tuned import is_tuned
+from ..solvers.catalogue import SOLVERS, solver_of
+from ..solvers.integrators.base import Integration, Integrator
+from ..spacings.catalogue import SPACINGS
 from .shared import Loaded, add_network, labels_asked, load, say, usual_spacing
 
 RECORD, IMAGES, GRID, VECTORS = "run.json", "images", "grid.png", "samples.json"
@@ -115,13 +117,13 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f"--first + --n must be at most 2^63, got {options.first} and {options.n}")
 
 
-def planned(options: argparse.Namespace, sde: SDE) -> Plan | Run:
+def planned(options: argparse.Namespace, sde: SDE) -> Plan | Integration:
     """The run that the options ask for."""
     if is_tuned(options.solver):
         return prepare(options.solver, sde, options.nfe, options.spacing or None, to_clean=options.to_clean)
     solver = solver_of(options.solver)
     spacing = options.spacing or usual_spacing(sde)
-    if options.nfe is None and isinstance(solver, BlackBox):
+    if options.nfe is None and isinstance(solver, Integrator):
         try:
             return prepare(solver, sde, None, spacing, to_clean=options.to_clean)
         except ValueError:  # one whose steps are fixed, or another fault, which the next line names

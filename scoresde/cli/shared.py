@@ -8,14 +8,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..checkpoint import Trained, load_denoiser
 from ..command import printable
-from ..denoiser import Denoiser, Transported
-from ..pretrained import FOLDERS
+from ..denoisers.network import Denoiser
+from ..denoisers.transported import Transported
+from ..pretrained.shipped import FOLDERS
+from ..processes.catalogue import SDES
+from ..processes.sde import SDE, lam_at
 from ..registry import nearest
-from ..sde import SDE
-from ..sdes import SDES
-from ..spacings import lam_at
+from ..training.checkpoint import Trained, load_denoiser
 from ..training.labels import classes_of
 
 

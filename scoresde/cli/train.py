@@ -11,38 +11,30 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..checkpoint import TRAINING, data_hash, load_training, save_training, take_weights
-from ..checks import check_prediction
 from ..command import interrupt_noted
-from ..configuration import (
+from ..data.pixels import to_float
+from ..data.sources import Data, load_data
+from ..denoisers.network import Denoiser
+from ..denoisers.predictions import PREDICTIONS
+from ..devices import device_of
+from ..files import locked, write_atomically
+from ..sampling.checks import check_prediction
+from ..sampling.prepare import prepare
+from ..training.batches import deviation
+from ..training.checkpoint import TRAINING, data_hash, load_training, save_training, take_weights
+from ..training.configuration import (
     CONFIGURATIONS,
     Choice,
     Configuration,
     configuration_file,
-    device_of,
     read_configuration,
 )
-from ..data import Data, load_data
-from ..denoiser import Denoiser
-from ..files import locked, write_atomically
-from ..predictions import PREDICTIONS
-from ..sampling import prepare
-from ..training import (
-    TIMES,
-    WEIGHTINGS,
-    Progress,
-    State,
-    Times,
-    Weighting,
-    check_savable,
-    deviation,
-    labels_of,
-    start,
-    train,
-)
-from ..training.batches import to_float
-from ..training.labels import check_labels
-from ..training.trainer import module
+from ..training.labels import check_labels, labels_of
+from ..training.loop import train
+from ..training.savable import check_savable
+from ..training.state import Progress, State, module, start
+from ..training.times import TIMES, Times
+from ..training.weighting import WEIGHTINGS, Weighting
 from .shared import say, usual_spacing
 
 
@@ -148,7 +140,7 @@ def _about(configuration: Configuration, data: Data) -> str:
 def _option(choice: Choice, registry: Mapping[str, Callable[..., object]], name: str) -> float | None:
     """An option of what a configuration names, or its default; None where it has no such option."""
     known = inspect.signature(registry[choice.name]).parameters
-    value: float | None = choice.options.get(name, known[name].default) if name in known else None
+    value: float | None = choice.spec.get(name, known[name].default) if name in known else None
     return value
 
 

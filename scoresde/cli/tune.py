@@ -12,14 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..configuration import device_of, exact_float32
-from ..denoiser import Denoiser, Transported
+from ..denoisers.network import Denoiser
+from ..denoisers.transported import Transported
+from ..devices import device_of, exact_float32
 from ..files import locked
-from ..fingerprint import fingerprint
-from ..plan import Plan
-from ..tuning import Report, Settings, tune
+from ..plans.fingerprint import fingerprint
+from ..plans.plan import Plan
 from ..tuning.picture import draw
-from ..tuning.tune import check_budget
+from ..tuning.report import Report
+from ..tuning.settings import Settings, check_budget
+from ..tuning.tune import tune
 from .shared import Loaded, add_network, labels_asked, load, say
 
 SETTINGS = ("samples", "held_out", "starts", "finalists", "gamma")  # that are options

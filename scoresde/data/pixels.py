@@ -143,3 +143,8 @@ def _scaled(image: "Image.Image", size: Size, crop: bool | str) -> "Image.Image"
         text = "images of another aspect ratio than data.size are stretched; data.crop = true cuts them"
         warnings.warn(text, stacklevel=3)
     return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def to_float(x: Tensor) -> Tensor:
+    """Pixels 0..255 as -1..1; float data as it is, in float32."""
+    return x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x.float()

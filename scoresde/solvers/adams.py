@@ -1,109 +1,20 @@
 """Exponential Adams methods: the network's past outputs joined by a polynomial, and integrated exactly."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import expm1, inf, isfinite, isinf, sqrt
-from typing import NamedTuple, Protocol
+from math import inf, isfinite, isinf
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from ..sde import SDE, Level
-from .common import ddim, deviation, eps_of, held, kept
-
-Numbers = NDArray[np.float64]
-
-
-class Form(Protocol):
-    """An output m of the network, with the exact solution that it is integrated in.
-
-    x_s = kept x_t + integral of kernel(lam) m(lam) over [lam_t, lam_s] + std z; ``total`` is the integral of
-    the kernel alone. ``tau`` scales the noise: 0 is the probability-flow ODE, 1 the reverse SDE.
-    """
-
-    def output(self, t: Level[float], x: Vector, d: Vector) -> Vector: ...
-    def kept(self, t: Level[float], s: Level[float], tau: float) -> float: ...
-    def total(self, t: Level[float], s: Level[float], tau: float) -> float: ...
-    def kernel(self, s: Level[float], tau: float, lam: Numbers) -> Numbers: ...
-    def std(self, t: Level[float], s: Level[float], tau: float) -> float: ...
-
-
-class Data:
-    """The estimate of x_0: kernel alpha_s (1 + tau^2) exp(-(1 + tau^2) (lam_s - lam))."""
-
-    def output(self, t: Level[float], x: Vector, d: Vector) -> Vector:
-        return d
-
-    def kept(self, t: Level[float], s: Level[float], tau: float) -> float:
-        return kept(t, s, tau**2)
-
-    def total(self, t: Level[float], s: Level[float], tau: float) -> float:
-        return -s.alpha * expm1(-(1 + tau**2) * (s.lam - t.lam))
-
-    def kernel(self, s: Level[float], tau: float, lam: Numbers) -> Numbers:
-        k = 1 + tau**2
-        return s.alpha * k * np.exp(k * (lam - s.lam))
-
-    def std(self, t: Level[float], s: Level[float], tau: float) -> float:
-        return deviation(t, s, tau**2)
-
-
-class Noise:
-    """The noise: kernel -sigma_s (1 + tau^2) exp(lam_s - lam)."""
-
-    def output(self, t: Level[float], x: Vector, d: Vector) -> Vector:
-        return eps_of(t, x, d)
-
-    def kept(self, t: Level[float], s: Level[float], tau: float) -> float:
-        return s.alpha / t.alpha
-
-    def total(self, t: Level[float], s: Level[float], tau: float) -> float:
-        return -(1 + tau**2) * s.sigma * expm1(s.lam - t.lam)
-
-    def kernel(self, s: Level[float], tau: float, lam: Numbers) -> Numbers:
-        return -(1 + tau**2) * s.sigma * np.exp(s.lam - lam)
-
-    def std(self, t: Level[float], s: Level[float], tau: float) -> float:
-        return tau * s.sigma * sqrt(expm1(2 * (s.lam - t.lam)))
-
-
-class Velocity:
-    """eps - x_0, the slope of x / (alpha + sigma) in u = sigma / (alpha + sigma); for the ODE only."""
-
-    def output(self, t: Level[float], x: Vector, d: Vector) -> Vector:
-        return eps_of(t, x, d) - d
-
-    def kept(self, t: Level[float], s: Level[float], tau: float) -> float:
-        return (s.alpha + s.sigma) / (t.alpha + t.sigma)
-
-    def total(self, t: Level[float], s: Level[float], tau: float) -> float:
-        return s.sigma - self.kept(t, s, tau) * t.sigma
-
-    def kernel(self, s: Level[float], tau: float, lam: Numbers) -> Numbers:
-        return -(s.alpha + s.sigma) / (2 * np.cosh(lam / 2)) ** 2
-
-    def std(self, t: Level[float], s: Level[float], tau: float) -> float:
-        return 0.0
-
-
-FORMS: dict[str, Form] = {"data": Data(), "noise": Noise(), "velocity": Velocity()}
-
-
-# What the polynomial is one in, by half log-SNR.
-VARIABLES: dict[str, Callable[[SDE, Numbers], Numbers]] = {
-    "lambda": lambda sde, lam: lam,
-    "rho": lambda sde, lam: np.exp(-lam),
-    "u": lambda sde, lam: 1 / (1 + np.exp(lam)),
-    "t": lambda sde, lam: sde.time_of(torch.from_numpy(lam)).numpy(),
-}
-
-# Gauss-Legendre: for steps of up to 30 in lam its error is below rounding, whatever the form.
-POINTS, SHARES = np.polynomial.legendre.leggauss(32)
-OWN = np.eye(16, dtype=bool)
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..processes.level import Level
+from ..processes.sde import SDE
+from ..spacings.grid import Grid
+from .forms import FORMS, OWN, POINTS, SHARES, VARIABLES
+from .moves import ddim, materialized
 
 
 class Node(NamedTuple):
@@ -116,7 +27,7 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True)
 class ExponentialAdams:
-    """Adams-Bashforth and Adams-Moulton on the exact solution: x_s = kept x_t + sum_j w_j m_j + std z.
+    """Adams-Bashforth and Adams-Moulton on the exact solution: x_s = factor x_t + sum_j w_j m_j + std z.
 
     w_j is the integral over the step of the kernel times the Lagrange polynomial of node j, in float64.
 
@@ -207,7 +118,7 @@ class ExponentialAdams:
             most = left if self.finish == "lower" else 7
             step = self._step(tape, x, t, s, nodes[0], grid.sde)
             predicted = step(nodes[: min(self.predictor, most)])
-            x = tape.keep(predicted)
+            x = tape.state(predicted)
             if left > 1:
                 nodes = [self._node(tape, x, s), *nodes][:7]
             if self.corrector and left > 1:  # no state: the next step is taken from it in the same sum
@@ -218,7 +129,7 @@ class ExponentialAdams:
         d = tape.denoise(x, level)
         m = FORMS[self.on].output(level, x, d) if level.alpha else d
         several = max(self.predictor, self.corrector) > 1 and m is not d
-        return Node(level, d, held(tape, m) if several else m)
+        return Node(level, d, materialized(tape, m) if several else m)
 
     def _step(
         self, tape: Tape, x: Vector, t: Level[float], s: Level[float], first: Node, sde: SDE
@@ -228,7 +139,7 @@ class ExponentialAdams:
         if isinf(s.lam - t.lam):
             return partial(lambda known, nodes: known, ddim(t, s, x, first.d))
         form = FORMS[self.on]
-        known = form.kept(t, s, tau) * x
+        known = form.transition_factor(t, s, tau) * x
         if tau:
             known = known + form.std(t, s, tau) * tape.noise()
         return partial(self._joined, known, t, s, tau, sde)
@@ -295,5 +206,5 @@ class ExponentialAdams:
                 *reversed([self._node(tape, point, s) for point, s in zip(sweep(), at, strict=True)]),
                 nodes[-1],
             ]
-        ends = [tape.keep(point) for point in sweep()]
+        ends = [tape.state(point) for point in sweep()]
         return ends[-1], nodes, steps[p - 1 :]

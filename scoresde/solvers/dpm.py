@@ -6,10 +6,11 @@ from itertools import groupby, zip_longest
 from math import isinf
 from operator import attrgetter
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from ..sde import Level
-from .common import ddim, eps_of
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..processes.level import Level
+from ..spacings.grid import Grid
+from .moves import ddim, eps_of
 from .runge_kutta import check_ratio, phi
 
 
@@ -55,7 +56,7 @@ class DPMSolver:
             d, z = tape.denoise(x, t), sign * (s.lam - t.lam)
             new = ddim(t, s, x, d)  # the whole step, were there no derivatives
             if self.order == 1 or isinf(z):
-                x = tape.keep(new)
+                x = tape.state(new)
                 continue
             u = ddim(t, m[0], x, d)
             slope = (of(m[0], u, tape.denoise(u, m[0])) - of(t, x, d)) / r
@@ -70,7 +71,7 @@ class DPMSolver:
                 else:
                     bend = (slope2 - slope) / (2 / 3 - r)  # half the second derivative
                     change = phi(2, z) * (slope - r * bend) + 2 * phi(3, z) * bend
-            x = tape.keep(new - size(s) * z * change)
+            x = tape.state(new - size(s) * z * change)
         return x
 
 

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from math import expm1, isinf
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from .common import check_eta, drawn, mean
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
+from .moves import check_eta, transition_mean, transition_noise
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class DPMSolverPP:
         past: list[tuple[float, Vector]] = []  # steps in lam, and outputs at their beginnings, latest first
         for t, s in grid.steps():
             h, d = s.lam - t.lam, tape.denoise(x, t)
-            new = mean(t, s, x, d, self.eta)
+            new = transition_mean(t, s, x, d, self.eta)
             k, terms = (1 + self.eta) * h, 0 if isinf(h) else min(self.multistep, 1 + len(past))
             phi = 1.0 if isinf(h) else expm1(-k) / k + 1
             if terms == 2:
@@ -59,7 +60,7 @@ class DPMSolverPP:
                 weight = (1.0 if self.published else 2.0) * (phi / k - 0.5)
                 new = new + s.alpha * h * (phi * (slope + h1 * bend) - weight * h * bend)
             past = [] if isinf(h) else [(h, d), *past][:2]
-            x = tape.keep(new + drawn(tape, t, s, self.eta))
+            x = tape.state(new + transition_noise(tape, t, s, self.eta))
         return x
 
 

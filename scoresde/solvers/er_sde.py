@@ -6,9 +6,10 @@ from math import exp, isinf, log, sqrt
 
 import numpy as np
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from .common import ddim
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
+from .moves import ddim
 
 _NODES, _WEIGHTS = (column.tolist() for column in np.polynomial.legendre.leggauss(32))
 
@@ -55,7 +56,7 @@ class ERSDE:
         for t, s in grid.steps():
             d = tape.denoise(x, t)
             if isinf(s.lam - t.lam):
-                x, past = tape.keep(ddim(t, s, x, d)), []
+                x, past = tape.state(ddim(t, s, x, d)), []
                 continue
             a, b = t.sigma / t.alpha, s.sigma / s.alpha
             fall = self._fall(a, b)
@@ -73,7 +74,7 @@ class ERSDE:
             if fall < 1:
                 new = new + b * sqrt(1 - fall**2) * tape.noise()
             past = [(a, d), *past][: self.terms - 1]
-            x = tape.keep(s.alpha * new)
+            x = tape.state(s.alpha * new)
         return x
 
     def _fall(self, a: float, b: float) -> float:

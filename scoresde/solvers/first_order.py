@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from math import sqrt
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from .common import check_eta, ddim, eps_of, score_of
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
+from .moves import check_eta, ddim, eps_of, score_of
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class EulerMaruyama:
         for (t, s), (f, g2) in zip(grid.steps(), grid.rates, strict=True):
             d = tape.denoise(x, t)
             if s.sigma == 0:
-                return tape.keep(ddim(t, s, x, d))
+                return tape.state(ddim(t, s, x, d))
             drift = f * x - (1 + self.eta**2) / 2 * g2 * score_of(t, x, d)
             x = x + (s.t - t.t) * drift
-            x = tape.keep(x + self.eta * sqrt((t.t - s.t) * g2) * tape.noise() if self.eta else x)
+            x = tape.state(x + self.eta * sqrt((t.t - s.t) * g2) * tape.noise() if self.eta else x)
         return x
 
 
@@ -49,10 +50,10 @@ class ReverseDiffusion:
         for t, s in grid.steps():
             d = tape.denoise(x, t)
             if s.sigma == 0:
-                return tape.keep(ddim(t, s, x, d))
+                return tape.state(ddim(t, s, x, d))
             a = t.alpha / s.alpha
             g2 = t.sigma**2 - (a * s.sigma) ** 2
-            x = tape.keep((2 - a) * x + g2 * score_of(t, x, d) + sqrt(g2) * tape.noise())
+            x = tape.state((2 - a) * x + g2 * score_of(t, x, d) + sqrt(g2) * tape.noise())
         return x
 
 
@@ -77,7 +78,7 @@ class DDIM:
             d = tape.denoise(x, t)
             c = self.eta * s.sigma * sqrt(max(0.0, 1 - (t.alpha * s.sigma / (s.alpha * t.sigma)) ** 2))
             if c:
-                x = tape.keep(s.alpha * d + sqrt(s.sigma**2 - c**2) * eps_of(t, x, d) + c * tape.noise())
+                x = tape.state(s.alpha * d + sqrt(s.sigma**2 - c**2) * eps_of(t, x, d) + c * tape.noise())
             else:
-                x = tape.keep(ddim(t, s, x, d))
+                x = tape.state(ddim(t, s, x, d))
         return x

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from math import sqrt
 
-from ..grid import Grid
-from ..plan import Solver, Tape, Vector
-from .common import check_table, score_of
+from ..plans.tape import Solver, Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
 from .first_order import ReverseDiffusion
+from .moves import check_table, score_of
 
 
 @dataclass(frozen=True)
@@ -43,5 +44,5 @@ class PredictorCorrector:
                     x = tape.langevin(x, score, self.snr)
                 else:
                     e = 2 * (self.snr * s.sigma) ** 2
-                    x = tape.keep(x + e * score + sqrt(2 * e) * tape.noise())
+                    x = tape.state(x + e * score + sqrt(2 * e) * tape.noise())
         return x

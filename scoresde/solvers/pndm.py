@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isinf
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from .common import ddim, eps_of, held, move
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
+from .moves import ddim, eps_of, materialized, move
 from .runge_kutta import inside, rk4
 
 ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
@@ -32,10 +33,10 @@ class PNDM:
         for (t, s), m in zip(grid.steps(), inside(grid, 1 / 2), strict=True):
             d = tape.denoise(x, t)
             if isinf(s.lam - t.lam):
-                x = tape.keep(ddim(t, s, x, d))
+                x = tape.state(ddim(t, s, x, d))
                 continue
-            past = [held(tape, eps_of(t, x, d)), *past][:4]
-            x = tape.keep(rk4(tape, t, m, s, x, past[0]) if len(past) < 4 else move(t, s, x, mean(past)))
+            past = [materialized(tape, eps_of(t, x, d)), *past][:4]
+            x = tape.state(rk4(tape, t, m, s, x, past[0]) if len(past) < 4 else move(t, s, x, mean(past)))
         return x
 
 
@@ -65,10 +66,10 @@ class IPNDM:
         for t, s in grid.steps():
             d = tape.denoise(x, t)
             if isinf(s.lam - t.lam):
-                x = tape.keep(ddim(t, s, x, d))
+                x = tape.state(ddim(t, s, x, d))
                 continue
-            past = [held(tape, eps_of(t, x, d)), *past][: self.points]
-            x = tape.keep(move(t, s, x, mean(past)))
+            past = [materialized(tape, eps_of(t, x, d)), *past][: self.points]
+            x = tape.state(move(t, s, x, mean(past)))
         return x
 
 

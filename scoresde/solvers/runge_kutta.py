@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from math import exp, factorial, isinf, log
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from ..sde import Level
-from .common import ddim, eps_of, move
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..processes.level import Level
+from ..spacings.grid import Grid
+from .moves import ddim, eps_of, move
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,10 @@ class Heun:
             d = tape.denoise(x, t)
             guess = ddim(t, s, x, d)
             if s.sigma == 0 or t.alpha == 0:
-                x = tape.keep(guess)
+                x = tape.state(guess)
                 continue
             eps = (eps_of(t, x, d) + eps_of(s, guess, tape.denoise(guess, s))) / 2
-            x = tape.keep(move(t, s, x, eps))
+            x = tape.state(move(t, s, x, eps))
         return x
 
 
@@ -56,11 +57,11 @@ class Midpoint:
         for (t, s), m in zip(grid.steps(), inner, strict=True):
             d = tape.denoise(x, t)
             if isinf(s.lam - t.lam):
-                x = tape.keep(ddim(t, s, x, d))
+                x = tape.state(ddim(t, s, x, d))
                 continue
             e, u = eps_of(t, x, d), ddim(t, m, x, d)
             e_m = eps_of(m, u, tape.denoise(u, m))
-            x = tape.keep(move(t, s, x, e + (e_m - e) / (2 * self.ratio)))
+            x = tape.state(move(t, s, x, e + (e_m - e) / (2 * self.ratio)))
         return x
 
 
@@ -79,7 +80,7 @@ class RungeKutta4:
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         for (t, s), m in zip(grid.steps(), inside(grid, 1 / 2), strict=True):
             d = tape.denoise(x, t)
-            x = tape.keep(
+            x = tape.state(
                 ddim(t, s, x, d) if isinf(s.lam - t.lam) else rk4(tape, t, m, s, x, eps_of(t, x, d))
             )
         return x
@@ -116,7 +117,7 @@ class ExponentialRK4:
         for (t, s), m in zip(grid.steps(), grid.between(1 / 2), strict=True):
             h, d1 = s.lam - t.lam, tape.denoise(x, t)
             if isinf(h):
-                x = tape.keep(ddim(t, s, x, d1))
+                x = tape.state(ddim(t, s, x, d1))
                 continue
             # ddim has the factor h c phi_1(-c h) on D, which h a_j sum to: D_j - D_1 is all they weigh.
             p1, p2, p3 = (phi(k, -h / 2) for k in (1, 2, 3))
@@ -126,7 +127,7 @@ class ExponentialRK4:
             d4 = tape.denoise(ddim(t, s, x, d1 + q2 / q1 * (d2 + d3)), s) - d1
             a = p2 / 2 - p3 / 2 + q2 / 4 - q3
             d5 = tape.denoise(ddim(t, m, x, d1 + 2 / p1 * (a * (d2 + d3) + (p2 / 4 - a) * d4)), m) - d1
-            x = tape.keep(ddim(t, s, x, d1 + ((4 * q3 - q2) * d4 + (4 * q2 - 8 * q3) * d5) / q1))
+            x = tape.state(ddim(t, s, x, d1 + ((4 * q3 - q2) * d4 + (4 * q2 - 8 * q3) * d5) / q1))
         return x
 
 

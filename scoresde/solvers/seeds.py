@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import expm1, isinf, sqrt
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from .common import ddim, eps_of, move
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
+from .moves import ddim, eps_of, move
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class SEEDS:
         for i, (t, s) in enumerate(grid.steps()):
             h, d = s.lam - t.lam, tape.denoise(x, t)
             if isinf(h):
-                x = tape.keep(ddim(t, s, x, d))
+                x = tape.state(ddim(t, s, x, d))
                 continue
             levels = [t, *(row[i] for row in inner), s]
             w, path = Vector({}), []  # of x / alpha
@@ -56,5 +57,5 @@ class SEEDS:
                 new = move(t, s, x, 2 * e) - 3 * s.sigma * (expm1(h) / h - 1) * (e2 - e)
             else:
                 new = move(t, s, x, 2 * (e1 if self.stages == 2 else e))
-            x = tape.keep(new + path[-1])
+            x = tape.state(new + path[-1])
         return x

@@ -7,9 +7,20 @@ sqrt(2 eta) rho dw, w a Brownian motion in lam = -log(rho) and D the estimate of
 from dataclasses import dataclass
 from math import exp, expm1, isinf, log, sqrt
 
-from ..grid import Grid
-from ..plan import Tape, Vector
-from .common import check_eta, ddim, deviation, drawn, eps_of, held, kept, mean, move
+from ..plans.tape import Tape
+from ..plans.vector import Vector
+from ..spacings.grid import Grid
+from .moves import (
+    check_eta,
+    ddim,
+    eps_of,
+    materialized,
+    move,
+    transition_factor,
+    transition_mean,
+    transition_noise,
+    transition_std,
+)
 from .runge_kutta import check_ratio
 
 
@@ -42,12 +53,12 @@ class DPMSolverPPSDE:
         for (t, s), m in zip(grid.steps(), grid.between(self.ratio), strict=True):
             d = tape.denoise(x, t)
             if isinf(s.lam - t.lam):
-                x = tape.keep(ddim(t, s, x, d))
+                x = tape.state(ddim(t, s, x, d))
                 continue
-            inner = drawn(tape, t, m, self.eta)
-            du = tape.denoise(mean(t, m, x, d, self.eta) + inner, m)
-            noise = kept(m, s, self.eta) * inner + drawn(tape, m, s, self.eta)
-            x = tape.keep(mean(t, s, x, (1 - share) * d + share * du, self.eta) + noise)
+            inner = transition_noise(tape, t, m, self.eta)
+            du = tape.denoise(transition_mean(t, m, x, d, self.eta) + inner, m)
+            noise = transition_factor(m, s, self.eta) * inner + transition_noise(tape, m, s, self.eta)
+            x = tape.state(transition_mean(t, s, x, (1 - share) * d + share * du, self.eta) + noise)
         return x
 
 
@@ -74,11 +85,11 @@ class SRA:
         for (t, s), m in zip(grid.steps(), grid.at(lams), strict=True):
             d = tape.denoise(x, t)
             if s.sigma == 0:
-                return tape.keep(ddim(t, s, x, d))
+                return tape.state(ddim(t, s, x, d))
             z1, z2 = tape.noise(), tape.noise()  # I_1 = sqrt(dq) z1, I_10 = dq^(3/2) (z1 / 2 + z2 / sqrt(12))
-            inner = deviation(t, m, 1.0) * (sqrt(3) / 2 * z1 + z2 / 2)
-            dh = tape.denoise(mean(t, m, x, d, 1.0) + inner, m)
-            x = tape.keep(mean(t, s, x, (d + 2 * dh) / 3, 1.0) + deviation(t, s, 1.0) * z1)
+            inner = transition_std(t, m, 1.0) * (sqrt(3) / 2 * z1 + z2 / 2)
+            dh = tape.denoise(transition_mean(t, m, x, d, 1.0) + inner, m)
+            x = tape.state(transition_mean(t, s, x, (d + 2 * dh) / 3, 1.0) + transition_std(t, s, 1.0) * z1)
         return x
 
 
@@ -104,10 +115,10 @@ class SDEDPMSolver:
         for t, s in grid.steps():
             h, d = s.lam - t.lam, tape.denoise(x, t)
             if isinf(h):
-                x, past = tape.keep(ddim(t, s, x, d)), None
+                x, past = tape.state(ddim(t, s, x, d)), None
                 continue
-            eps = held(tape, eps_of(t, x, d)) if self.order == 2 else eps_of(t, x, d)
+            eps = materialized(tape, eps_of(t, x, d)) if self.order == 2 else eps_of(t, x, d)
             mid = eps + h / (2 * past[0]) * (eps - past[1]) if past and self.order == 2 else eps
-            x = tape.keep(move(t, s, x, 2 * mid) + s.sigma * sqrt(expm1(2 * h)) * tape.noise())
+            x = tape.state(move(t, s, x, 2 * mid) + s.sigma * sqrt(expm1(2 * h)) * tape.noise())
             past = h, eps
         return x

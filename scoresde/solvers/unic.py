@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from ..grid import Grid
-from ..plan import Solver, Tape, Vector
-from ..sde import Level
+from ..plans.tape import Solver, Tape
+from ..plans.vector import Vector
+from ..processes.level import Level
+from ..spacings.grid import Grid
 from .adams import ExponentialAdams, Node
-from .common import check_table
 from .first_order import DDIM
+from .moves import check_table
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class UniC:
             rule = self.rule._step(tape, x, t, s, nodes[0], grid.sde)
             x = self.solver.solve(_Told(tape, nodes[0], x), x, step)
             if s is not grid.levels[-1]:
-                nodes = [self.rule._node(tape, tape.hold(x), s), *nodes][:7]
+                nodes = [self.rule._node(tape, tape.point(x), s), *nodes][:7]
                 x = rule(nodes[: self.rule.corrector])
-            x = tape.keep(x)
+            x = tape.state(x)
         return x
 
 
@@ -60,11 +61,11 @@ class _Told(Tape):
     def noise(self) -> Vector:
         return self.tape.noise()
 
-    def hold(self, x: Vector) -> Vector:
-        return self.tape.hold(x)
+    def point(self, x: Vector) -> Vector:
+        return self.tape.point(x)
 
     def langevin(self, x: Vector, score: Vector, snr: float) -> Vector:
         return self.tape.langevin(x, score, snr)
 
-    def keep(self, x: Vector) -> Vector:
+    def state(self, x: Vector) -> Vector:
         return x

@@ -4,12 +4,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 from math import exp, expm1, inf, isfinite, log, log1p, sqrt
 
-from ..grid import Grid
-from ..plan import Solver, Tape, Vector
-from ..sde import Level
-from ..spacings import lam_at
-from .common import check_table
+from ..plans.tape import Solver, Tape
+from ..plans.vector import Vector
+from ..processes.level import Level
+from ..processes.sde import lam_at
+from ..spacings.grid import Grid
 from .dpmpp import DPMSolverPP
+from .moves import check_table
 from .runge_kutta import Heun
 
 
@@ -23,7 +24,7 @@ def free_step(start: Level[float], level: Level[float], variance: float) -> floa
 
 
 @dataclass(frozen=True)
-class FreeStart:
+class AnalyticalFirstStep:
     """A solver whose first step is free: it takes the data for normal, and calls no network.
 
     x is multiplied by :func:`free_step` from the first level to the second, and ``solver`` goes on from
@@ -48,7 +49,7 @@ class FreeStart:
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         if len(grid.levels) < 3:
             return self.solver.solve(tape, x, grid)
-        x = tape.keep(free_step(grid.levels[0], grid.levels[1], self.variance) * x)
+        x = tape.state(free_step(grid.levels[0], grid.levels[1], self.variance) * x)
         return self.solver.solve(tape, x, Grid(grid.sde, grid.levels[1:]))
 
 
@@ -98,7 +99,7 @@ class Churn:
         steps = list(Grid(grid.sde, turns).singly())[::2]
         for t, step in zip(grid.levels, steps, strict=False):
             if step.levels[0] != t:
-                x = tape.keep(_noised(t, step.levels[0], x, self.s_noise * tape.noise()))
+                x = tape.state(_noised(t, step.levels[0], x, self.s_noise * tape.noise()))
             x = self.solver.solve(tape, x, step)
         return x
 
@@ -156,7 +157,7 @@ class Restart:
             left = left[end:]
             again = _interval(grid, top, left[0], steps)
             for _ in range(repeats):
-                x = tape.keep(_noised(left[0], again.levels[0], x, self.s_noise * tape.noise()))
+                x = tape.state(_noised(left[0], again.levels[0], x, self.s_noise * tape.noise()))
                 x = self.solver.solve(tape, x, again)
         return self.solver.solve(tape, x, Grid(grid.sde, left)) if len(left) > 1 else x
 

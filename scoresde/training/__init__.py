@@ -2,9 +2,11 @@
 
 from .batches import deviation
 from .labels import Labels, labels_of
+from .loop import train
+from .options import Schedule
 from .savable import check_savable
+from .state import Progress, State, start
 from .times import TIMES, Times
-from .trainer import Progress, Schedule, State, start, train
 from .weighting import WEIGHTINGS, Weighting
 
 __all__ = [

@@ -9,14 +9,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..predictions import Prediction
-from ..sde import Level
+from ..data.pixels import to_float
+from ..denoisers.predictions import Prediction
+from ..processes.level import Level
 from .randomness import seed_of
 from .times import LogNormal, Times
 
 FEW, NUMBERS = 4096, 2**23  # samples, and numbers in them, that stand for all data
+
+
 MANY = 16  # numbers of a sample from which on it is taken for an image or the like
+
+
 FACTOR = 2.05  # 2, and what a part of the data may differ from all
+
+
 USUAL = 0.6  # deviations of the data: the median sigma / alpha of Karras et al. 2022, exp(-1.2) for 0.5
 
 
@@ -30,11 +37,6 @@ def check_data(x: Any) -> None:
     real = x.dtype.kind in "uif" if isinstance(x, np.ndarray) else not x.is_complex()
     if x.ndim < 1 or not real or x.dtype == torch.bool:
         raise ValueError(f"x must be (N, ...) real numbers, got shape {tuple(x.shape)} of {x.dtype}")
-
-
-def to_float(x: Tensor) -> Tensor:
-    """Pixels 0..255 as -1..1; float data as it is, in float32."""
-    return x.float() / 127.5 - 1 if x.dtype == torch.uint8 else x.float()
 
 
 def chosen(x: Tensor | np.ndarray, indices: Tensor) -> Tensor:

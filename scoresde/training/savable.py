@@ -1,8 +1,8 @@
 """Whether a network can be written to a checkpoint."""
 
-from ..denoiser import Denoiser, unwrapped
+from ..denoisers.network import Denoiser, unwrapped
 from ..files import check_writable
-from .trainer import module
+from .state import module
 
 
 def check_savable(denoiser: Denoiser) -> None:

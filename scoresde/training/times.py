@@ -3,11 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..sde import SDE
+from ..processes.sde import SDE
 
 # From (sde, u), u uniform in [0, 1), ``(B,)`` float64: times, and factors on the loss that undo the
 # preference for them where the sampling is for the variance alone.
@@ -22,9 +23,12 @@ def spread(u: Tensor) -> Tensor:
     return (u[:1] + torch.arange(len(u), dtype=u.dtype) / len(u)) % 1
 
 
-def uniform(sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Uniform:
     """t uniform in [t_min, t_max]."""
-    return sde.t_min + u * (sde.t_max - sde.t_min), torch.ones_like(u)
+
+    def __call__(self, sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
+        return sde.t_min + u * (sde.t_max - sde.t_min), torch.ones_like(u)
 
 
 @dataclass(frozen=True)
@@ -61,28 +65,26 @@ class LogNormal:
         return sde.time_of(-logs.clamp(*ends.tolist())).clamp(sde.t_min, sde.t_max), torch.ones_like(u)
 
 
-def log_normal(mean: float = -1.2, std: float = 1.2) -> Times:
-    """:class:`LogNormal` times."""
-    return LogNormal(mean, std)
+@dataclass(frozen=True)
+class Importance:
+    """Density proportional to g^2 / sigma^2, for the likelihood weighting, whose terms then have one size.
 
-
-def importance(sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
-    """Density in proportion to g^2 / sigma^2, for the likelihood weighting, whose terms then have one size.
-
-    Song et al. 2021, arXiv 2101.09258, section 4. g^2 / sigma^2 = -2 dlam / dt, so this is simply lam
-    uniform, for every SDE. The factor is the density of uniform times over this one: the expected loss is
-    that of uniform times.
+    Song et al. 2021, arXiv 2101.09258, section 4. g^2 / sigma^2 = -2 dlam / dt, so this is lam uniform, for
+    every SDE. The factor is the density of uniform times over this one: the expected loss equals that of
+    uniform times.
     """
-    cleanest, noisiest = sde.lam(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)).tolist()
-    if not math.isfinite(noisiest):
-        raise ValueError(f"importance sampling needs alpha > 0 at t_max; clip {sde} first")
-    t = sde.time_of(noisiest + u * (cleanest - noisiest)).clamp(sde.t_min, sde.t_max)
-    slope = sde.diffusion2(t) / (2 * sde.sigma(t) ** 2)  # -dlam / dt
-    return t, (cleanest - noisiest) / ((sde.t_max - sde.t_min) * slope)
+
+    def __call__(self, sde: SDE, u: Tensor) -> tuple[Tensor, Tensor]:
+        cleanest, noisiest = sde.lam(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)).tolist()
+        if not math.isfinite(noisiest):
+            raise ValueError(f"importance sampling needs alpha > 0 at t_max; clip {sde} first")
+        t = sde.time_of(noisiest + u * (cleanest - noisiest)).clamp(sde.t_min, sde.t_max)
+        slope = sde.diffusion2(t) / (2 * sde.sigma(t) ** 2)  # -dlam / dt
+        return t, (cleanest - noisiest) / ((sde.t_max - sde.t_min) * slope)
 
 
-TIMES: dict[str, Callable[..., Times]] = {
-    "uniform": lambda: uniform,
-    "log-normal": log_normal,
-    "importance": lambda: importance,
+TIMES: dict[str, Any] = {
+    "uniform": Uniform,
+    "log-normal": LogNormal,
+    "importance": Importance,
 }

@@ -7,16 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..sampling import Denoises
-from ..sde import Level
+from ..denoisers.protocol import DenoiserLike
+from ..processes.level import Level
+from ..processes.sde import level_at
 from .pairs import Pairs
-from .table import Numbers, Table, level_at
+from .table import Numbers, Table
 
 STEP = 3e-4  # of a difference, of the state's own size; in half log-SNR, of a level
 TINY = 1e-3  # changes in which a network shows its rounding alone
 
 
-def step_for(denoiser: Denoises, x: Tensor, level: Level[float], cond: Tensor | None = None) -> float:
+def step_for(denoiser: DenoiserLike, x: Tensor, level: Level[float], cond: Tensor | None = None) -> float:
     """The step of differences that suits a network's rounding: sqrt(eps) / 2, and at least 3e-4.
 
     eps is the rounding of D, relative: that of the third differences of D((1 + i h) x), i = 0 ... 3, whose
@@ -57,7 +58,11 @@ def flat(table: Table, chosen: Sequence[tuple[str, int, int]]) -> Numbers:
 
 
 def derivatives(
-    table: Table, denoiser: Denoises, pairs: Pairs, chosen: Sequence[tuple[str, int, int]], step: float = STEP
+    table: Table,
+    denoiser: DenoiserLike,
+    pairs: Pairs,
+    chosen: Sequence[tuple[str, int, int]],
+    step: float = STEP,
 ) -> tuple[Tensor, Tensor]:
     """The ends of runs, ``(B, ...)``, and their derivatives by the chosen numbers, ``(len(chosen), B, ...)``.
 

@@ -7,11 +7,13 @@ from functools import cached_property
 
 import numpy as np
 
-from ..plan import Plan, Solver
-from ..sde import SDE, Level
+from ..plans.plan import Plan
+from ..plans.tape import Solver
+from ..processes.level import Level
+from ..processes.sde import SDE, noisiest
 from ..solvers.wrappers import free_step
-from ..spacings import listed_lams
-from .table import Numbers, Table, noisiest
+from ..spacings.lists import AtLambdas
+from .table import Numbers, Table
 
 GROUPS = ("weights", "scales", "knots", "free")
 MOST = 3.0  # of the logarithm of a gap, in either direction
@@ -109,6 +111,6 @@ class Family:
 
     def _stock(self, lams: tuple[float, ...]) -> Table:
         """The solver's own table on knots, after the free step."""
-        table = Table.read(Plan.make(self.solver, self.sde, len(lams) - 1, listed_lams(lams)))
+        table = Table.read(Plan.make(self.solver, self.sde, len(lams) - 1, AtLambdas(lams)))
         first = free_step(self._begin, table.levels[0], self.variance)
         return replace(table, start=self._begin, first=first)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..denoisers.protocol import DenoiserLike
 from ..devices import exact
-from ..sampling import Denoises
 from .derivatives import STEP, derivatives, entries, flat, rms
 from .family import Family
 from .objective import Objective
@@ -44,7 +44,7 @@ class Fit:
     """
 
     family: Family
-    denoiser: Denoises
+    denoiser: DenoiserLike
     objective: Objective
     batch_size: int = 256
     step: float = STEP

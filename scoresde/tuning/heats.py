@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..processes.sde import level_at, noisiest
 from .derivatives import step_for
 from .descent import Descending, Descent, Known
 from .family import Family
@@ -13,7 +14,6 @@ from .kept import State
 from .objective import Bands, Objective
 from .pairs import Pairs
 from .race import Entrant
-from .table import level_at, noisiest
 from .task import FEW, Parts, Task
 
 PARTS = 4  # of the training noises, of one of which derivatives are taken in an iteration

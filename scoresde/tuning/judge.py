@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import torch
 
+from ..denoisers.protocol import DenoiserLike
 from ..devices import exact
-from ..plan import Plan
-from ..sampling import Denoises
-from ..solvers import SOLVERS
+from ..plans.plan import Plan
+from ..solvers.catalogue import SOLVERS
 from .descent import Descent
 from .gate import Interval, bootstrap, difference_of_bands, log_ratio, root, with_unseen
 from .heats import family_of
@@ -108,7 +108,7 @@ def stock_calls(
 
 def measured(
     table: Table | None,
-    denoiser: Denoises,
+    denoiser: DenoiserLike,
     pairs: Pairs,
     bands: Bands,
     perceive: Map | None,

@@ -11,11 +11,14 @@ from torch import Tensor
 
 from ..data.pictures import tile
 from ..data.pixels import to_uint8
+from ..denoisers.protocol import DenoiserLike
 from ..files import write_atomically
 from ..noise import Noise
-from ..plan import Plan, integrate
-from ..sampling import Denoises, sample
-from ..solvers import SOLVERS, DPMSolverPP
+from ..plans.executor import integrate
+from ..plans.plan import Plan
+from ..sampling.sample import sample
+from ..solvers.catalogue import SOLVERS
+from ..solvers.dpmpp import DPMSolverPP
 from .race import stock
 from .report import Report
 from .table import Table
@@ -26,7 +29,7 @@ SHOWN = 8  # images of each; of vectors, 25 times as many
 @torch.no_grad()
 def draw(
     path: Path,
-    denoiser: Denoises,
+    denoiser: DenoiserLike,
     plan: Plan,
     report: Report,
     shape: Sequence[int],
@@ -107,7 +110,7 @@ def draw(
 
 
 def _away(
-    table: Table, denoiser: Denoises, x: Tensor, cond: Tensor | None, calls: int
+    table: Table, denoiser: DenoiserLike, x: Tensor, cond: Tensor | None, calls: int
 ) -> tuple[list[float], list[float]]:
     """sigma / alpha of a table's points, and their distance from the exact path there, over alpha."""
     begin = table.start.lam

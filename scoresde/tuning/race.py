@@ -7,16 +7,18 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..blackbox import BlackBox
+from ..denoisers.protocol import DenoiserLike
 from ..devices import exact
-from ..plan import Plan, Solver
-from ..sampling import Denoises
-from ..sde import SDE
-from ..solvers import SOLVERS
-from ..spacings import clipped, lam_at, spacing_of
+from ..plans.plan import Plan
+from ..plans.tape import Solver
+from ..processes.sde import SDE, lam_at, noisiest
+from ..solvers.catalogue import SOLVERS
+from ..solvers.integrators.base import Integrator
+from ..spacings.catalogue import spacing_of
+from ..spacings.composed import Clipped
 from .family import Family
 from .pairs import Pairs
-from .table import Table, noisiest
+from .table import Table
 
 SPACINGS = (
     "uniform-lambda",
@@ -48,14 +50,14 @@ class Entrant:
 def stock(
     sde: SDE,
     nfe: int,
-    solvers: Mapping[str, Solver | BlackBox] = SOLVERS,
+    solvers: Mapping[str, Solver | Integrator] = SOLVERS,
     spacings: Sequence[str] = SPACINGS,
 ) -> list[Entrant]:
     """All solvers that make a deterministic plan, on all spacings that let them; of equals, the first."""
     made = {name: spacing_of(name) for name in spacings}
     found: dict[tuple[float, ...], Entrant] = {}
     for name, solver in solvers.items():
-        if isinstance(solver, BlackBox):
+        if isinstance(solver, Integrator):
             continue
         for spacing in spacings:
             try:
@@ -77,14 +79,14 @@ def freed(
 ) -> list[Entrant]:
     """An entrant as families: as it is, and with a free first step to each of a few levels, ``ratios``."""
     solver = SOLVERS[entrant.solver]
-    assert not isinstance(solver, BlackBox)
+    assert not isinstance(solver, Integrator)
     begin, made = lam_at(sde, sde.t_max), []
     for ratio in (math.inf, *ratios):
         lam = -math.log(ratio) - math.log(variance) / 2 if ratio < math.inf else begin
         if lam < begin or math.isinf(lam) or (lam == begin and ratio < math.inf):
             continue
         spacing = spacing_of(entrant.spacing)
-        spacing = clipped(spacing, lam) if lam > begin else spacing
+        spacing = Clipped(spacing, lam) if lam > begin else spacing
         try:
             *lams, _ = sde.lam(spacing(sde, nfe)).tolist()  # and the end is the SDE's, not that of a list
             family = Family(sde, solver, (*lams, lam_at(sde, sde.t_min)), variance, window)
@@ -98,7 +100,7 @@ def freed(
     return made
 
 
-def errors(table: Table, denoiser: Denoises, pairs: Pairs, batch_size: int) -> Tensor:
+def errors(table: Table, denoiser: DenoiserLike, pairs: Pairs, batch_size: int) -> Tensor:
     """The mean square, over a sample, of what a table's ends miss the targets by, ``(M,)`` in float64."""
     missed = [table.run(denoiser, part.x, part.cond) - part.target for part in pairs.batches(batch_size)]
     squares = torch.cat([exact(one).square().flatten(1).mean(1).cpu() for one in missed])
@@ -106,7 +108,7 @@ def errors(table: Table, denoiser: Denoises, pairs: Pairs, batch_size: int) -> T
 
 
 def race(
-    entered: Sequence[Entrant], denoiser: Denoises, pairs: Pairs, batch_size: int, keep: int = 3
+    entered: Sequence[Entrant], denoiser: DenoiserLike, pairs: Pairs, batch_size: int, keep: int = 3
 ) -> list[tuple[Entrant, float]]:
     """The best few by root mean square error, best first, by successive halving on more and more pairs.
 
@@ -130,7 +132,7 @@ def race(
 def race_each(
     entered: Sequence[Entrant],
     key: Callable[[Entrant], Hashable],
-    denoiser: Denoises,
+    denoiser: DenoiserLike,
     pairs: Pairs,
     batch_size: int,
     keep: int = 1,

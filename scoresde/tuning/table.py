@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..grid import levels_of
-from ..plan import Line, Plan, Vector, iterate
-from ..rows import Row
-from ..sampling import Denoises
-from ..sde import SDE, Level
+from ..denoisers.protocol import DenoiserLike
+from ..plans.executor import iterate
+from ..plans.plan import Plan
+from ..plans.tape import Line
+from ..plans.vector import Row, Vector
+from ..processes.level import Level
 
 Numbers = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ class Table:
         return replace(self, levels=(*self.levels[:n], level, *self.levels[n + 1 :]))
 
     def roll(
-        self, denoiser: Denoises, points: Sequence[Tensor], outputs: Sequence[Tensor], cond: Tensor | None
+        self, denoiser: DenoiserLike, points: Sequence[Tensor], outputs: Sequence[Tensor], cond: Tensor | None
     ) -> tuple[list[Tensor], list[Tensor]]:
         """All points, the end among them, and all outputs, from the first of them on.
 
@@ -110,16 +110,6 @@ class Table:
             points.append(point)
         return points, outputs
 
-    def run(self, denoiser: Denoises, x: Tensor, cond: Tensor | None = None) -> Tensor:
+    def run(self, denoiser: DenoiserLike, x: Tensor, cond: Tensor | None = None) -> Tensor:
         """The end of a run from x, ``(B, ...)``, at the start."""
         return self.roll(denoiser, [self.first * x], [], cond)[0][-1]
-
-
-def noisiest(sde: SDE) -> Level[float]:
-    """The level that a run begins at."""
-    return levels_of(sde, torch.tensor([sde.t_max], dtype=torch.float64))[0]
-
-
-def level_at(sde: SDE, lam: float) -> Level[float]:
-    """The level of a half log-SNR."""
-    return levels_of(sde, sde.time_of(torch.tensor([lam], dtype=torch.float64)))[0]

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..blackbox import BlackBox
-from ..fingerprint import fingerprint
 from ..noise import Noise
-from ..plan import Plan, Solver
+from ..plans.fingerprint import fingerprint
+from ..plans.plan import Plan
+from ..plans.tape import Solver
+from ..processes.sde import SDE
 from ..registry import lookup
-from ..sde import SDE
-from ..solvers import DDIM, SOLVERS
+from ..solvers.catalogue import SOLVERS
+from ..solvers.first_order import DDIM
+from ..solvers.integrators.base import Integrator
 from .pairs import Map, Pairs
 from .settings import Settings
 from .watched import Watched
@@ -61,7 +63,7 @@ class Task:
         return self.denoiser.sde
 
     @property
-    def solvers(self) -> Mapping[str, Solver | BlackBox]:
+    def solvers(self) -> Mapping[str, Solver | Integrator]:
         """Those that race."""
         names = self.settings.solvers
         return {name: lookup("solver", name, SOLVERS) for name in names} if names else SOLVERS

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..denoisers.protocol import DenoiserLike
 from ..devices import exact
-from ..plan import Plan, integrate
-from ..sampling import Denoises
+from ..plans.executor import integrate
+from ..plans.plan import Plan
 from ..solvers.dpmpp import DPMSolverPP
 from .pairs import Pairs
 
@@ -26,7 +27,7 @@ class Certificate:
     share: float
 
 
-def taught(denoiser: Denoises, x: Tensor, cond: Tensor | None, calls: int, batch_size: int) -> Pairs:
+def taught(denoiser: DenoiserLike, x: Tensor, cond: Tensor | None, calls: int, batch_size: int) -> Pairs:
     """Noises with their ends by DPM-Solver++(3M) in as many calls, equal steps in the half log-SNR."""
     plan = Plan.make(DPMSolverPP(3), denoiser.sde, calls)
     ends = [
@@ -37,7 +38,7 @@ def taught(denoiser: Denoises, x: Tensor, cond: Tensor | None, calls: int, batch
 
 
 def certify(
-    denoiser: Denoises,
+    denoiser: DenoiserLike,
     x: Tensor,
     cond: Tensor | None,
     calls: int,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..plan import Plan
-from ..sampling import Denoises
+from ..denoisers.protocol import DenoiserLike
+from ..plans.plan import Plan
 from .heats import family_of, fitted
 from .judge import judged
 from .kept import Folder, State, Teacher
@@ -34,7 +34,7 @@ FIRST_TEACHER = 32  # calls, doubled until they are enough
 
 @torch.no_grad()
 def tune(
-    denoiser: Denoises,
+    denoiser: DenoiserLike,
     nfe: int,
     shape: Sequence[int],
     *,
@@ -43,7 +43,7 @@ def tune(
     settings: Settings | None = None,
     batch_size: int = 128,
     device: torch.device | str = "cpu",
-    draft: Denoises | None = None,
+    draft: DenoiserLike | None = None,
     perceive: Map | None = None,
     state: str | Path | None = None,
     progress: bool = False,

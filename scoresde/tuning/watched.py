@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..sampling import Denoises
-from ..sde import SDE, Level
+from ..denoisers.protocol import DenoiserLike
+from ..processes.level import Level
+from ..processes.sde import SDE
 from .settings import Settings
 
 TRIALS = 4  # of the dampings, in an iteration
@@ -57,7 +58,7 @@ class Bar:
 class Watched:
     """A denoiser whose evaluations are counted, and shown on a bar."""
 
-    def __init__(self, denoiser: Denoises, bar: Bar) -> None:
+    def __init__(self, denoiser: DenoiserLike, bar: Bar) -> None:
         self.denoiser, self.bar, self.count = denoiser, bar, 0
 
     @property

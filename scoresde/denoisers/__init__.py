@@ -1,0 +1,9 @@
+"""Estimates of the data: from a network, in closed form, and wrappers of these."""
+
+from .gaussian import GaussianFlow
+from .mixture import ExactDenoiser, Mixture
+from .network import Denoiser
+from .protocol import Counted, DenoiserLike
+from .transported import Transported
+
+__all__ = ["Counted", "Denoiser", "DenoiserLike", "ExactDenoiser", "GaussianFlow", "Mixture", "Transported"]

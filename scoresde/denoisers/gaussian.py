@@ -1,0 +1,98 @@
+"""The probability flow of normal data, which calls no network."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..devices import exact
+from ..processes.level import Level
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianFlow:
+    """Takes states from one noise level to another as if the data were normal, at no network call.
+
+    x' = alpha' m + V sqrt((alpha'^2 c + sigma'^2) / (alpha^2 c + sigma^2)) V^T (x - alpha m), exact for data
+    of mean m and covariance V diag(c) V^T, and near the exact flow of any data while sigma / alpha is many
+    times their deviation: the first of few steps can be left to it, whatever the solver::
+
+        flow, start = NormalFlow.by_component(data), prepare("ddim", sde, 1).start
+        plan = prepare("dpmpp-2m", sde, 5, clipped(karras(), -math.log(20)))  # from sigma / alpha = 20 on
+        x = sample(network, plan, shape, x=flow(start.sigma * torch.randn(shape), start, plan.start))
+
+    To first order, and of a scalar covariance, it is the analytical first step of Dockhorn et al. 2022 (arXiv
+    2210.05475). :class:`scoresde.solvers.AnalyticalFirstStep` is the scalar form of mean 0, a part of a plan.
+
+    Args:
+        mean: m, ``(...)``, of a sample's shape.
+        variances: c, positive, of any shape that goes with a sample's; ``(d,)`` of components.
+        components: V, ``(d, d)``, orthonormal columns, of flattened samples; default, the identity.
+
+    Raises:
+        ValueError: a variance that is not finite and positive, or shapes that do not go together.
+    """
+
+    mean: Tensor
+    variances: Tensor
+    components: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not (torch.isfinite(self.variances) & (self.variances > 0)).all():
+            raise ValueError(f"variances must be finite and positive, got at least {self.variances.min()}")
+        shape, d = self.mean.shape, self.mean.numel()
+        if self.components is None:
+            given = (1,) * (len(shape) - self.variances.ndim) + self.variances.shape
+            if len(given) != len(shape) or any(n not in (1, m) for n, m in zip(given, shape, strict=True)):
+                what = f"samples of shape {tuple(shape)}, got {tuple(self.variances.shape)}"
+                raise ValueError(f"variances must go with {what}")
+        elif (self.variances.shape, self.components.shape) != ((d,), (d, d)):
+            raise ValueError(
+                f"variances and components must be ({d},) and ({d}, {d}), got "
+                f"{tuple(self.variances.shape)} and {tuple(self.components.shape)}"
+            )
+
+    @classmethod
+    def scalar(cls, data: Tensor) -> "GaussianFlow":
+        """Of the mean of data ``(n, ...)``, and one variance of all their numbers."""
+        mean, away = _centred(data)
+        return cls(mean, away.square().mean())
+
+    @classmethod
+    def by_channel(cls, data: Tensor) -> "GaussianFlow":
+        """Of the mean of images ``(n, C, H, W)``, and a variance of every channel."""
+        mean, away = _centred(data)
+        return cls(mean, away.square().mean((0, *range(2, data.ndim)), keepdim=True)[0])
+
+    @classmethod
+    def by_component(cls, data: Tensor) -> "GaussianFlow":
+        """Of the mean and covariance of data ``(n, ...)``, of d numbers each; takes memory d^2 and time d^3.
+
+        A direction in which the data have no variance gets a part of 1e-12 of the largest.
+        """
+        mean, away = _centred(data)
+        flat = away.flatten(1)
+        variances, components = torch.linalg.eigh(flat.T @ flat / len(flat))
+        return cls(mean, variances.clamp(min=1e-12 * float(variances.max())), components)
+
+    def __call__(self, x: Tensor, start: Level[Any], end: Level[Any]) -> Tensor:
+        """x ``(B, ...)`` at level ``start`` where the flow takes it at ``end``; computed in float64."""
+        wide = exact(x)
+        mean, variances = (exact(value).to(wide.device) for value in (self.mean, self.variances))
+        here, there = ((at.alpha**2 * variances + at.sigma**2).sqrt() for at in (start, end))
+        away: Tensor = wide - start.alpha * mean
+        if self.components is None:
+            away = away * (there / here)
+        else:
+            turn = exact(self.components).to(wide.device)
+            away = (away.flatten(1) @ turn * (there / here) @ turn.T).reshape(x.shape)
+        moved: Tensor = end.alpha * mean + away
+        return moved.to(x)
+
+
+def _centred(data: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and differences from it, in float64."""
+    wide = exact(data)
+    mean = wide.mean(0)
+    return mean, wide - mean

@@ -1,0 +1,99 @@
+"""Data whose denoiser is known in closed form."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..devices import exact
+from ..processes.level import Level, cast, per_sample
+from ..processes.sde import SDE
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A mixture of normal distributions: of component k share w_k, mean m_k, deviation s_k in every
+    direction.
+
+    Seen at a noise level it is a mixture again, of N(alpha m_k, alpha^2 s_k^2 + sigma^2), so that its score
+    and its denoiser are exact.
+
+    Args:
+        means: ``(K, D)``.
+        stds: ``(K,)``.
+        shares: ``(K,)``, summing to 1.
+
+    Raises:
+        ValueError: other shapes; a negative deviation or share; shares of another sum.
+    """
+
+    means: Tensor
+    stds: Tensor
+    shares: Tensor
+
+    def __post_init__(self) -> None:
+        k = len(self.means)
+        if self.means.ndim != 2 or self.stds.shape != (k,) or self.shares.shape != (k,):
+            raise ValueError(
+                f"means must be (K, D) and stds and shares (K,), got {tuple(self.means.shape)}, "
+                f"{tuple(self.stds.shape)}, {tuple(self.shares.shape)}"
+            )
+        if not (self.stds.min() >= 0 and self.shares.min() >= 0 and abs(self.shares.sum().item() - 1) < 1e-6):
+            raise ValueError("stds and shares must not be negative, and shares must sum to 1")
+
+    def denoise(self, x: Tensor, level: Level[Any]) -> Tensor:
+        """E[x_0 | x_t = x], ``(B, D)``, in the type of x; level: floats, or tensors ``(B,)``."""
+        means, stds = self.means.to(x), self.stds.to(x)
+        alpha, sigma = (cast(per_sample(number, x), x) for number in (level.alpha, level.sigma))
+        gain = alpha * stds**2 / ((alpha * stds) ** 2 + sigma**2)
+        # m_k + gain_k (x - alpha m_k), weighed by how likely each component is
+        weight = self._log_parts(x, level).softmax(1)
+        mean: Tensor = (weight * gain).sum(1, keepdim=True) * x + (weight * (1 - gain * alpha)) @ means
+        return mean
+
+    def log_density(self, x: Tensor, level: Level[Any]) -> Tensor:
+        """log p_t(x) in nats, ``(B,)``."""
+        return self._log_parts(x, level).logsumexp(1)
+
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """n draws of the data, ``(n, D)``, in the type of the means."""
+        draw = torch.Generator().manual_seed(seed)
+        chosen = torch.multinomial(self.shares.double(), n, replacement=True, generator=draw)
+        eps = torch.randn(n, self.means.shape[1], generator=draw, dtype=self.means.dtype)
+        return self.means[chosen] + self.stds[chosen, None] * eps
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean ``(D,)`` and covariance ``(D, D)`` of the data, in float64."""
+        means, stds, shares = exact(self.means), exact(self.stds), exact(self.shares)
+        mean = shares @ means
+        away = means - mean
+        spread = (shares * stds**2).sum() * torch.eye(
+            means.shape[1], dtype=torch.float64, device=means.device
+        )
+        return mean, away.mT @ (shares[:, None] * away) + spread
+
+    def _log_parts(self, x: Tensor, level: Level[Any]) -> Tensor:
+        """log (w_k N(x; alpha m_k, var_k)), ``(B, K)``."""
+        means, stds, shares = (value.to(x) for value in (self.means, self.stds, self.shares))
+        alpha, sigma = (cast(per_sample(number, x), x) for number in (level.alpha, level.sigma))
+        var = (alpha * stds) ** 2 + sigma**2
+        if isinstance(alpha, Tensor):
+            square = (x[:, None] - alpha[:, None] * means).square().sum(2)
+        else:
+            square = torch.cdist(x, alpha * means, compute_mode="donot_use_mm_for_euclid_dist") ** 2
+        norm = shares.log() - 0.5 * means.shape[1] * torch.log(2 * math.pi * var)
+        parts: Tensor = norm - 0.5 * square / var
+        return parts
+
+
+@dataclass(frozen=True, eq=False)
+class ExactDenoiser:
+    """The denoiser of a :class:`Mixture` under an SDE; it takes no condition."""
+
+    mixture: Mixture
+    sde: SDE
+
+    def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+        return self.mixture.denoise(x, level)

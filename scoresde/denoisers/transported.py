@@ -1,0 +1,52 @@
+"""A denoiser of one process, used under another."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..devices import exact
+from ..processes.catalogue import sde_of
+from ..processes.level import Level, cast, per_sample
+from ..processes.sde import SDE
+from .network import Denoiser
+
+
+class Transported(nn.Module):
+    """A denoiser trained under one SDE, used under another: D(alpha' / alpha x, t'), lam equal at t and t'.
+
+    x_t / alpha_t has the same law at equal sigma / alpha, whatever the SDE (Karras et al. 2022, arXiv
+    2206.00364, section 2). ``sde`` is the new process on the part of its time that the network was trained
+    on.
+
+    Raises:
+        ValueError: the two processes have no sigma / alpha in common.
+    """
+
+    def __init__(self, denoiser: Denoiser, sde: SDE | str) -> None:
+        super().__init__()
+        ends = torch.tensor([denoiser.sde.t_max, denoiser.sde.t_min], dtype=torch.float64)
+        self.denoiser, self.sde = denoiser, sde_of(sde).clip(*denoiser.sde.lam(ends).tolist())
+
+    @property
+    def net(self) -> Callable[..., Tensor]:
+        """The network within."""
+        return self.denoiser.net
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """The network's precision."""
+        return self.denoiser.dtype
+
+    def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+        """x: ``(B, ...)``; level: floats, or tensors ``(B,)``, of the new process; returns ``(B, ...)``."""
+        trained = self.denoiser.sde
+        level = Level(*(exact(number) if isinstance(number, Tensor) else number for number in level))
+        time = trained.time_of(torch.as_tensor(level.lam, dtype=torch.float64))
+        own: Level[Any] = trained.level(time.clamp(trained.t_min, trained.t_max))
+        if not isinstance(level.lam, Tensor):
+            own = Level(*torch.stack(own).tolist())
+        scale = cast(per_sample(own.alpha / level.alpha, x), x)
+        estimate: Tensor = self.denoiser(scale * x, own, cond)
+        return estimate

@@ -1,0 +1,43 @@
+"""A run of a solver within a budget."""
+
+from ..integer import integer
+from ..plans.plan import Plan
+from ..plans.tape import Solver
+from ..processes.catalogue import sde_of
+from ..processes.sde import SDE
+from ..solvers.catalogue import solver_of
+from ..solvers.integrators.base import Integration, Integrator
+from ..solvers.moves import is_table
+from ..spacings.formulas import Spacing
+from .tuned import is_tuned, tuned_plan
+
+
+def prepare(
+    solver: Solver | Integrator | str,
+    sde: SDE | str,
+    nfe: int | None,
+    spacing: Spacing | str | None = None,
+    *,
+    to_clean: bool = False,
+) -> Plan | Integration:
+    """The longest run of a solver, by itself or by name, within ``nfe`` network calls.
+
+    ``"tuned:FILE.json"`` names a plan of :func:`scoresde.tune`, ``"tuned"`` that which ships for ``nfe``.
+
+    Raises:
+        TypeError: ``solver`` is none, or ``nfe`` no integer.
+        ValueError: ``nfe`` is less than the solver needs, or any reason of :meth:`Plan.make` or
+            :func:`scoresde.sampling.tuned.tuned_plan`.
+    """
+    sde, nfe = sde_of(sde), None if nfe is None else integer("nfe", nfe, 1)
+    if isinstance(solver, str) and is_tuned(solver):
+        return tuned_plan(solver, sde, nfe, spacing, to_clean=to_clean)
+    solver = solver_of(solver) if isinstance(solver, str) else solver
+    if not (isinstance(solver, Integrator) or is_table(solver)):
+        what = f", the class: call it, {solver.__name__}()" if isinstance(solver, type) else ""
+        raise TypeError(f"solver must be a solver, its name or a plan, got {solver!r}{what}")
+    if isinstance(solver, Integrator):
+        return solver.prepare(sde, nfe, spacing, to_clean=to_clean)
+    if nfe is None:
+        raise TypeError("nfe must be an integer, got None")
+    return Plan.within(nfe, solver, sde, spacing, to_clean=to_clean)

@@ -1,0 +1,54 @@
+"""Tuned plans by name: ``tuned:FILE.json``, and ``tuned``, those that come with the included network."""
+
+import re
+from pathlib import Path
+
+from ..plans.fingerprint import check_levels
+from ..plans.plan import Plan
+from ..processes.sde import SDE
+from ..spacings.formulas import Spacing
+
+SHIPPED = Path(__file__).parents[1] / "pretrained" / "mnist"
+
+
+def is_tuned(name: object) -> bool:
+    """Is this the name of a tuned plan, and of no solver?"""
+    return isinstance(name, str) and name.partition(":")[0] == "tuned"
+
+
+def tuned_plan(
+    name: str,
+    sde: SDE,
+    nfe: int | None = None,
+    spacing: Spacing | str | None = None,
+    *,
+    to_clean: bool = False,
+) -> Plan:
+    """The plan of a name, which is one run: of one budget, on its own levels, under one SDE.
+
+    Raises:
+        ValueError: ``nfe`` is not the plan's, or no included plan has it; a spacing or an end beside
+            a plan that has its own; another SDE than it was tuned under; a file that is no plan.
+    """
+    if spacing is not None or to_clean:
+        raise ValueError(f"{name!r} has its own levels and end; give no spacing and no to_clean beside it")
+    file = name.partition(":")[2]
+    plan = Plan.load(file or _shipped(nfe))
+    if nfe not in (None, plan.nfe):
+        raise ValueError(f"nfe must be {plan.nfe}, which {file} was tuned for, or None, got {nfe!r}")
+    check_levels(plan, sde, f"{name!r}")
+    return plan
+
+
+def _shipped(nfe: int | None) -> Path:
+    known = sorted(
+        int(found[1])
+        for path in SHIPPED.glob("*")
+        if (found := re.fullmatch(r"tuned-(\d+)\.json", path.name))
+    )
+    if nfe not in known:
+        raise ValueError(
+            f"'tuned' needs the nfe of an included plan: {', '.join(map(str, known)) or 'there is none'}; "
+            f"got {nfe!r}; for another, run scoresde tune and name its file, tuned:FILE.json"
+        )
+    return SHIPPED / f"tuned-{nfe}.json"

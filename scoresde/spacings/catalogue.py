@@ -1,0 +1,54 @@
+"""Spacings by name."""
+
+from typing import Any
+
+from ..registry import build
+from .composed import Clipped, Joined, Refined, Shifted, check_spacing
+from .formulas import (
+    Beta,
+    Karras,
+    Polyexponential,
+    PowerTime,
+    QuadraticTime,
+    Spacing,
+    UniformLambda,
+    UniformSigma,
+    UniformTime,
+)
+from .lists import AlignYourSteps, AtLambdas, AtSigmas, AtTimes, fixed_steps
+
+SPACINGS: dict[str, Any] = {
+    "uniform-t": UniformTime,
+    "quadratic-t": QuadraticTime,
+    "power-t": PowerTime,
+    "beta": Beta,
+    "uniform-lambda": UniformLambda,
+    "uniform-sigma": UniformSigma,
+    "karras": Karras,
+    "polyexponential": Polyexponential,
+    "align-your-steps": AlignYourSteps,
+    "at-times": AtTimes,
+    "at-lambdas": AtLambdas,
+    "at-sigmas": AtSigmas,
+    "shifted": Shifted,
+    "clipped": Clipped,
+    "refined": Refined,
+    "joined": Joined,
+}
+
+
+def spacing_of(spec: Spacing | str) -> Spacing:
+    """A spacing as it is, or by name, with options if wanted: ``"karras:rho=5"``, ``"shifted:spacing=beta"``.
+
+    Raises:
+        TypeError: a class such as ``Karras`` where ``Karras()`` is meant, or something that is no spacing.
+        ValueError: an unknown name or option, or a value that the spacing does not take.
+    """
+    spacing: Spacing = build("spacing", SPACINGS, spec, {Spacing: spacing_of})
+    check_spacing("spacing", spacing)
+    return spacing
+
+
+def steps_of(spec: Spacing | str | None) -> int | None:
+    """The number of steps of a spacing, by itself or by name, that makes one number only; else None."""
+    return None if spec is None else fixed_steps(spacing_of(spec))

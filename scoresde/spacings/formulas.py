@@ -1,0 +1,163 @@
+"""Spacings given by a formula: each begins at the SDE's ``t_max`` and ends at its ``t_min``, to the last bit.
+
+A level has three equivalent coordinates: its time t, its r = sigma / alpha, and its half log-SNR lambda =
+-log r. ``sde.lam(t)`` and ``sde.time_of(lam)`` convert.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..processes.sde import SDE, lam_at
+
+# From an SDE and a number of steps n to n + 1 times, falling, float64.
+Spacing = Callable[[SDE, int], Tensor]
+
+
+@dataclass(frozen=True)
+class UniformTime:
+    """Equal steps in t (Song et al. 2021, arXiv 2011.13456)."""
+
+    def __call__(self, sde: SDE, n: int) -> Tensor:
+        return between_ends(sde, ramp(sde.t_max, sde.t_min, n))
+
+
+@dataclass(frozen=True)
+class PowerTime:
+    """Equal steps in t^(1 / exponent): t_i = (t_max^(1/e) + i/n (t_min^(1/e) - t_max^(1/e)))^e.
+
+    ``exponent`` is positive: above 1 the steps shrink towards the data, below 1 towards the noise; 1 is
+    :class:`UniformTime`, 2 :class:`QuadraticTime`. Zhang and Chen 2023 (arXiv 2204.13902) use it for DEIS.
+    """
+
+    exponent: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_positive("exponent", self.exponent)
+
+    def __call__(self, sde: SDE, n: int) -> Tensor:
+        root = (sde.t_min / sde.t_max) ** (1 / self.exponent)
+        return between_ends(sde, sde.t_max * ramp(1.0, root, n) ** self.exponent)
+
+
+@dataclass(frozen=True)
+class QuadraticTime:
+    """Equal steps in sqrt(t) (Song et al. 2021, arXiv 2010.02502, appendix D.2)."""
+
+    def __call__(self, sde: SDE, n: int) -> Tensor:
+        return PowerTime(2.0)(sde, n)
+
+
+@dataclass(frozen=True)
+class Beta:
+    """Equal parts of a Beta(a, b) distribution over t: t_i = t_min + (t_max - t_min) F^-1(1 - i / n).
+
+    ``a`` and ``b`` are positive, F is the distribution function. Below 1 they make small steps at the clean
+    end (a) and at the noisy end (b); 1, 1 is :class:`UniformTime`. Lee et al. 2024 (arXiv 2407.12173). The
+    option ``use_beta_sigmas`` of diffusers takes the quantiles in sigma in place of t: for this, use an
+    :class:`EDM`, whose time is sigma.
+    """
+
+    a: float = 0.6
+    b: float = 0.6
+
+    def __post_init__(self) -> None:
+        check_positive("a", self.a)
+        check_positive("b", self.b)
+
+    def __call__(self, sde: SDE, n: int) -> Tensor:
+        from scipy.special import betaincinv
+
+        quantiles = torch.from_numpy(betaincinv(self.a, self.b, ramp(1.0, 0.0, n).numpy()))
+        return between_ends(sde, sde.t_min + (sde.t_max - sde.t_min) * quantiles)
+
+
+@dataclass(frozen=True)
+class UniformLambda:
+    """Equal steps in the half log-SNR (Lu et al. 2022, arXiv 2206.00927, section 3.3).
+
+    These are equal ratios of sigma / alpha, ``get_sigmas_exponential`` of k-diffusion.
+    """
+
+    def __call__(self, sde: SDE, n: int) -> Tensor:
+        return between_ends(sde, sde.time_of(ramp(*_lam_ends(sde), n)))
+
+
+@dataclass(frozen=True)
+class Karras:
+    """Equal steps in r^(1 / rho), r = sigma / alpha (Karras et al. 2022, arXiv 2206.00364, eq. 5).
+
+    r_i = (r_max^(1/rho) + i/n (r_min^(1/rho) - r_max^(1/rho)))^rho. ``rho`` is positive: 1 is
+    :class:`UniformSigma`, the limit of infinity is :class:`UniformLambda`.
+    """
+
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        check_positive("rho", self.rho)
+
+    def __call__(self, sde: SDE, n: int) -> Tensor:
+        first, last = _lam_ends(sde)
+        # (r_i / r_max)^(1/rho) - 1, so that no rho overflows, and a large one loses no digits.
+        part = ramp(0.0, math.expm1((first - last) / self.rho), n)
+        return between_ends(sde, sde.time_of(first - self.rho * torch.log1p(part)))
+
+
+@dataclass(frozen=True)
+class UniformSigma:
+    """Equal steps in r = sigma / alpha, the variable of dx / dr = eps."""
+
+    def __call__(self, sde: SDE, n: int) -> Tensor:
+        return Karras(1.0)(sde, n)
+
+
+@dataclass(frozen=True)
+class Polyexponential:
+    """lambda_i = lambda_max - (1 - i / n)^rho (lambda_max - lambda_min): a polynomial in log sigma.
+
+    ``rho`` is positive: above 1 the steps shrink towards the data, below 1 towards the noise; 1 is
+    :class:`UniformLambda`. k-diffusion (Crowson et al. 2022, ``get_sigmas_polyexponential``).
+    """
+
+    rho: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive("rho", self.rho)
+
+    def __call__(self, sde: SDE, n: int) -> Tensor:
+        first, last = _lam_ends(sde)
+        return between_ends(sde, sde.time_of(last - ramp(1.0, 0.0, n) ** self.rho * (last - first)))
+
+
+def default_spacing(sde: SDE) -> Spacing:
+    """Equal steps in the half log-SNR, or in t where lambda is infinite at t_max, for alpha = 0 there."""
+    return UniformLambda() if math.isfinite(lam_at(sde, sde.t_max)) else UniformTime()
+
+
+def ramp(first: float, last: float, n: int) -> Tensor:
+    """n + 1 numbers at equal distances, float64."""
+    return torch.linspace(first, last, n + 1, dtype=torch.float64)
+
+
+def between_ends(sde: SDE, times: Tensor) -> Tensor:
+    """The times, from t_max to t_min exactly: roundings must not move the ends, nor leave the SDE's times."""
+    times[0], times[-1] = sde.t_max, sde.t_min
+    return times
+
+
+def check_positive(name: str, value: float) -> None:
+    """ValueError unless a number is positive and finite."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+
+
+def _lam_ends(sde: SDE) -> tuple[float, float]:
+    first, last = lam_at(sde, sde.t_max), lam_at(sde, sde.t_min)
+    if not math.isfinite(first):
+        raise ValueError(
+            f"{sde} has no half log-SNR at t_max, where alpha = 0; use uniform-t, or clip the SDE"
+        )
+    return first, last

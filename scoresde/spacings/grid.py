@@ -1,0 +1,103 @@
+"""The noise levels of a run, as host float64."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..integer import integer
+from ..processes.level import CLEAN, Level
+from ..processes.sde import SDE, levels_of
+from .catalogue import spacing_of
+from .formulas import Spacing, default_spacing
+
+MOST = 200_000  # steps, lines and network calls of a run
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Noise levels, noisiest first."""
+
+    sde: SDE
+    levels: tuple[Level[float], ...]
+
+    @classmethod
+    def build(
+        cls, sde: SDE, steps: int, spacing: Spacing | str | None = None, *, to_clean: bool = False
+    ) -> "Grid":
+        """``steps`` steps by ``spacing``, the last of them to sigma = 0 if ``to_clean``.
+
+        Raises:
+            TypeError: a spacing that is neither a function nor a name, or makes no times; steps that are no
+                integer.
+            ValueError: too few or too many steps, or times that leave the SDE's or do not strictly fall.
+        """
+        spacing = spacing_of(default_spacing(sde) if spacing is None else spacing)
+        if (steps := integer("steps", steps)) < 1 + to_clean:
+            raise ValueError(f"a grid needs at least {1 + to_clean} steps, got {steps}")
+        if steps > MOST:
+            raise ValueError(f"a grid has at most {MOST:,} steps, got {steps:,}")
+        times = _as_times(spacing(sde, steps - to_clean))
+        _check_times(sde, times.tolist())
+        return cls(sde, levels_of(sde, times) + (CLEAN,) * to_clean)
+
+    @cached_property
+    def rates(self) -> tuple[tuple[float, float], ...]:
+        """(f, g^2) at every level that a step leaves."""
+        t = torch.tensor([level.t for level in self.levels[:-1]], dtype=torch.float64)
+        return tuple(zip(self.sde.drift(t).tolist(), self.sde.diffusion2(t).tolist(), strict=True))
+
+    def steps(self) -> Iterator[tuple[Level[float], Level[float]]]:
+        """Pairs (t, s): the level that a step leaves, and the cleaner one that it reaches."""
+        return pairwise(self.levels)
+
+    def singly(self) -> Iterator["Grid"]:
+        """Each step as a grid of its own."""
+        for step, rate in zip(self.steps(), self.rates, strict=True):
+            grid = Grid(self.sde, step)
+            grid.__dict__["rates"] = (rate,)  # known already, and dear
+            yield grid
+
+    def between(self, r: float) -> tuple[Level[float], ...]:
+        """Of every step, the level a fraction ``r`` of the way in half log-SNR.
+
+        A step to or from infinity has none: what stands there is of no use.
+        """
+        lams = [t.lam + r * (s.lam - t.lam) for t, s in self.steps()]
+        return self.at([lam if math.isfinite(lam) else 0.0 for lam in lams])
+
+    def at(self, lams: Sequence[float]) -> tuple[Level[float], ...]:
+        """The levels of half log-SNRs."""
+        return levels_of(self.sde, self.sde.time_of(torch.tensor(lams, dtype=torch.float64)))
+
+
+def check_budget(nfe: int) -> None:
+    """ValueError for a budget of which no table can be written."""
+    if nfe > MOST:
+        raise ValueError(f"nfe must be at most {MOST:,}, got {nfe:,}")
+
+
+def _as_times(given: Any) -> Tensor:
+    """What a spacing returned, as a tensor."""
+    try:
+        times = given if isinstance(given, Tensor) else torch.tensor(given, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        times = torch.empty(0)
+    if times.ndim != 1 or len(times) < 2:
+        raise TypeError(f"spacing must return the times of its levels, at least two, got {given!r}")
+    return times
+
+
+def _check_times(sde: SDE, times: list[float]) -> None:
+    slack = 1e-9 * (sde.t_max - sde.t_min)  # rounding of an inverse
+    for t, s in pairwise(times):
+        if not t > s:
+            raise ValueError(f"times must strictly fall, got {t!r} before {s!r}")
+    for t in times:
+        if not sde.t_min - slack <= t <= sde.t_max + slack:
+            raise ValueError(f"times must be in [{sde.t_min}, {sde.t_max}], got {t!r}")
