@@ -12,10 +12,11 @@ bench: .venv/installed  ## sample the network that ships, and measure it
 test: .venv/installed  ## the whole test suite
 	$(BIN)/python -m pytest -n 2
 
-check: .venv/installed  ## lint, format, types
+check: .venv/installed  ## lint, format, types, and imports that run one way
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy scoresde benchmarks
+	$(BIN)/mypy scoresde benchmarks docs
+	$(BIN)/lint-imports
 
 docs: .venv/installed  ## the documents, into build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --config-file docs/mkdocs.yml

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import api
 import gallery
+import generated
 import links
-import tables
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -43,4 +43,4 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Generated tables in the place of their marks, and links into the repository as links of the site."""
     markdown = links.to_site(markdown, page.file.src_uri)
-    return TABLE.sub(lambda mark: tables.TABLES[mark[1]](), markdown)
+    return TABLE.sub(lambda mark: generated.TABLES[mark[1]](), markdown)

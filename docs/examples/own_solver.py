@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import matplotlib.pyplot as plt
 import torch
 
-from scoresde import EDM, VPSDE, ExactDenoiser, Grid, Mixture, Plan, Tape, Vector, integrate
+from scoresde import EDM, VPSDE, ExactDenoiser, Mixture, Plan, Tape, integrate
+from scoresde.plans import Vector
 from scoresde.solvers.moves import eps_of, move
+from scoresde.spacings import Grid
 
 
 @dataclass(frozen=True)

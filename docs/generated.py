@@ -12,7 +12,10 @@ import comparison
 import mistakes
 
 from scoresde import EDM, SOLVERS, VPSDE, Plan
-from scoresde.spacings.catalogue import SPACINGS
+from scoresde.plans.tape import Solver
+from scoresde.solvers import DPMSolver
+from scoresde.solvers.integrators.base import Integrator
+from scoresde.spacings import SPACINGS
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -65,9 +68,8 @@ def _ranked(records: Sequence[Record], figure: str) -> dict[int, list[str]]:
 def solvers(noise: bool) -> str:
     """Every solver of the registry that is a table, with or without noise."""
     rows = []
-    for name, solver in SOLVERS.items():
-        if not _is_table(solver):
-            continue
+    tables: dict[str, Solver] = {n: s for n, s in SOLVERS.items() if not isinstance(s, Integrator)}
+    for name, solver in tables.items():
         few, many = (Plan.make(solver, VPSDE(), steps) for steps in (10, 20))
         if few.stochastic is noise:
             rows.append([f"`{name}`", str(solver.order), made(solver), f"{(many.nfe - few.nfe) / 10:.2g}"])
@@ -76,7 +78,7 @@ def solvers(noise: bool) -> str:
 
 def integrators() -> str:
     """Every solver of the registry with its own loop."""
-    found = ((name, solver) for name, solver in SOLVERS.items() if not _is_table(solver))
+    found = ((name, solver) for name, solver in SOLVERS.items() if isinstance(solver, Integrator))
     rows = ([f"`{name}`", made(solver), _first_sentence(solver)] for name, solver in found)
     return table(["solver", "in Python", ""], rows)
 
@@ -108,10 +110,6 @@ def _first_sentence(item: Any) -> str:
     return text.partition(". ")[0].rstrip(".:").replace("|", "\\|")
 
 
-def _is_table(solver: Any) -> bool:
-    return hasattr(solver, "solve")
-
-
 TABLES: dict[str, Callable[[], str]] = {
     "compare": comparison.table,
     "smallest-error": smallest_error,
@@ -123,5 +121,5 @@ TABLES: dict[str, Callable[[], str]] = {
     "integrators": integrators,
     "spacings": spacings,
     "mistakes": mistakes.section,
-    "plan": lambda: f"```text\n{Plan.within(4, SOLVERS['dpm2'], EDM())}\n```",
+    "plan": lambda: f"```text\n{Plan.within(4, DPMSolver(2), EDM())}\n```",
 }
