@@ -1,7 +1,7 @@
 """Digits in five lines
 
-The included network draws handwritten digits. With a good solver, ten network calls for each sample are
-enough.
+The included network draws handwritten digits. With a good solver, ten network calls
+for each sample are enough.
 """
 
 # %%
@@ -25,10 +25,19 @@ plt.imshow(tile(x, columns=10)[0], cmap="gray", vmin=-1, vmax=1)
 plt.axis("off")
 
 # %% [markdown]
-# A sample is a function of the seed and its number. So sample 7 is the same alone as in a batch of 40,
-# except for the rounding of the network, which may differ in another batch size:
+# A sample is a function of the seed and its number. So sample 7 is the same alone as
+# in a batch of 40, except for the rounding of the network, which may differ in
+# another batch size:
 
 # %%
 number = torch.tensor([7])
-alone = sample(digits, "deis", (1, 1, 28, 28), nfe=10, spacing="karras", cond=labels[number], ids=number)
+alone = sample(
+    digits,
+    "deis",
+    (1, 1, 28, 28),
+    nfe=10,
+    spacing="karras",
+    cond=labels[number],
+    ids=number,
+)
 print(f"largest difference: {(alone[0] - x[7]).abs().max():.1e}")

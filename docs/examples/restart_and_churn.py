@@ -1,11 +1,12 @@
 """Restart against churn
 
-A solver that adds noise can correct an error of the network: the noise hides what went wrong at high
-noise levels, and the network estimates it again at lower ones. `churn` adds a little noise before each
-step; `restart` goes back up a whole interval of levels, several times. Both work around any solver.
+A solver that adds noise can correct an error of the network: the noise hides what
+went wrong at high noise levels, and the network estimates it again at lower ones.
+`churn` adds a little noise before each step; `restart` goes back up a whole interval
+of levels, several times. Both work around any solver.
 
-The data here are N(0, 1), whose score is known. The network is wrong at high noise levels: above sigma =
-1, its estimate of the data is 0.5 too large.
+The data here are N(0, 1), whose score is known. The network is wrong at high noise
+levels: above sigma = 1, its estimate of the data is 0.5 too large.
 """
 
 # %%
@@ -32,14 +33,18 @@ class Wrong:
 solvers = {
     "heun": Heun(),
     "churn": Churn(s_churn=1000.0),
-    "restart": Restart(intervals=((0.3, 1.0, 2, 6),)),  # from 0.3 up to 1.0, two steps down, six times
+    "restart": Restart(
+        intervals=((0.3, 1.0, 2, 6),)
+    ),  # from 0.3 up to 1.0, two steps down, six times
 }
 
 # %% [markdown]
 # Where the network is called, in a run of 60 calls of each:
 
 # %%
-figure, axes = plt.subplots(num="The noise level at each network call, for three solvers", figsize=(7, 4))
+figure, axes = plt.subplots(
+    num="The noise level at each network call, for three solvers", figsize=(7, 4)
+)
 for name, solver in solvers.items():
     plan = Plan.within(60, solver, sde, "karras")
     levels = [line.level.sigma for line in plan.lines if line.level is not None]
@@ -48,9 +53,9 @@ axes.set(xlabel="network call", ylabel="sigma")
 axes.legend()
 
 # %% [markdown]
-# The mean of 20,000 samples should be 0, with a standard error of 0.007. Heun's method keeps the error.
-# Churn removes a part of it, and more with more calls. Restart, with all its noise in the right place,
-# removes most.
+# The mean of 20,000 samples should be 0, with a standard error of 0.007. Heun's
+# method keeps the error. Churn removes a part of it, and more with more calls.
+# Restart, with all its noise in the right place, removes most.
 
 # %%
 for calls in (40, 80, 160):
@@ -58,4 +63,7 @@ for calls in (40, 80, 160):
         name: sample(Wrong(), solver, (20000, 1), nfe=calls, spacing="karras").mean()
         for name, solver in solvers.items()
     }
-    print(f"{calls:3} calls: " + ", ".join(f"{name} {mean:.3f}" for name, mean in means.items()))
+    print(
+        f"{calls:3} calls: "
+        + ", ".join(f"{name} {mean:.3f}" for name, mean in means.items())
+    )
