@@ -72,8 +72,9 @@ def solvers(noise: bool) -> str:
     for name, solver in tables.items():
         few, many = (Plan.make(solver, VPSDE(), steps) for steps in (10, 20))
         if few.stochastic is noise:
-            rows.append([f"`{name}`", str(solver.order), made(solver), f"{(many.nfe - few.nfe) / 10:.2g}"])
-    return table(["solver", "weak order" if noise else "order", "in Python", "calls"], rows)
+            calls = f"{(many.nfe - few.nfe) / 10:.2g}"
+            rows.append([f"`{name}`", str(solver.order), calls, made(solver)])
+    return table(["solver", "weak order" if noise else "order", "calls", "in Python"], rows)
 
 
 def integrators() -> str:
