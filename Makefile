@@ -4,7 +4,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c '$(NEW)' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 
-.PHONY: bench test check
+.PHONY: bench test check docs
 
 bench: .venv/installed  ## sample the network that ships, and measure it
 	$(BIN)/python benchmarks/run.py --solver dpm2 --nfe 20
@@ -12,10 +12,14 @@ bench: .venv/installed  ## sample the network that ships, and measure it
 test: .venv/installed  ## the whole test suite
 	$(BIN)/python -m pytest -n 2
 
-check: .venv/installed  ## lint, format, types
+check: .venv/installed  ## lint, format, types, and imports that run one way
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy scoresde benchmarks
+	$(BIN)/mypy scoresde benchmarks docs
+	$(BIN)/lint-imports
+
+docs: .venv/installed  ## the documents, into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --config-file docs/mkdocs.yml
 
 .venv/installed: requirements.lock requirements-peers.lock pyproject.toml
 	@$(or $(PYTHON),false) -c '$(NEW)' 2>/dev/null || { echo "Python 3.11 or newer is needed, found \

@@ -18,7 +18,7 @@ from .reading import Array
 class Data(NamedTuple):
     """Samples, and their classes if they have any.
 
-    Args:
+    Attributes:
         x: uint8 images ``(N, C, H, W)``, or float ones in [-1, 1], or vectors ``(N, D)``.
         labels: ``(N,)``, or None.
         names: of the classes, by number, where the source knows them.

@@ -70,7 +70,8 @@ def sample(
         cond: ``(B,)`` or ``(B, ...)``, handed to the network: integers ``(B,)`` of any type, as int64, to one
             that has ``classes``.
         batch_size: samples at a time; default, all.
-        device, dtype: of the state: float32 or float64. The network's precision is the denoiser's.
+        device: of the state.
+        dtype: of the state: float32 or float64. The network's precision is the denoiser's.
         progress: show a progress bar with the time left.
         compile: compile the network, the noise and the sums of a plan (torch.compile), which takes from
             seconds to minutes once a process and a shape, whatever the plan; results differ by roundings.

@@ -20,7 +20,8 @@ class Report:
         tuned: False if the best stock solver was not beaten, and its table is what was returned.
         start: the solver that the tuning began with.
         stock: the best stock solver.
-        rmse, stock_rmse: to the teacher's ends, of both.
+        rmse: to the teacher's ends, of the tuned table.
+        stock_rmse: to the teacher's ends, of the best stock solver.
         gain: log(rmse / stock_rmse), paired; of what is perceived, if the tuning was given a map.
         bands: energies in bands over the teacher's, of the tuned table; ``stock_bands`` of the stock solver.
         band_gain: root mean square of the logs of these, less the stock solver's, paired.

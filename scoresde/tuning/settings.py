@@ -18,13 +18,15 @@ class Settings:
         groups: the parameters that may move: ``weights``, ``scales``, ``knots``, ``free``; without the last,
             there is no free first step.
         window: of past outputs; 0, all.
-        bands, gamma: number and weight of the bands of energies; 0 for none.
+        bands: number of the bands of energies; 0 for none.
+        gamma: weight of the bands.
         robust: whether samples that cannot be followed count less to the end; if not, they do until a last
             heat more, for their sum alone has many poor minima.
         starts: of the fit, at most; after a few iterations the better half of them goes on, twice.
         finalists: starts that go to the last heat, at most; the best after it is the result.
         iterations: of the last heat of the fit, at most.
-        solvers, spacings: names of those that race; no solvers, all that make deterministic plans.
+        solvers: names of those that race; none, all that make deterministic plans.
+        spacings: names of those that race.
 
     Raises:
         ValueError: a number below what it can be, or an unknown group.

@@ -24,7 +24,8 @@ class DPMAdaptive(PerSampleIntegrator):
 
     Args:
         order: 2 or 3, of the step that is kept.
-        rtol, atol: tolerances on x, atol for data in [-1, 1].
+        rtol: relative tolerance on x.
+        atol: absolute tolerance on x, for data in [-1, 1].
         h_init: the first step in lam.
         theta: the share of the step that the error would allow, at most 0.99.
         h_max: the longest step in lam, and ours. Where there is noise alone all steps are good, and so they
@@ -87,7 +88,8 @@ class AdaptiveSDE(PerSampleIntegrator):
     part of the refused one, by a bridge, and later steps the rest.
 
     Args:
-        rtol, atol: tolerances on x, the paper's eps_rel and eps_abs, atol for data in [-1, 1].
+        rtol: relative tolerance on x, the paper's eps_rel.
+        atol: absolute tolerance on x, the paper's eps_abs, for data in [-1, 1].
         h_init: the first step, as a share of all the time.
         theta: the share of the step that the error would allow, at most 0.99.
         r: h <- theta h E^-r, in [1/2, 1].

@@ -48,9 +48,10 @@ class ODE(Integrator):
             lambda, explicit_adams and implicit_adams, of order 4; their number keeps to ``nfe``. Or adaptive
             steps: dopri5, dopri8, bosh3, fehlberg2, adaptive_heun, scipy_solver; there ``nfe`` is a limit,
             beyond which the run stops with RuntimeError, or None.
-        rtol, atol: tolerances of the adaptive methods on x / alpha. The error of a step is that of the worst
-            sample, so every sample is at least as good as asked for, and a sample does depend, within the
-            tolerance, on the samples beside it.
+        rtol: relative tolerance of the adaptive methods on x / alpha.
+        atol: absolute tolerance of these. The error of a step is that of the worst sample, so every sample is
+            at least as good as asked for, and a sample does depend, within the tolerance, on the samples
+            beside it.
     """
 
     method: str = "dopri5"

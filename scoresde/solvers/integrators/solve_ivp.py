@@ -41,9 +41,10 @@ class SciPy(Integrator):
         method: RK23, RK45, DOP853 (explicit; orders 3, 5, 8), Radau, BDF, LSODA (implicit, or where stiff).
             The implicit ones find a Jacobian by differences, which wants a float64 network and few
             dimensions.
-        rtol, atol: tolerances on x / alpha. The error of a step is a mean over all samples: a sample depends,
-            within the tolerance, on the samples beside it. ``nfe`` is a limit, beyond which the run stops
-            with RuntimeError, or None.
+        rtol: relative tolerance on x / alpha.
+        atol: absolute tolerance on x / alpha. The error of a step is a mean over all samples: a sample
+            depends, within the tolerance, on the samples beside it. ``nfe`` is a limit, beyond which the run
+            stops with RuntimeError, or None.
     """
 
     method: str = "RK45"
