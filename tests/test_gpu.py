@@ -133,7 +133,7 @@ def test_a_captured_run_draws_the_same_samples(name):
         ids = torch.arange(first, first + 16)
         expected = sample(denoiser, plan, (16, 3), seed=5, ids=ids, device="cuda")
         assert torch.equal(draw(ids.cuda()), expected)
-    with pytest.raises(ValueError, match="ids must be like those recorded"):
+    with pytest.raises(ValueError, match="ids must be like the recorded ids"):
         draw(torch.arange(4).cuda())
 
 
@@ -146,7 +146,7 @@ def test_a_captured_run_has_other_conditions_the_next_time():
     for cond in (first, other):
         expected = sample(denoiser, plan, (8, 1, 28, 28), cond=cond, device="cuda")
         torch.testing.assert_close(draw(torch.arange(8).cuda(), cond.cuda()), expected, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="cond must be like those recorded"):
+    with pytest.raises(ValueError, match="cond must be like the recorded cond"):
         draw(torch.arange(8).cuda())
 
 
