@@ -23,7 +23,6 @@ from problems import FEATURES, Problem
 from records import dtype_of, prepare_networks
 from tqdm import tqdm
 
-from scoresde.cli.shared import usual_spacing
 from scoresde.denoisers.protocol import DenoiserLike
 from scoresde.devices import device_of, exact_float32
 from scoresde.metrics.frechet import feature_moments
@@ -36,6 +35,7 @@ from scoresde.solvers import SOLVERS
 from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
 from scoresde.solvers.integrators.solve_ivp import SciPy
 from scoresde.spacings import SPACINGS, Spacing, spacing_of
+from scoresde.spacings.default import program_spacing
 
 SHOWN = 100  # samples in a picture
 OWN = "own"  # the spacing of a tuned plan
@@ -115,7 +115,7 @@ def run(options: argparse.Namespace) -> tuple[Path, list[Record], list[Path], in
     command.at_least(2, options, "n_samples", "batch_size")
     command.at_least(1, options, "converged")
     problem = _problem(options)
-    options.spacing = options.spacing or [usual_spacing(problem.denoiser.sde)]
+    options.spacing = options.spacing or [program_spacing(problem.denoiser.sde)]
     spacings = {spec: spacing_of(spec) for spec in options.spacing}
     asked = _asked(options, problem.denoiser, spacings)
     file = lines_file(options.out, "results.jsonl")

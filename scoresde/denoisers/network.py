@@ -1,9 +1,10 @@
-"""Where a network meets a noise level."""
+"""The denoiser of a network."""
 
+import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,30 +15,30 @@ from ..processes.level import Level, cast, per_sample
 from ..processes.sde import SDE
 from .apart import watched
 from .predictions import Affine, Prediction, prediction_of
+from .unwrapped import classes_of, unwrapped
 
 
 class Denoiser(nn.Module):
-    """E[x_0 | x_t] from any network.
+    """E[x_0 | x_t] from any network: ``skip x_t + out net(scale x_t, time)``.
 
-    ``skip x_t + out net(scale x_t, time)`` with three numbers a level that ``prediction`` gives. Where it
-    gives no time, the network gets ``sde.label(t)``, which may be 0 to 999; a network with a
-    ``label_span``, as those of ``scoresde.networks``, gets ``sde.unit_label`` instead, which its features
-    of the level are made for.
+    ``prediction`` gives skip, out, scale and the time for each level. If it gives no time, the network
+    receives ``sde.label(t)``, which may be 0 to 999. A network with an attribute ``label_span``, like the
+    networks of ``scoresde.networks``, receives ``sde.unit_label`` instead, which fits its features.
 
     Args:
         net: any module or callable ``(x, t[, cond]) -> like x``; x ``(B, ...)``, t ``(B,)``.
         sde: the process, or its name (:func:`scoresde.processes.catalogue.sde_of`).
         prediction: what the network estimates: :func:`noise`, :func:`score`, :func:`data`, :func:`v`,
-            :func:`velocity` or :func:`edm`, or its name. There is no default, for nothing tells a wrong one
-            by its looks.
-        dtype: precision of the network alone: float32 or float64, to which x is cast, or bfloat16 or float16,
-            in which it runs under autocast, x staying float32. None: the type of its parameters, or, where it
-            has none, of x.
+            :func:`velocity` or :func:`edm`, or its name. There is no default, because no check finds a wrong
+            one.
+        dtype: the precision of the network alone: float32 or float64, to which x is cast; or bfloat16 or
+            float16, in which the network runs under autocast while x stays float32. None: the type of its
+            parameters, or the type of x if it has no parameters.
 
     Raises:
         TypeError: an argument of another kind; later, a network that does not return a tensor.
-        ValueError: another dtype; labels beyond the network's ``label_span``; later, an output of another
-            shape or type than the network's input.
+        ValueError: another dtype; labels beyond the ``label_span`` of the network; later, an output of
+            another shape or type than the input of the network.
     """
 
     def __init__(
@@ -51,24 +52,36 @@ class Denoiser(nn.Module):
         super().__init__()
         if not callable(net):
             raise TypeError(f"Denoiser needs a callable net, got {type(net).__name__}")
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
-        self.net, self.dtype = net, dtype
-        self.sde, self.prediction = sde_of(sde), prediction_of(prediction)
-        # In a tuple: no parameter of this module. Its type is read at every call, for half() may change it.
+        self.net, self.sde, self.prediction = net, sde_of(sde), prediction_of(prediction)
+        # In a tuple, so that it is not a parameter of this module. half() may change its type later.
         self._first = _first_parameter(net)
-        if dtype is None and self._first and self._first[0].dtype not in DTYPES:
-            raise ValueError(f"a network cannot run with parameters of {self._first[0].dtype}")
+        self._dtype = _checked_dtype(dtype, self._first)
         span: float | None = getattr(unwrapped(net), "label_span", None)
         self._unit = span is not None
         if span is not None:
             _check_labels_within(span, net, self.sde, self.prediction)
-        self._writes: bool | None = None  # does the network write to its input? known from its first call
+        self._writes: bool | None = None  # whether the network writes to its input; its first call shows it
 
     @property
-    def precision(self) -> torch.dtype | None:
-        """The network's type: ``dtype``, or else that of its parameters; None where it is that of x."""
-        return self.dtype or (self._first[0].dtype if self._first else None)
+    def dtype(self) -> torch.dtype | None:
+        """The precision of the network: as given, or the type of its parameters; None for the type of x."""
+        return self._dtype or (self._first[0].dtype if self._first else None)
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes of the network, its attribute ``classes``; None without one."""
+        return classes_of(self.net)
+
+    def at(self, dtype: torch.dtype | None) -> Self:
+        """The same denoiser in another precision, as by the constructor's ``dtype``. It shares the network.
+
+        Raises:
+            ValueError: a dtype that the constructor refuses.
+        """
+        other = copy.copy(self)
+        other._modules = self._modules.copy()  # so that no change of one is a change of the other
+        other._dtype = _checked_dtype(dtype, self._first)
+        return other
 
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors ``()``, ``(B,)`` or ``(B, 1, ...)``; returns as x."""
@@ -85,15 +98,20 @@ class Denoiser(nn.Module):
         if torch.is_grad_enabled() or isinstance(skip, Tensor):
             estimate: Tensor = out * output + skip * x
         else:
-            estimate = (out * output).add_(x, alpha=skip)  # the same, with a temporary fewer
+            estimate = (out * output).add_(x, alpha=skip)  # the same with one temporary less
         return estimate
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Denoising score matching: mean squared error of the network's own output.
+        """Denoising score matching: the mean squared error of the output of the network, ``(B,)``.
 
-        The target ``((1 - skip alpha) x_0 - skip sigma eps) / out`` *is* eps, the score, x_0, v, or EDM's F
-        (Vincent 2011; Song et al. 2021, eq. 7), its two factors computed in float64. x0, eps ``(B, ...)``; t
-        ``(B,)``, best on the CPU, for some devices have no float64; returns ``(B,)``.
+        The target ``((1 - skip alpha) x_0 - skip sigma eps) / out`` is eps, the score, x_0, v, or F of EDM
+        (Vincent 2011; Song et al. 2021, eq. 7). Its two factors are computed in float64.
+
+        Args:
+            x0: data, ``(B, ...)``.
+            t: times, ``(B,)``, best on the CPU, because some devices have no float64.
+            eps: standard normal noise like x0.
+            cond: conditions ``(B, ...)``, or None.
         """
         level = self.sde.level(per_sample(exact(t), x0))
         c = self.prediction(level)
@@ -110,14 +128,14 @@ class Denoiser(nn.Module):
         return self.sde.unit_label(level) if self._unit else self.sde.label(level.t)
 
     def _of_copy(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
-        """The network's output at x, which is read again after it."""
+        """The output of the network at a copy of x, because x is read after the call."""
         if self._writes is None and not torch.compiler.is_compiling():
             output, self._writes = watched(lambda shown: self._output(shown, time, cond), x.clone(), x)
             return output
         return self._output(x.clone(), time, cond)
 
     def _output(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
-        dtype = self.precision or x.dtype
+        dtype = self.dtype or x.dtype
         low = dtype.itemsize < 4
         shown = x.to(torch.float32 if low else dtype)
         label = _label(time, shown)
@@ -133,16 +151,17 @@ class Denoiser(nn.Module):
         return output.to(x.dtype)
 
 
-# Precisions of a network; None is that of its input.
+# Precisions of a network; None is the precision of its input.
 DTYPES = (None, torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-def unwrapped(net: Any) -> Any:
-    """The network inside of ``torch.compile(net)`` and of torch's two wrappers for several devices."""
-    if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return unwrapped(net.module)
-    inner = getattr(net, "_orig_mod", None) if isinstance(net, nn.Module) else None
-    return net if inner is None else unwrapped(inner)
+def _checked_dtype(dtype: torch.dtype | None, first: tuple[Tensor, ...]) -> torch.dtype | None:
+    """``dtype``; ValueError unless a network can run in it or, for None, in the type of its parameters."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
+    if dtype is None and first and first[0].dtype not in DTYPES:
+        raise ValueError(f"a network cannot run with parameters of {first[0].dtype}")
+    return dtype
 
 
 def _first_parameter(net: Any) -> tuple[Tensor, ...]:
@@ -151,8 +170,8 @@ def _first_parameter(net: Any) -> tuple[Tensor, ...]:
 
 
 def _check_labels_within(span: float, net: object, sde: SDE, prediction: Prediction) -> None:
-    """ValueError where the SDE's labels span more than the network's embedding can separate."""
-    with torch.device("cpu"):  # a network may be made on the meta device, which has no numbers
+    """ValueError if the labels of the SDE span more than the embedding of the network can separate."""
+    with torch.device("cpu"):  # a network may be made on the meta device, whose tensors hold no numbers
         level = sde.level(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
         if prediction(level).time is not None:
             return
@@ -165,12 +184,12 @@ def _check_labels_within(span: float, net: object, sde: SDE, prediction: Predict
 
 
 def _label(time: Any, x: Tensor) -> Tensor:
-    """The network's label for every sample, ``(B,)``."""
+    """The label of each sample for the network, ``(B,)``."""
     if not isinstance(time, Tensor):
         return x.new_full((len(x),), time)
     if time.numel() != 1 and not (len(time) == len(x) == time.numel()):
         raise ValueError(
-            f"level must be one number, or one for each of {len(x)} samples, for the network takes one label "
-            f"a sample; got shape {tuple(time.shape)}"
+            f"level must be one number, or one for each of {len(x)} samples, because the network takes one "
+            f"label for each; got shape {tuple(time.shape)}"
         )
     return time.flatten().to(x).expand(len(x))

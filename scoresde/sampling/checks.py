@@ -1,4 +1,4 @@
-"""What is asked of a run, checked before its network is called."""
+"""Checks of the arguments of a run before its first network call."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ..denoisers.network import Denoiser
+from ..denoisers.protocol import DenoiserLike
 from ..integer import integer
 from ..plans.plan import Plan
-from ..processes.sde import SDE
 from ..solvers.integrators.base import Integration
 
 SIGNED = (torch.int64, torch.int32, torch.int16, torch.int8)
@@ -31,23 +31,15 @@ def shape_of(shape: Sequence[Any]) -> tuple[int, ...]:
 
 
 def size_of(batch_size: Any, samples: int) -> int:
-    """The number of samples at a time."""
+    """The number of samples in a batch."""
     try:
         return min(samples if batch_size is None else integer("batch_size", batch_size, 1), samples)
     except (TypeError, ValueError):
         raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}") from None
 
 
-def check_denoiser(denoiser: Any) -> None:
-    """TypeError unless it can be sampled from."""
-    if not (callable(denoiser) and isinstance(getattr(denoiser, "sde", None), SDE)):
-        raise TypeError(
-            f"denoiser must be a Denoiser, or like one with its sde, got {type(denoiser).__name__}"
-        )
-
-
 def check_tensors(shape: tuple[int, ...], ids: Any, x: Any, dtype: Any) -> None:
-    """TypeError or ValueError unless ids and start fit a run of this shape and type."""
+    """TypeError or ValueError unless ``ids`` and ``x`` fit a run of this shape, in a type for states."""
     for name, value in {"ids": ids, "x": x}.items():
         _check_tensor(name, value)
     if ids is not None and (ids.shape != shape[:1] or ids.dtype not in INTEGERS):
@@ -58,8 +50,8 @@ def check_tensors(shape: tuple[int, ...], ids: Any, x: Any, dtype: Any) -> None:
         raise ValueError(f"dtype must be float32 or float64, which the state needs, got {dtype}")
 
 
-def conditions(cond: Any, samples: int, denoiser: Any) -> Tensor | None:
-    """The condition of each sample as the network takes it: for a network with ``classes``, int64 labels."""
+def conditions(cond: Any, samples: int, classes: int | None) -> Tensor | None:
+    """The conditions of the samples: int64 labels for a denoiser with ``classes``; else as they are."""
     _check_tensor("cond", cond)
     if cond is None:
         return None
@@ -67,12 +59,11 @@ def conditions(cond: Any, samples: int, denoiser: Any) -> Tensor | None:
         raise ValueError(
             f"cond must hold {samples} conditions, one for every sample, got shape {tuple(cond.shape)}"
         )
-    classes = getattr(getattr(denoiser, "net", None), "classes", None)
-    return labels(cond, classes) if isinstance(classes, int) else cond
+    return cond if classes is None else labels(cond, classes)
 
 
 def labels(cond: Tensor, classes: int) -> Tensor:
-    """Labels ``(B,)`` of any integer type as int64; ValueError unless each is in [0, ``classes``]."""
+    """Labels ``(B,)`` of any integer type as int64; ValueError unless all are in [0, ``classes``]."""
     if cond.ndim != 1 or cond.dtype not in INTEGERS:
         raise ValueError(
             f"cond must hold labels, integers of shape ({len(cond)},), for a network of {classes} classes, "
@@ -89,8 +80,8 @@ def labels(cond: Tensor, classes: int) -> Tensor:
     return cond
 
 
-def check_prediction(denoiser: Any, run: Plan | Integration) -> None:
-    """Refuse levels at which x_0 cannot be computed from the network's prediction."""
+def check_prediction(denoiser: DenoiserLike, run: Plan | Integration) -> None:
+    """Refuse levels at which the prediction of a :class:`Denoiser` does not determine x_0."""
     if not isinstance(denoiser, Denoiser):
         return
     for level in run.levels if isinstance(run, Plan) else (run.start,):

@@ -152,7 +152,10 @@ def test_processes_find_what_one_does(tmp_path) -> None:
         (["--sde", "vpp"], "certify.py: unknown SDE 'vpp'; did you mean 'vp'?"),
         (["--quick", "--sde", "ve"], "certify.py: --quick certifies on vp karras, edm, got --sde ve"),
         (["--jobs", "0"], "certify.py: --jobs must be at least 1, got 0"),
-        (["--solver", "ddim:eta=2"], "certify.py: solver 'ddim': eta must be at least 0 and at most 1, got 2"),
+        (
+            ["--solver", "ddim:eta=2"],
+            "certify.py: solver 'ddim': eta must be at least 0 and at most 1, got 2",
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_2(arguments, message, tmp_path, capsys) -> None:
