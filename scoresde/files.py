@@ -20,6 +20,7 @@ from torch import Tensor
 BEGUN = ".scoresde-"  # how the name of a file begins that is not yet whole
 LOCK = ".lock"
 FORMAT = 2  # of files of tensors: with a hash, which 1 had not
+RESERVED = "format", "hash"  # keys of a header that describe the file itself
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -138,8 +139,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], **header: Any) -> N
     """Write tensors, with every value of ``header`` as JSON beside them, and a hash of all of it.
 
     Raises:
+        ValueError: the header has a key ``hash`` or ``format``, which this function sets itself.
         FloatingPointError: a tensor is not finite. Nothing is written then.
     """
+    taken = [key for key in RESERVED if key in header]
+    if taken:
+        raise ValueError(f"header must not have the keys {' and '.join(RESERVED)}, got {', '.join(taken)}")
     bad = [name for name, tensor in tensors.items() if not _finite(tensor)]
     if bad:
         raise FloatingPointError(f"{path} was not written: {', '.join(bad[:3])} not finite")
@@ -180,7 +185,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"checkpoint {path} was changed since it was written: its hash does not fit")
     if bad:
         raise ValueError(f"checkpoint {path} is damaged: {', '.join(bad[:3])} not finite")
-    return tensors, {key: value for key, value in header.items() if key not in ("hash", "format")}
+    return tensors, {key: value for key, value in header.items() if key not in RESERVED}
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -86,6 +86,13 @@ def test_a_file_whose_content_changed_is_refused_by_its_hash(tmp_path, part):
         read_tensors(path)
 
 
+@pytest.mark.parametrize("key", ["hash", "format"])
+def test_a_header_must_not_set_what_describes_the_file_itself(tmp_path, key):
+    with pytest.raises(ValueError, match=f"header must not have the keys format and hash, got {key}"):
+        write_tensors(tmp_path / "file", {"a": torch.ones(2)}, **{key: 1})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_hash_sees_names_types_shapes_and_bits():
     x = torch.arange(4.0)
     others = [

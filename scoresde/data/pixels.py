@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..integer import integer
 from .reading import Array
 
 if TYPE_CHECKING:
@@ -74,19 +75,23 @@ def check_options(size: Size, mode: str, crop: bool | str, unreadable: str, max_
         raise ValueError(f"crop needs size, the height and width to cut to, got crop {crop!r} alone")
     if unreadable not in ("error", "skip"):
         raise ValueError(f"unreadable must be 'error' or 'skip', got {unreadable!r}")
-    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < 1:
-        raise ValueError(f"max_bytes must be a whole number from 1, got {max_bytes!r}")
+    integer("max_bytes", max_bytes, 1)
 
 
 def sides(size: int | Sequence[int]) -> tuple[int, int]:
-    """Height and width; ValueError unless there are one or two whole numbers of pixels."""
+    """Height and width in pixels.
+
+    Raises:
+        TypeError: a side that is not an integer.
+        ValueError: not one or two sides, or a side outside 1 to 8,192.
+    """
     pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
-    right = all(isinstance(n, int) and not isinstance(n, bool) and 1 <= n <= LONGEST for n in pair)
-    if len(pair) != 2 or not right:
-        raise ValueError(
-            f"size must be one or two whole numbers (height, width) from 1 to {LONGEST}, got {size!r}"
-        )
-    return pair[0], pair[1]
+    if len(pair) != 2:
+        raise ValueError(f"size must be one integer or two (height, width), got {size!r}")
+    height, width = (integer("size", side, 1) for side in pair)
+    if max(height, width) > LONGEST:
+        raise ValueError(f"size must be at most {LONGEST}, got {size!r}")
+    return height, width
 
 
 def to_uint8(x: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from ..data.pixels import to_float
+
 
 class Classifier(nn.Module):
     """Five convolutions and two linear layers for 28x28 pixels of one channel, 92 thousand parameters.
@@ -41,7 +43,7 @@ class Classifier(nn.Module):
         """What the last layer sees, after its ReLU, ``(B, 64)``."""
         if x.dtype != torch.uint8 or x.shape[1:] != (1, 28, 28):
             raise ValueError(f"images must be (B, 1, 28, 28) uint8, got {tuple(x.shape)} {x.dtype}")
-        scaled = (x.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        scaled = to_float(x).contiguous(memory_format=torch.channels_last)
         features: Tensor = self.body(scaled)
         return features
 

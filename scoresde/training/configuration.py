@@ -60,7 +60,10 @@ class Source(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_options(self.size, self.mode, self.crop, self.unreadable, self.max_bytes)
+        try:
+            check_options(self.size, self.mode, self.crop, self.unreadable, self.max_bytes)
+        except TypeError as error:  # pydantic reports a ValueError alone
+            raise ValueError(error) from None
         return self
 
 

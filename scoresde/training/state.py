@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..denoisers.network import Denoiser, unwrapped
 from .options import Schedule
@@ -65,7 +65,7 @@ def start(denoiser: Denoiser, schedule: Schedule) -> State:
 
     def average(averaged: Sequence[Tensor], current: Sequence[Tensor], n: Tensor | int) -> None:
         decay = min(schedule.ema, (1 + int(n)) / (10 + int(n)))
-        torch._foreach_lerp_(list(averaged), list(current), 1 - decay)
+        get_ema_multi_avg_fn(decay)(averaged, current, n)
 
     optimizer = torch.optim.AdamW(net.parameters(), lr=schedule.lr, weight_decay=schedule.weight_decay)
     # Parameters only: buffers, such as random frequencies, are copied.
