@@ -26,7 +26,6 @@ from scoresde.metrics.moments import Moments
 from scoresde.processes.catalogue import sde_of
 from scoresde.registry import lookup
 from scoresde.training.checkpoint import Trained, load_denoiser
-from scoresde.training.labels import classes_of
 
 # Pixels; larger images are compared by means over squares, for a covariance has their number squared.
 SIDE = 32
@@ -125,7 +124,7 @@ def _features(x: Tensor, name: str | None, weights: Path | None) -> Features:
 
 def _labels(trained: Trained, labels: Tensor | None) -> Callable[[Tensor], Tensor] | None:
     """Labels in the shares of the data's, where the network takes any."""
-    classes = classes_of(trained.denoiser.net)
+    classes = trained.denoiser.classes or 0
     if not classes:
         return None
     if labels is None:

@@ -21,7 +21,7 @@ COMMANDS = [
 ]
 # Put behind a command: the same options, less work.
 LESS = {
-    "scoresde train": "schedule.steps=3",
+    "scoresde train": "optimization.steps=3",
     "scoresde sample": "--n 4 --nfe 4",
     "python benchmarks/run.py": "--n-samples 10 --nfe 8 --converged 8 --quiet --out runs/results",
     "python benchmarks/train_features.py": None,  # needs the training images

@@ -70,6 +70,12 @@ class Denoiser(nn.Module):
         """The network's type: ``dtype``, or else that of its parameters; None where it is that of x."""
         return self.dtype or (self._first[0].dtype if self._first else None)
 
+    @property
+    def classes(self) -> int | None:
+        """The number of classes of the network, its attribute ``classes``; None without one."""
+        classes: int | None = getattr(unwrapped(self.net), "classes", None)
+        return classes
+
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors ``()``, ``(B,)`` or ``(B, 1, ...)``; returns as x."""
         level = Level(*(per_sample(number, x) for number in level))

@@ -7,7 +7,7 @@ from hugging_face import Table, pretend
 from PIL import Image
 
 from scoresde.data import load_data
-from scoresde.data.pixels import pixels
+from scoresde.data.pixels import pixels, to_float
 
 GREY = np.random.default_rng(0).integers(0, 256, (5, 4), dtype=np.uint8)  # 5 high, 4 wide
 COLOURS = np.random.default_rng(1).integers(0, 256, (5, 4, 3), dtype=np.uint8)
@@ -234,3 +234,13 @@ def test_sizes_may_be_integers_of_any_library():
     image = Image.fromarray(COLOURS)
     theirs = pixels(image, size=(np.int64(2), np.uint8(3)), crop=True)
     assert np.array_equal(theirs, pixels(image, size=(2, 3), crop=True))
+
+
+def test_pixels_become_minus_1_to_1_and_floats_stay():
+    floats = to_float(torch.arange(256, dtype=torch.uint8))
+    assert (floats[0].item(), floats[255].item()) == (-1.0, 1.0)
+    torch.testing.assert_close(
+        floats.double(), torch.linspace(-1, 1, 256, dtype=torch.float64), rtol=0, atol=1e-7
+    )
+    x = torch.linspace(-3, 3, 8, dtype=torch.float64)
+    assert torch.equal(to_float(x), x.float())

@@ -11,8 +11,8 @@ from scoresde.denoisers.predictions import noise, v
 from scoresde.networks import MLP, UNet
 from scoresde.networks.embedding import Fourier, Sinusoidal
 from scoresde.processes.discrete import DiscreteVPSDE
-from scoresde.training import Schedule, start, train
-from scoresde.training.times import Uniform
+from scoresde.training import TrainingOptions, start, train
+from scoresde.training.time_sampling import Uniform
 
 
 def draw(shape, seed=0):
@@ -170,10 +170,10 @@ def test_a_network_that_ships_learns_under_numbered_steps(prediction):
     angles = torch.arange(8, dtype=torch.float64) * math.pi / 4
     means = 0.7 * torch.stack([angles.cos(), angles.sin()], 1)
     mixture = Mixture(means, torch.full((8,), 0.08).double(), torch.full((8,), 1 / 8).double())
-    sde, schedule = DiscreteVPSDE(), Schedule(steps=300, batch_size=128, lr=4e-3, warmup=20, ema=0.97)
+    sde, options = DiscreteVPSDE(), TrainingOptions(steps=300, batch_size=128, lr=4e-3, warmup=20, ema=0.97)
     torch.manual_seed(0)
-    state = start(Denoiser(MLP(2, 64, 2), sde, prediction), schedule)
-    for _ in train(state, mixture.sample(4096).float(), schedule=schedule, times=Uniform()):
+    state = start(Denoiser(MLP(2, 64, 2), sde, prediction), options)
+    for _ in train(state, mixture.sample(4096).float(), options=options, time_sampling=Uniform()):
         pass
     lam = torch.linspace(-math.log(2.0), -math.log(0.05), 2000, dtype=torch.float64)
     level = sde.level(sde.time_of(lam))

@@ -257,8 +257,8 @@ def test_a_loaded_state_is_the_saved_one(folder):
     ("changes", "named"),
     [
         ({"seed": 4}, "seed was 3, is 4"),
-        ({"schedule": {"lr": 0.5}}, "schedule.lr was 0.001, is 0.5"),
-        ({"schedule": {"steps": 7}}, "schedule.steps was 8, is 7"),
+        ({"optimization": {"lr": 0.5}}, "optimization.lr was 0.001, is 0.5"),
+        ({"optimization": {"steps": 7}}, "optimization.steps was 8, is 7"),
         ({"network": {"blocks": 2}}, "network.blocks was 1, is 2"),
         (
             {"network": {"patch": 1, "in_channels": 1}},
@@ -266,10 +266,13 @@ def test_a_loaded_state_is_the_saved_one(folder):
         ),
         ({"sde": {"t_max": 10.0}}, "sde.t_max was not set, is 10.0"),
         ({"prediction": {"sigma_data": 0.5}}, "prediction.sigma_data was 0.7, is 0.5"),
-        ({"times": {"std": 2.0}}, "times.std was not set, is 2.0"),
+        ({"time_sampling": {"std": 2.0}}, "time_sampling.std was not set, is 2.0"),
         ({"weighting": {"sigma_data": 0.5}}, "weighting.sigma_data was 0.7, is 0.5"),
         ({"data": {"split": "test"}}, "data.split was 'train', is 'test'"),
-        ({"seed": 4, "schedule": {"ema": 0.1, "steps": 9}}, "schedule.ema was 0.5, is 0.1; seed was 3, is 4"),
+        (
+            {"seed": 4, "optimization": {"ema": 0.1, "steps": 9}},
+            "optimization.ema was 0.5, is 0.1; seed was 3, is 4",
+        ),
     ],
 )
 def test_going_on_with_another_configuration_is_refused_by_key(folder, changes, named):
@@ -279,7 +282,7 @@ def test_going_on_with_another_configuration_is_refused_by_key(folder, changes, 
 
 @pytest.mark.parametrize(("precision", "stop"), [("float32", 1), ("float32", 7), ("bfloat16", 4)])
 def test_a_run_through_a_file_has_the_bits_of_one_that_never_stopped(tmp_path, precision, stop):
-    configuration = configured(schedule={"precision": precision})
+    configuration = configured(optimization={"precision": precision})
     straight, losses = trained(configuration, 8)
     state, first = trained(configuration, stop)
     save_training(tmp_path, configuration, state, SHAPE)
@@ -307,8 +310,8 @@ def command(out, *more):
     """Some 30 steps of a small network, long enough to be killed in between."""
     config = str(ROOT / "configs" / "digits.toml")
     small = [
-        "schedule.steps=30",
-        "schedule.batch_size=32",
+        "optimization.steps=30",
+        "optimization.batch_size=32",
         "network.channels=[16,32]",
         "network.embedding=fourier",
         "network.dropout=0.1",
@@ -347,7 +350,7 @@ def test_a_killed_run_that_goes_on_ends_with_the_bits_of_one_that_was_not_killed
 
 def test_losses_after_the_last_checkpoint_are_forgotten_when_a_run_goes_on(tmp_path, monkeypatch, capsys):
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    few = ["schedule.steps=4", "schedule.batch_size=4", "--save-every", "2"]
+    few = ["optimization.steps=4", "optimization.batch_size=4", "--save-every", "2"]
     assert main(command(straight, *few)) == 0
     calls = []
 
@@ -383,8 +386,8 @@ def test_a_run_that_is_not_finite_stops_with_a_finite_checkpoint(tmp_path, monke
     monkeypatch.setitem(NETWORKS, "broken", Broken)
     config = tmp_path / "broken.toml"
     config.write_text(
-        'data.source = "digits"\nprediction.name = "v"\nsde.name = "vp"\ntimes.name = "uniform"\n'
-        'network.name = "broken"\nschedule = {steps = 20, batch_size = 8, max_skipped = 3}\n'
+        'data.source = "digits"\nprediction.name = "v"\nsde.name = "vp"\ntime_sampling.name = "uniform"\n'
+        'network.name = "broken"\noptimization = {steps = 20, batch_size = 8, max_skipped = 3}\n'
     )
     out = tmp_path / "out"
     assert main(["train", "--config", str(config), "--out", str(out), "--quiet", "--save-every", "2"]) == 2
@@ -407,7 +410,7 @@ def test_a_run_that_is_not_finite_stops_with_a_finite_checkpoint(tmp_path, monke
 
 def test_a_run_may_begin_with_the_weights_of_another(tmp_path, folder):
     """One step of a learning rate near 0 leaves the weights that it began with."""
-    same = ["network.channels=[8]", "network.patch=2", "schedule.steps=1", "schedule.lr=1e-20"]
+    same = ["network.channels=[8]", "network.patch=2", "optimization.steps=1", "optimization.lr=1e-20"]
     assert main(command(tmp_path / "out", *same, "--init", str(folder))) == 0
     begun, _ = read_tensors(tmp_path / "out" / TRAINING)
     for name, value in read_tensors(folder / MODEL)[0].items():

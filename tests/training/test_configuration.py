@@ -11,10 +11,10 @@ import torch
 
 from scoresde.cli.main import main
 from scoresde.denoisers.predictions import PREDICTIONS
-from scoresde.networks import NETWORKS
+from scoresde.networks import MLP, NETWORKS
 from scoresde.processes.catalogue import SDES
 from scoresde.registry import build, nearest, parse
-from scoresde.training import TIMES, WEIGHTINGS, Schedule
+from scoresde.training import TIME_SAMPLINGS, WEIGHTINGS, TrainingOptions
 from scoresde.training.configuration import (
     CONFIGURATIONS,
     Configuration,
@@ -39,7 +39,7 @@ classes = 10
 name = "edm"
 sigma_data = 0.7
 
-[schedule]
+[optimization]
 steps = 2
 batch_size = 4
 """
@@ -48,7 +48,7 @@ NAMED = """
 [sde]
 name = "edm"
 
-[times]
+[time_sampling]
 name = "log-normal"
 
 [weighting]
@@ -78,7 +78,7 @@ def test_keys_that_are_left_out_have_the_defaults_of_the_code(path):
     path.write_text(GOOD)
     configuration = read_configuration(path)
     assert configuration == explicit
-    assert configuration.schedule == Schedule(steps=2, batch_size=4)
+    assert configuration.optimization == TrainingOptions(steps=2, batch_size=4)
     assert configuration.seed == 0
 
 
@@ -86,7 +86,7 @@ def test_options_reach_what_they_name(path):
     more = [
         "sde.name=vp",
         "sde.beta_max=12.5",
-        "times.std=2.5",
+        "time_sampling.std=2.5",
         "weighting.name=min-snr",
         "weighting.gamma=2",
     ]
@@ -102,21 +102,30 @@ def test_options_reach_what_they_name(path):
 
 
 def test_a_configuration_comes_back_from_its_own_json(path):
-    configuration = read_configuration(path, ["schedule.lr=1e-4", 'network.embedding="fourier"'])
+    configuration = read_configuration(path, ["optimization.lr=1e-4", 'network.embedding="fourier"'])
     content = json.loads(configuration.model_dump_json())
     assert validate(content, "json") == configuration
     # What is written in the headers of checkpoints.
-    assert list(content) == ["data", "network", "prediction", "sde", "times", "weighting", "schedule", "seed"]
+    assert list(content) == [
+        "data",
+        "network",
+        "prediction",
+        "sde",
+        "time_sampling",
+        "weighting",
+        "optimization",
+        "seed",
+    ]
 
 
 @pytest.mark.parametrize(
     ("override", "section", "key", "value"),
     [
-        ("schedule.steps=7", "schedule", "steps", 7),
-        ("schedule.lr = 1e-2", "schedule", "lr", 0.01),
-        ("schedule.lr=1", "schedule", "lr", 1.0),
-        ("schedule.decay=linear", "schedule", "decay", "linear"),
-        ('schedule.decay="linear"', "schedule", "decay", "linear"),
+        ("optimization.steps=7", "optimization", "steps", 7),
+        ("optimization.lr = 1e-2", "optimization", "lr", 0.01),
+        ("optimization.lr=1", "optimization", "lr", 1.0),
+        ("optimization.decay=linear", "optimization", "decay", "linear"),
+        ('optimization.decay="linear"', "optimization", "decay", "linear"),
         ("data.source=some/path with spaces.npz", "data", "source", "some/path with spaces.npz"),
         ('data.source=C:\\data\\"x".npz', "data", "source", 'C:\\data\\"x".npz'),
         ("data.source=a=b", "data", "source", "a=b"),
@@ -129,9 +138,9 @@ def test_overrides_are_toml_or_words(path, override, section, key, value):
 
 def test_later_overrides_win_and_leave_their_neighbours(path):
     configuration = read_configuration(
-        path, ["schedule.steps=7", "schedule.steps=8", "network.channels=[16, 8]"]
+        path, ["optimization.steps=7", "optimization.steps=8", "network.channels=[16, 8]"]
     )
-    assert (configuration.schedule.steps, configuration.schedule.batch_size) == (8, 4)
+    assert (configuration.optimization.steps, configuration.optimization.batch_size) == (8, 4)
     assert configuration.network.spec == {"name": "unet", "channels": [16, 8], "blocks": 1, "classes": 10}
 
 
@@ -153,7 +162,7 @@ def test_the_first_weights_are_a_function_of_the_seed_alone(path):
         ("network", NETWORKS),
         ("SDE", SDES),
         ("prediction", PREDICTIONS),
-        ("times", TIMES),
+        ("time sampling", TIME_SAMPLINGS),
         ("weighting", WEIGHTINGS),
     ],
 )
@@ -169,6 +178,17 @@ def test_a_seed_may_be_of_any_size(path, seed):
     weights = [next(configuration.make_denoiser().parameters()) for _ in range(2)]
     assert torch.equal(*weights)
     assert validate(json.loads(configuration.model_dump_json()), "json") == configuration
+
+
+def test_a_configuration_s_seed_may_be_of_any_size():
+    content = {"data": {"source": "digits"}, "network": {"name": "mlp"}, "prediction": {"name": "v"}}
+    first = {
+        seed: validate(content | {"seed": seed}, "test").make_denoiser().net.enter.bias.sum().item()
+        for seed in (0, 1, -1, 2**70 + 2, -(2**70) - 3)
+    }
+    assert len(set(first.values())) == 5
+    torch.manual_seed(1)
+    assert first[1] == MLP().enter.bias.sum().item()
 
 
 def test_a_byte_order_mark_of_utf_8_is_left_out(path):
@@ -217,23 +237,23 @@ BAD = {
         "data.sorce=1",
         r"unknown key data.sorce; .* known: crop, images, labels, max_bytes, .*, source, split, unreadable$",
     ),
-    "unknown key of schedule": (
-        "schedule.step=1",
-        r"unknown key schedule.step; did you mean 'steps'\? known: allow_missing_classes, batch_size, clip, "
-        r"decay, ema, label_dropout, lr, max_skipped, precision, steps, warmup, weight_decay$",
+    "unknown key of optimization": (
+        "optimization.step=1",
+        r"unknown key optimization.step; did you mean 'steps'\? known: allow_missing_classes, batch_size, "
+        r"clip, decay, ema, label_dropout, lr, max_skipped, precision, steps, warmup, weight_decay$",
     ),
-    "a key of a section above all": ("steps=5", "unknown key steps; steps belongs into \\[schedule\\]$"),
+    "a key of a section above all": ("steps=5", "unknown key steps; steps belongs into \\[optimization\\]$"),
     "a key of another section": (
         "data.lr=5",
-        "unknown key data.lr; lr belongs into \\[schedule\\]$",
+        "unknown key data.lr; lr belongs into \\[optimization\\]$",
     ),
     "a key that belongs above all": (
-        "schedule.seed=5",
-        "unknown key schedule.seed; seed belongs above all sections$",
+        "optimization.seed=5",
+        "unknown key optimization.seed; seed belongs above all sections$",
     ),
     "an option of another section": (
-        "schedule.channels=[8]",
-        "unknown key schedule.channels; channels belongs into \\[network\\]$",
+        "optimization.channels=[8]",
+        "unknown key optimization.channels; channels belongs into \\[network\\]$",
     ),
     "an option above all": ("t_max=5.0", "unknown key t_max; t_max belongs into \\[sde\\]$"),
     "an option of another name": (
@@ -244,7 +264,10 @@ BAD = {
         "data.sigma_data=0.5",
         "unknown key data.sigma_data; sigma_data belongs into \\[prediction\\]$",
     ),
-    "an integer of 5,000 digits": (f"schedule.steps={'9' * 5000}", "schedule.steps: .*integer, got '9"),
+    "an integer of 5,000 digits": (
+        f"optimization.steps={'9' * 5000}",
+        "optimization.steps: .*integer, got '9",
+    ),
     "a network beyond all memory": ("network.channels=[8000000000]", "network 'unet': "),
     "unknown network option": (
         "network.chanels=[8]",
@@ -258,14 +281,20 @@ BAD = {
         "prediction.name=epsilon",
         "unknown prediction 'epsilon'; .*known: data, edm, noise",
     ),
-    "unknown times": ("times.name=uniforn", r"unknown times 'uniforn'; did you mean 'uniform'\?"),
+    "unknown times": (
+        "time_sampling.name=uniforn",
+        r"unknown time sampling 'uniforn'; did you mean 'uniform'\?",
+    ),
     "unknown weighting": ("weighting.name=none", "unknown weighting 'none'"),
-    "string for an integer": ('schedule.steps="7"', "schedule.steps: .* integer, got '7'"),
-    "word for an integer": ("schedule.steps=many", "schedule.steps: .* integer, got 'many'"),
-    "truth for an integer": ("schedule.steps=true", "schedule.steps: .* integer, got True"),
-    "float for an integer": ("schedule.steps=1.0", "schedule.steps: .* integer, got 1.0"),
-    "string for a float": ("schedule.lr='1e-3'", "schedule.lr: .* number, got '1e-3'"),
-    "another word": ("schedule.decay=slow", "schedule.decay: .*'cosine', 'linear' or 'constant', got 'slow'"),
+    "string for an integer": ('optimization.steps="7"', "optimization.steps: .* integer, got '7'"),
+    "word for an integer": ("optimization.steps=many", "optimization.steps: .* integer, got 'many'"),
+    "truth for an integer": ("optimization.steps=true", "optimization.steps: .* integer, got True"),
+    "float for an integer": ("optimization.steps=1.0", "optimization.steps: .* integer, got 1.0"),
+    "string for a float": ("optimization.lr='1e-3'", "optimization.lr: .* number, got '1e-3'"),
+    "another word": (
+        "optimization.decay=slow",
+        "optimization.decay: .*'cosine', 'linear' or 'constant', got 'slow'",
+    ),
     "list for a string": ("data.source=[1]", r"data.source: input should be a valid string, got \[1\]"),
     "string for a list": ("network.channels=8", "network 'unet' option channels: .*, got 8"),
     "string in a list": ('network.channels=["8"]', r"network 'unet' option channels: .*, got \['8'\]"),
@@ -273,15 +302,15 @@ BAD = {
     "number for a name": ("network.name=3", "network.name: input should be a valid string, got 3"),
     "word for a section": ("data=digits", "data: input should be an object, got 'digits'"),
     "string for a seed": ("seed='0'", "seed: input should be a valid integer, got '0'"),
-    "value out of range": ("schedule.lr=-1.0", "schedule: lr must be positive and finite, got -1.0"),
-    "no number": ("schedule.ema=nan", r"schedule: ema must be in \[0, 1\), got nan"),
+    "value out of range": ("optimization.lr=-1.0", "optimization: lr must be positive and finite, got -1.0"),
+    "no number": ("optimization.ema=nan", r"optimization: ema must be in \[0, 1\), got nan"),
     "size out of range": (
         "network.channels=[12]",
         r"network 'unet': channels must be multiples of 8, got \(12,\)",
     ),
     "range upside down": ("sde.t_min=100.0", "SDE 'edm': EDM needs finite .* t_min < t_max"),
     "deviation out of range": ("prediction.sigma_data=-0.5", "prediction 'edm': sigma_data must be positive"),
-    "times out of range": ("times.std=0.0", "times 'log-normal': .*std positive"),
+    "times out of range": ("time_sampling.std=0.0", "time sampling 'log-normal': .*std positive"),
 }
 
 bad_overrides = pytest.mark.parametrize(("override", "named"), BAD.values(), ids=BAD.keys())
@@ -301,7 +330,9 @@ FILES = {
 bad_files = pytest.mark.parametrize(("content", "named"), FILES.values(), ids=FILES.keys())
 
 bad_syntax = pytest.mark.parametrize(
-    "override", ["schedule.steps", "=3", " =3", "a b=3", "schedule..steps=3", "data.source=a\x00b"], ids=repr
+    "override",
+    ["optimization.steps", "=3", " =3", "a b=3", "optimization..steps=3", "data.source=a\x00b"],
+    ids=repr,
 )
 
 
@@ -432,8 +463,8 @@ def test_the_command_answers_a_bad_override_with_one_line(command, override):
         (["network.patch=3"], "H and W divisible by 3, got shape (1, 1, 8, 8)"),
         (["network.classes=9"], "labels must be in [0, 9), got 0 to 9"),
         (["network.classes=0"], "labels were given, but the network has no classes"),
-        (["times.mean=50.0"], "hardly ever is in"),
-        (["sde.name=rectified-flow", "times.name=importance"], "importance sampling needs alpha > 0"),
+        (["time_sampling.mean=50.0"], "has less than 1e-9 of its mass in"),
+        (["sde.name=rectified-flow", "time_sampling.name=importance"], "importance sampling needs alpha > 0"),
     ],
 )
 def test_the_command_answers_what_does_not_fit_with_one_line(command, arguments, named):

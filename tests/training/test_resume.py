@@ -168,12 +168,12 @@ def test_a_run_goes_on_with_the_same_data_only(folder, state):
 
 @pytest.mark.parametrize("decay", ["constant", "cosine", "linear"])
 def test_a_run_with_more_steps_goes_on_with_the_learning_rate_of_the_longer_schedule(tmp_path, decay):
-    short, long = (configured(schedule={"steps": steps, "decay": decay}) for steps in (3, 5))
+    short, long = (configured(optimization={"steps": steps, "decay": decay}) for steps in (3, 5))
     state, first = trained(short, 3)
     save_training(tmp_path, short, state, SHAPE)
     state, rest = trained(long, 2, load_training(tmp_path, long))
     straight, losses = trained(long, 5)
-    assert [progress.lr for progress in rest] == [long.schedule.lr_at(3), long.schedule.lr_at(4)]
+    assert [progress.lr for progress in rest] == [long.optimization.lr_at(3), long.optimization.lr_at(4)]
     same = all(
         torch.equal(value, straight.denoiser.state_dict()[name])
         for name, value in state.denoiser.state_dict().items()
@@ -190,7 +190,7 @@ def test_files_of_before_are_gone_on_with_and_loaded(folder):
         tensors, header = read_tensors(folder / name)
         for key in ("labels", "data", "optimizer"):
             header.pop(key, None)
-        del header["configuration"]["schedule"]["max_skipped"]
+        del header["configuration"]["optimization"]["max_skipped"]
         save_file(tensors, folder / name, {key: json.dumps(value) for key, value in header.items()})
         assert read_tensors(folder / name)[1] == header
     assert load_denoiser(folder).labels is None
