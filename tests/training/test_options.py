@@ -30,6 +30,6 @@ from scoresde.training import TrainingOptions
         ({"precision": "float16"}, "precision must be one of float32, bfloat16, got 'float16'"),
     ],
 )
-def test_schedules_that_cannot_be_are_refused(options, named):
+def test_options_outside_their_range_are_refused(options, named):
     with pytest.raises(ValueError, match=named):
         TrainingOptions(**options)

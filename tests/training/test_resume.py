@@ -167,7 +167,7 @@ def test_a_run_goes_on_with_the_same_data_only(folder, state):
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine", "linear"])
-def test_a_run_with_more_steps_goes_on_with_the_learning_rate_of_the_longer_schedule(tmp_path, decay):
+def test_a_run_with_more_steps_goes_on_with_the_learning_rate_of_the_longer_run(tmp_path, decay):
     short, long = (configured(optimization={"steps": steps, "decay": decay}) for steps in (3, 5))
     state, first = trained(short, 3)
     save_training(tmp_path, short, state, SHAPE)
