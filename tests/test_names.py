@@ -159,7 +159,7 @@ UNCALLED: Mapping[str, tuple[Callable[[], Any], str]] = {
     "process of a run": (lambda: prepare("ddim", VPSDE, 3), "VPSDE()"),
     "process of a transported one": (lambda: Transported(net(), VPSDE), "VPSDE()"),
     "solver": (lambda: sample(net(), DDIM, (2, 3), nfe=3), "DDIM()"),
-    "times": (lambda: trained(times=LogNormal), "LogNormal()"),
+    "time sampling": (lambda: trained(time_sampling=LogNormal), "LogNormal()"),
     "weighting": (lambda: trained(weighting=MinSNR), "MinSNR()"),
 }
 

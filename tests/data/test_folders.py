@@ -116,7 +116,7 @@ def test_a_class_without_images_is_named(tmp_path):
 
 
 def test_images_beside_classes_are_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"or all in one folder, got .*/b\.png too"):
+    with pytest.raises(ValueError, match=r"or all in one folder, got .*/b\.png beside sub-folders"):
         load_data(put(tmp_path, "cat/0.png", "b.png"))
 
 

@@ -164,7 +164,7 @@ def test_images_are_scaled_to_height_and_width(shown):
 
 
 def test_one_size_is_for_both_sides_and_another_shape_is_stretched_with_a_warning(shown):
-    with pytest.warns(UserWarning, match="stretched; data.crop = true cuts them"):
+    with pytest.warns(UserWarning, match="stretched; data.crop = true crops them"):
         found = shown(halves(16, 64), "a.png", size=8)
     assert found.shape == (1, 8, 8)
     assert found[0, 4, [0, 7]].tolist() == [0, 255]
