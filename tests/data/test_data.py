@@ -183,7 +183,7 @@ DIFFERENT = [COLOURS[0], COLOURS[1, :5], COLOURS[2], COLOURS[3]]
             PAIR,
             "labels must fit 64 bits with a sign, got 9223372036854775808",
         ),
-        (lambda d: npy(d, PIXELS), {"split": "test"}, "data.npy has no splits, .* got split 'test'"),
+        (lambda d: npy(d, PIXELS), {"split": "test"}, "data.npy has no splits: .*, got 'test'"),
         (lambda d: npy(d, PIXELS), {"size": 8}, "holds numbers, not images .* got 8 and ''"),
         (lambda d: npz(d, a=PIXELS), {"mode": "L"}, "holds numbers, not images .* got None and 'L'"),
         (lambda d: "digits", {"size": (4, 4)}, r"digits holds numbers, .* got \(4, 4\) and ''"),

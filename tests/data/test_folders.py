@@ -111,7 +111,7 @@ def test_a_class_without_images_is_named(tmp_path):
     (tmp_path / "dog" / "deep").mkdir(parents=True)
     (tmp_path / "eel").mkdir()
     (tmp_path / "eel" / "a.txt").write_text("no image")
-    with pytest.raises(ValueError, match=r"folders without images: dog, eel; each folder in it is a class"):
+    with pytest.raises(ValueError, match=r"folders without images: dog, eel; every folder in it is a class"):
         load_data(source)
 
 
