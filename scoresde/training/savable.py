@@ -1,6 +1,7 @@
 """Can a checkpoint hold a network?"""
 
-from ..denoisers.network import Denoiser, unwrapped
+from ..denoisers.network import Denoiser
+from ..denoisers.unwrapped import unwrapped
 from ..files import check_writable
 from .state import module
 

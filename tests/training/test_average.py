@@ -66,5 +66,5 @@ def test_a_network_in_float64_is_trained_and_its_average_keeps_the_precision_of_
     assert state.averaged(draw((3, 2), dtype=torch.float32), EDM().level(torch.tensor(0.5))).isfinite().all()
     for dtype in (None, torch.bfloat16, torch.float64):
         denoiser = Denoiser(mlp(), EDM(), edm(), dtype=dtype)
-        assert start(denoiser, TrainingOptions()).averaged.dtype == dtype
-        assert copy.deepcopy(denoiser).dtype == dtype
+        assert start(denoiser, TrainingOptions()).averaged.dtype == (dtype or torch.float32)
+        assert copy.deepcopy(denoiser).dtype == (dtype or torch.float32)
