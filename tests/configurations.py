@@ -54,10 +54,10 @@ BAD = {
         r"unknown key optimization.step; did you mean 'steps'\? known: allow_missing_classes, batch_size, "
         r"clip, decay, ema, label_dropout, lr, max_skipped, precision, steps, warmup, weight_decay$",
     ),
-    "a key of a section above all": ("steps=5", "unknown key steps; steps belongs into \\[optimization\\]$"),
+    "a key of a section above all": ("steps=5", "unknown key steps; steps belongs in \\[optimization\\]$"),
     "a key of another section": (
         "data.lr=5",
-        "unknown key data.lr; lr belongs into \\[optimization\\]$",
+        "unknown key data.lr; lr belongs in \\[optimization\\]$",
     ),
     "a key that belongs above all": (
         "optimization.seed=5",
@@ -65,16 +65,16 @@ BAD = {
     ),
     "an option of another section": (
         "optimization.channels=[8]",
-        "unknown key optimization.channels; channels belongs into \\[network\\]$",
+        "unknown key optimization.channels; channels belongs in \\[network\\]$",
     ),
-    "an option above all": ("t_max=5.0", "unknown key t_max; t_max belongs into \\[sde\\]$"),
+    "an option above all": ("t_max=5.0", "unknown key t_max; t_max belongs in \\[sde\\]$"),
     "an option of another name": (
         "sde.beta_max=5.0",
         "SDE 'edm' has no option 'beta_max'; .*known: t_max, t_min$",
     ),
     "an option of two sections": (
         "data.sigma_data=0.5",
-        "unknown key data.sigma_data; sigma_data belongs into \\[prediction\\]$",
+        "unknown key data.sigma_data; sigma_data belongs in \\[prediction\\]$",
     ),
     "an integer of 5,000 digits": (
         f"optimization.steps={'9' * 5000}",

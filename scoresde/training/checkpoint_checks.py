@@ -45,7 +45,7 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
 def check_fit(
     path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], types: bool = True
 ) -> None:
-    """ValueError unless the tensors of a file have the names, shapes and types of its own configuration."""
+    """ValueError unless the tensors of a file have the names, shapes and types of its configuration."""
     fault = misfit(tensors, expected, types)
     if fault:
         raise ValueError(f"checkpoint {path} does not fit its own configuration: {fault}")

@@ -34,8 +34,10 @@ CONFIGURATIONS: dict[str, Path] = {
 
 
 class Choice(BaseModel):
-    """An entry of a registry by its name. The other keys are its options; :func:`scoresde.registry.build`
-    checks them."""
+    """An entry of a registry by its name; the other keys are its options.
+
+    :func:`scoresde.registry.build` checks the options.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
     name: str

@@ -14,7 +14,7 @@ RENAMED = {"schedule": "optimization", "times": "time_sampling"}
 def check_places(
     content: Mapping[str, Any], chosen: Mapping[str, Sequence[str]], possible: Mapping[str, Sequence[str]]
 ) -> None:
-    """ValueError for a section under an earlier name, and for a key that belongs into another section.
+    """ValueError for a section under an earlier name, and for a key that belongs in another section.
 
     Args:
         content: of the file; its sections are mappings.
@@ -28,7 +28,7 @@ def check_places(
     for place, keys in places.items():
         for key in keys if place in possible else ():
             homes = [
-                f"into [{home}]" if home else "above all sections" for home in chosen if key in chosen[home]
+                f"in [{home}]" if home else "above all sections" for home in chosen if key in chosen[home]
             ]
             if homes and key not in possible[place]:
                 found = f"{place}.{key}" if place else key

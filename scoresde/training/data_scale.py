@@ -70,7 +70,7 @@ def warn_about_scale(
 
 
 def _part(x: Tensor | np.ndarray) -> Tensor:
-    """Samples at equal distances, as many as a scale is measured on."""
+    """The samples, at equal distances, on which a scale is measured."""
     count = min(MOST_SAMPLES, max(4, MOST_NUMBERS // max(math.prod(x.shape[1:]), 1)))
     return select(x, torch.arange(0, len(x), -(-len(x) // count)))
 

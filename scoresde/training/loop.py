@@ -130,7 +130,7 @@ def _step(state: TrainingState, task: _Task) -> Progress:
     buffers = {name: buffer.clone() for name, buffer in net.named_buffers()}
     state.optimizer.zero_grad()
     bf16 = task.options.precision == "bfloat16"
-    with seeded(seed_of(task.seed, state.step, 1), device):  # for dropout: other numbers than those of eps
+    with seeded(seed_of(task.seed, state.step, 1), device):  # for dropout: not the numbers of eps
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             loss = (batch.weight * state.denoiser.loss(batch.x0, batch.t, batch.eps, batch.cond)).mean()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -35,7 +35,7 @@ def found(source, **options):
         (["cat/images/0.png", "dog/images/0.png"], [0, 1], ("cat", "dog")),
         (["cabin/indoor/0.png", "cabin/outdoor/0.png", "house/outdoor/0.png"], [0, 0, 1], ("cabin", "house")),
         (["cat/0.png", "dog/a/b/c/0.png", "dog/1.png"], [0, 1, 1], ("cat", "dog")),
-        (["all/a/0.png", "all/b/0.png"], None, None),  # one folder is no class, whatever it holds
+        (["all/a/0.png", "all/b/0.png"], None, None),  # a single folder is not a class
         (["a.png", "b.png"], None, None),
         (["car/0.png", "train/0.png"], [0, 1], ("car", "train")),  # one such name may well be a class
     ],

@@ -73,7 +73,7 @@ def test_every_parameter_and_every_input_takes_part(kind, options, shape):
 
 
 @every_network
-def test_the_network_is_told_the_level_once_it_is_trained_a_step(kind, options, shape):
+def test_the_network_depends_on_the_level_after_a_few_steps_of_training(kind, options, shape):
     torch.manual_seed(0)
     net = kind(**options)
     x, low, high = draw(shape).float(), torch.zeros(shape[0]), torch.full((shape[0],), 0.3)
@@ -96,7 +96,7 @@ def test_no_label_is_the_label_of_no_class(kind, options, shape):
         assert (away > 1e-3).all()
 
 
-def test_a_new_unet_returns_zero_whatever_it_sees():
+def test_a_new_unet_returns_zero_for_every_input():
     net = UNet(1, (8, 16), 1, classes=3)
     assert net(draw((2, 1, 8, 8)).float(), torch.rand(2), torch.tensor([0, 3])).abs().max() == 0
 
@@ -180,7 +180,7 @@ def test_a_network_that_ships_learns_under_numbered_steps(prediction):
     x = level.alpha[:, None] * mixture.sample(2000, seed=5) + level.sigma[:, None] * draw((2000, 2), 9)
     with torch.no_grad():
         error = (state.averaged(x, level) - mixture.denoise(x, level)).square().mean().item()
-    # Told 0 ... 999, the same network comes to 0.0206 (v) and 0.0079 (noise).
+    # With labels 0 ... 999, the same network comes to 0.0206 (v) and 0.0079 (noise).
     assert error < 0.0065
 
 

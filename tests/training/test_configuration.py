@@ -217,7 +217,7 @@ def test_the_schedule_of_an_sde_is_not_the_section_of_earlier_versions(path):
     assert read_configuration(path, [ddpm]).make_denoiser().sde.schedule == "cosine"
     with pytest.raises(ValueError, match=r"unknown key schedule; did you mean 'optimization'\?"):
         read_configuration(path, [ddpm, "schedule.steps=3"])
-    with pytest.raises(ValueError, match=r"unknown key schedule; schedule belongs into \[sde\]"):
+    with pytest.raises(ValueError, match=r"unknown key schedule; schedule belongs in \[sde\]"):
         read_configuration(path, [ddpm, "schedule=linear"])
 
 

@@ -40,7 +40,7 @@ def test_the_seed_decides_the_run():
 
 
 class Drawing(nn.Module):
-    """Draws numbers of its own from the global random state, as dropout does, and notes all it sees."""
+    """Draws from the global random state, as dropout does, and records its inputs."""
 
     def __init__(self):
         super().__init__()
@@ -59,14 +59,14 @@ def test_every_step_draws_anew_for_the_data_and_for_the_network():
 
 
 def test_a_network_does_not_draw_the_numbers_that_its_noise_and_times_are_made_of():
-    net, told = Drawing(), []
+    net, uniforms = Drawing(), []
 
     def time_sampling(sde, u):
-        told.append(u)
+        uniforms.append(u)
         return Uniform()(sde, u)
 
     run(net, EDM(), edm(), torch.zeros(64, 2), steps=3, time_sampling=time_sampling)
-    for u, (_, _, drawn) in zip(told, net.seen, strict=True):
+    for u, (_, _, drawn) in zip(uniforms, net.seen, strict=True):
         assert not torch.isin(u, drawn).any()
 
 
@@ -93,7 +93,7 @@ def test_the_learning_rate_rises_and_falls_as_scheduled(decay):
 
 
 def test_the_optimiser_takes_the_scheduled_learning_rate():
-    """Adam's first step moves every parameter by the learning rate, whatever the gradient."""
+    """Adam's first step moves every parameter by the learning rate, for any gradient."""
     net = mlp()
     before = [p.detach().clone() for p in net.parameters()]
     _, (progress,) = run(net, EDM(), edm(), gaussian(64), steps=1, warmup=4, lr=1e-2)

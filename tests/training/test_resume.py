@@ -58,7 +58,7 @@ def other(name, change):
     return lambda tensors, header: tensors.update({name: change(tensors[name])})
 
 
-def told(**values):
+def changed(**values):
     return lambda tensors, header: header.update(values)
 
 
@@ -105,18 +105,18 @@ TAMPERED = {
     "a count between": (other("optimizer.0.step", lambda x: x - 0.5), f"step {WHOLE} 3, got 2.5$"),
     "averages below 0": (other("average.n_averaged", lambda x: -x), f"n_averaged {WHOLE} 3, got -3$"),
     "negative squares": (other("optimizer.0.exp_avg_sq", lambda x: x - 1), "exp_avg_sq must not be negative"),
-    "a step of -5": (told(step=-5), f": step {WHOLE} 8, got -5$"),
-    "a step of True": (told(step=True), f": step {WHOLE} 8, got True$"),
-    "a step of infinity": (told(step=math.inf), f": step {WHOLE} 8, got inf$"),
-    "a step of text": (told(step="3"), f": step {WHOLE} 8, got '3'$"),
-    "a step of a float": (told(step=3.0), f": step {WHOLE} 8, got 3.0$"),
-    "a step beyond": (told(step=9), f": step {WHOLE} 8, got 9$"),
+    "a step of -5": (changed(step=-5), f": step {WHOLE} 8, got -5$"),
+    "a step of True": (changed(step=True), f": step {WHOLE} 8, got True$"),
+    "a step of infinity": (changed(step=math.inf), f": step {WHOLE} 8, got inf$"),
+    "a step of text": (changed(step="3"), f": step {WHOLE} 8, got '3'$"),
+    "a step of a float": (changed(step=3.0), f": step {WHOLE} 8, got 3.0$"),
+    "a step beyond": (changed(step=9), f": step {WHOLE} 8, got 9$"),
     "no step": (less("step"), f": step {WHOLE} 8, got None$"),
-    "more skipped than steps": (told(skipped=4), f": skipped {WHOLE} 3, got 4$"),
-    "more in a row than skipped": (told(in_row=1), f": in_row {WHOLE} 0, got 1$"),
+    "more skipped than steps": (changed(skipped=4), f": skipped {WHOLE} 3, got 4$"),
+    "more in a row than skipped": (changed(in_row=1), f": in_row {WHOLE} 0, got 1$"),
     "no skipped": (less("skipped"), f": skipped {WHOLE} 3, got None$"),
-    "entries of text": (told(optimizer=["0"]), r": optimizer must be a list of .*, got \['0'\]$"),
-    "other data": (told(data=17), "other training data"),
+    "entries of text": (changed(optimizer=["0"]), r": optimizer must be a list of .*, got \['0'\]$"),
+    "other data": (changed(data=17), "other training data"),
 }
 
 
