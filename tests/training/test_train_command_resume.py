@@ -52,6 +52,7 @@ def command(out, *more):
     return ["train", "--config", config, "--out", str(out), "--quiet", "--save-every", "10", *small, *more]
 
 
+@pytest.mark.slow
 def test_a_killed_run_that_goes_on_ends_with_the_bits_of_one_that_was_not_killed(tmp_path):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     assert main(command(straight)) == 0
