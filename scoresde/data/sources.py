@@ -18,7 +18,7 @@ from .reading import Array
 class Data(NamedTuple):
     """Samples, and their classes.
 
-    Args:
+    Attributes:
         x: uint8 images ``(N, C, H, W)``, float images in [-1, 1], or vectors ``(N, D)``.
         labels: ``(N,)`` integers, or None.
         names: of the classes, by number, or None where the source has none.
