@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..processes.sde import SDE
+from ..registry import as_floats
 
 # From (sde, u), u uniform in [0, 1), ``(B,)`` float64: times, and factors on the loss. The factors are
 # importance weights; they are 1 where the density of the times is part of the objective.
@@ -52,6 +53,7 @@ class LogNormal:
     std: float = 1.2
 
     def __post_init__(self) -> None:
+        as_floats(self, "mean", "std")
         if not (math.isfinite(self.mean) and 0 < self.std < math.inf):
             raise ValueError(
                 f"mean must be finite and std positive and finite, got {self.mean!r} and {self.std!r}"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..denoisers.network import Denoiser
 from ..processes.level import Level
+from ..registry import as_floats
 
 # The factor on Denoiser.loss, the squared error of the network's own output, at a level. An error d of the
 # estimate of x_0 is an error d / out of the output; so out^2 w weighs the squared error of x_0 by w.
@@ -53,6 +54,7 @@ class EDMWeighting:
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
+        as_floats(self, "sigma_data")
         if not 0 < self.sigma_data < math.inf:
             raise ValueError(f"sigma_data must be positive and finite, got {self.sigma_data!r}")
 
@@ -77,6 +79,7 @@ class MinSNR:
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
+        as_floats(self, "gamma")
         if not self.gamma > 0:
             raise ValueError(f"gamma must be positive, got {self.gamma!r}")
 

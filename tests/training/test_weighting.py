@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from training_runs import draw, every_sde, gaussian, mlp, run
@@ -10,7 +11,7 @@ from scoresde.denoisers.network import Denoiser
 from scoresde.denoisers.predictions import data, edm, noise, score, v, velocity
 from scoresde.processes.continuous import VPSDE, RectifiedFlow
 from scoresde.training import weighting
-from scoresde.training.time_sampling import Uniform
+from scoresde.training.time_sampling import LogNormal, Uniform
 
 
 def levels(sde, n=9):
@@ -80,6 +81,15 @@ def test_the_loss_of_a_step_is_the_mean_of_weight_factor_and_error():
     assert first_loss(2.0, 1.0) == 2 * once
     assert first_loss(1.0, 4.0) == 4 * once
     assert first_loss(2.0, 4.0) == 8 * once
+
+
+def test_numbers_of_any_type_are_kept_as_floats():
+    made = [weighting.MinSNR(5), weighting.EDMWeighting(np.float32(0.5)), LogNormal(-1, 2)]
+    assert list(map(repr, made)) == [
+        "MinSNR(gamma=5.0)",
+        "EDMWeighting(sigma_data=0.5)",
+        "LogNormal(mean=-1.0, std=2.0)",
+    ]
 
 
 @pytest.mark.parametrize(
