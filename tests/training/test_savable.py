@@ -64,7 +64,7 @@ def with_buffer(value):
             with_buffer(torch.tensor([0.0, -math.inf])),
             "mask holds numbers that are not finite",
         ),
-        (with_buffer(torch.zeros(2, dtype=torch.complex128)), "mask is of torch.complex128"),
+        (with_buffer(torch.zeros(2, dtype=torch.complex128)), "mask has the type torch.complex128"),
         (
             nn.Sequential(torch.compile(nn.Linear(2, 2), backend="eager")),
             "0 is wrapped by OptimizedModule, which renames",
