@@ -27,7 +27,6 @@ from scoresde.metrics.moments import Moments
 from scoresde.processes.catalogue import sde_of
 from scoresde.registry import lookup
 from scoresde.training.checkpoint import Trained, load_denoiser
-from scoresde.training.labels import classes_of
 
 # In pixels. Larger images are compared by their means over squares: the size of a covariance is the square of
 # the number of pixels.
@@ -149,7 +148,7 @@ def _features(x: Tensor, name: str | None, weights: Path | None) -> Features:
 
 def _labels(trained: Trained, labels: Tensor | None) -> Callable[[Tensor], Tensor] | None:
     """Labels with the proportions of the data; None for a network without classes."""
-    classes = classes_of(trained.denoiser.net)
+    classes = trained.denoiser.classes or 0
     if not classes:
         return None
     if labels is None:

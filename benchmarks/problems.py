@@ -22,7 +22,6 @@ from scoresde.processes.catalogue import sde_of
 from scoresde.processes.sde import SDE
 from scoresde.registry import lookup
 from scoresde.training.checkpoint import Trained, load_denoiser
-from scoresde.training.labels import classes_of
 
 # sigma / alpha from 80 to 0.002, the range in which the networks that ship were trained; alpha > 0 in it.
 LAM_MIN, LAM_MAX = -math.log(80), -math.log(0.002)
@@ -105,7 +104,7 @@ def _mnist(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Prob
         features=by_network("FD[mnist-cnn]", shipped.features, shipped.features.features),
         data=shipped.reference,
         held_out=(frechet_distance(shipped.test, shipped.reference), shipped.test.count),
-        labels=balanced(MNIST_CLASSES) if classes_of(trained.denoiser.net) else None,
+        labels=balanced(MNIST_CLASSES) if trained.denoiser.classes else None,
     )
 
 
@@ -131,9 +130,7 @@ def _digits(sde: SDE, checkpoint: Path | None, dtype: torch.dtype | None) -> Pro
         denoiser=under(trained, sde, dtype),
         features=Features("FD[pixels]", pixels),
         data=moments,
-        labels=balanced(tuple(torch.bincount(found.labels).tolist()))
-        if classes_of(trained.denoiser.net)
-        else None,
+        labels=balanced(tuple(torch.bincount(found.labels).tolist())) if trained.denoiser.classes else None,
     )
 
 

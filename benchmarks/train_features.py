@@ -104,7 +104,7 @@ def train(x: Tensor, labels: Tensor, options: argparse.Namespace) -> tuple[Class
     net = Classifier()
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.02)
     steps = options.epochs * -(-len(x) // options.batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=steps)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.lr, total_steps=steps)
     with tqdm(total=steps, desc="training", unit="step", disable=options.quiet) as bar:
         for _ in range(options.epochs):
             for chosen in torch.split(torch.randperm(len(x)), options.batch_size):
@@ -112,7 +112,7 @@ def train(x: Tensor, labels: Tensor, options: argparse.Namespace) -> tuple[Class
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-                schedule.step()
+                scheduler.step()
                 bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
                 bar.update()
     return net.eval(), steps

@@ -20,6 +20,7 @@ from torch import Tensor
 BEGUN = ".scoresde-"  # prefix of the names of unfinished files
 LOCK = ".lock"
 FORMAT = 2  # of files of tensors: 2 has a hash, 1 had none
+RESERVED = "format", "hash"  # keys of a header that describe the file itself
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -138,8 +139,12 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], **header: Any) -> N
     """Write tensors, the values of ``header`` as JSON, and a hash of both.
 
     Raises:
+        ValueError: the header has a key ``hash`` or ``format``, which this function sets itself.
         FloatingPointError: a tensor is not finite; then nothing is written.
     """
+    taken = [key for key in RESERVED if key in header]
+    if taken:
+        raise ValueError(f"header must not have the keys {' and '.join(RESERVED)}, got {', '.join(taken)}")
     bad = [name for name, tensor in tensors.items() if not _finite(tensor)]
     if bad:
         raise FloatingPointError(f"{path} was not written: {', '.join(bad[:3])} not finite")
@@ -180,7 +185,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"checkpoint {path} was changed after it was written: its hash is wrong")
     if bad:
         raise ValueError(f"checkpoint {path} is damaged: {', '.join(bad[:3])} not finite")
-    return tensors, {key: value for key, value in header.items() if key not in ("hash", "format")}
+    return tensors, {key: value for key, value in header.items() if key not in RESERVED}
 
 
 def _finite(tensor: Tensor) -> bool:

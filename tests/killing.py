@@ -17,7 +17,7 @@ from scoresde.files import BEGUN, locked, read_tensors, write_tensors
 from scoresde.training import start
 from scoresde.training.checkpoint import MODEL, TRAINING, load_denoiser, load_training, save_training
 
-LONG = configured(schedule={"steps": 100_000})
+LONG = configured(optimization={"steps": 100_000})
 
 
 def run(work, seconds=None):
@@ -94,7 +94,7 @@ def kill_trainings(folder, kills, numbers):
 
 def main(kills, seed=0):
     numbers = random.Random(seed)
-    start(LONG.make_denoiser(), LONG.schedule)  # imports, once for all processes
+    start(LONG.make_denoiser(), LONG.optimization)  # imports, once for all processes
     with tempfile.TemporaryDirectory() as folder:
         files, runs = Path(folder) / "files", Path(folder) / "runs"
         files.mkdir()

@@ -16,10 +16,10 @@ PLAIN = {
         "dropout": 0.3,
     },
     "sde": {"name": "edm"},
-    "times": {"name": "log-normal", "mean": -1.0},
+    "time_sampling": {"name": "log-normal", "mean": -1.0},
     "weighting": {"name": "edm", "sigma_data": 0.7},
     "prediction": {"name": "edm", "sigma_data": 0.7},
-    "schedule": {"steps": 8, "batch_size": 16, "warmup": 2, "ema": 0.5, "label_dropout": 0.3},
+    "optimization": {"steps": 8, "batch_size": 16, "warmup": 2, "ema": 0.5, "label_dropout": 0.3},
     "seed": 3,
 }
 SHAPE = (1, 8, 8)
@@ -34,11 +34,11 @@ def configured(**changes):
 
 def trained(configuration, steps, state=None):
     """A state after some more steps, and their losses."""
-    state = state or start(configuration.make_denoiser(), configuration.schedule)
+    state = state or start(configuration.make_denoiser(), configuration.optimization)
     digits = load_data("digits")
     options = {
-        "schedule": configuration.schedule,
-        "times": configuration.make_times(),
+        "options": configuration.optimization,
+        "time_sampling": configuration.make_time_sampling(),
         "weighting": configuration.make_weighting(),
         "seed": configuration.seed,
     }

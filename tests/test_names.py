@@ -43,8 +43,8 @@ from scoresde.spacings import (
     Refined,
     Shifted,
 )
-from scoresde.training import Schedule, train
-from scoresde.training.times import LogNormal
+from scoresde.training import TrainingOptions, train
+from scoresde.training.time_sampling import LogNormal
 from scoresde.training.weighting import MinSNR
 from scoresde.tuning import Settings
 from scoresde.tuning.gits import gits
@@ -129,7 +129,7 @@ def test_processes_and_predictions_by_name() -> None:
 
 def trained(**options: Any) -> None:
     nothing: Any = None  # of a run that does not begin
-    next(train(nothing, normal(8, 2), schedule=Schedule(), **options))
+    next(train(nothing, normal(8, 2), options=TrainingOptions(), **options))
 
 
 def spaced(spacing: Any) -> None:
@@ -159,7 +159,7 @@ UNCALLED: Mapping[str, tuple[Callable[[], Any], str]] = {
     "process of a run": (lambda: prepare("ddim", VPSDE, 3), "VPSDE()"),
     "process of a transported one": (lambda: Transported(net(), VPSDE), "VPSDE()"),
     "solver": (lambda: sample(net(), DDIM, (2, 3), nfe=3), "DDIM()"),
-    "times": (lambda: trained(times=LogNormal), "LogNormal()"),
+    "time sampling": (lambda: trained(time_sampling=LogNormal), "LogNormal()"),
     "weighting": (lambda: trained(weighting=MinSNR), "MinSNR()"),
 }
 

@@ -14,7 +14,6 @@ from ..pretrained.shipped import FOLDERS
 from ..processes.catalogue import SDES
 from ..registry import nearest
 from ..training.checkpoint import Trained, load_denoiser
-from ..training.labels import classes_of
 
 
 class Loaded(NamedTuple):
@@ -52,8 +51,8 @@ def load(options: argparse.Namespace, dtype: torch.dtype | None = None) -> Loade
 
 
 def _labels(trained: Trained) -> tuple[tuple[int, ...], tuple[str, ...], int | None]:
-    classes = classes_of(trained.denoiser.net)
-    dropped = classes and trained.configuration.schedule.label_dropout > 0
+    classes = trained.denoiser.classes or 0
+    dropped = classes and trained.configuration.optimization.label_dropout > 0
     labels = trained.labels
     seen = tuple(range(classes)) if labels is None else labels.seen
     return seen, () if labels is None else labels.names, classes if dropped else None

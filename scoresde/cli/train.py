@@ -21,7 +21,6 @@ from ..files import locked, write_atomically
 from ..sampling.checks import check_prediction
 from ..sampling.prepare import prepare
 from ..spacings.default import program_spacing
-from ..training.batches import deviation
 from ..training.checkpoint import TRAINING, data_hash, load_training, save_training, take_weights
 from ..training.configuration import (
     CONFIGURATIONS,
@@ -30,11 +29,12 @@ from ..training.configuration import (
     configuration_file,
     read_configuration,
 )
+from ..training.data_scale import deviation
 from ..training.labels import check_labels, labels_of
 from ..training.loop import train
 from ..training.savable import check_savable
-from ..training.state import Progress, State, module, start
-from ..training.times import TIMES, Times
+from ..training.state import Progress, TrainingState, module, start
+from ..training.time_sampling import TIME_SAMPLINGS, TimeSampling
 from ..training.weighting import WEIGHTINGS, Weighting
 from .shared import say
 
@@ -70,7 +70,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="KEY=VALUE",
-        help="replaces a value of the file, for example schedule.steps=100",
+        help="replaces a value of the file, for example optimization.steps=100",
     )
 
 
@@ -85,12 +85,12 @@ def run(options: argparse.Namespace) -> None:
     device = device_of(options.device)
     denoiser = configuration.make_denoiser()
     data = load_data(**configuration.data.model_dump(), progress=not options.quiet)
-    allow = configuration.schedule.allow_missing_classes
-    check_labels(denoiser.net, data.x, data.labels, allow_missing=allow)
+    allow = configuration.optimization.allow_missing_classes
+    check_labels(denoiser, data.x, data.labels, allow_missing=allow)
     check_savable(denoiser)
     if options.init:
         take_weights(denoiser, options.init)
-    _try(denoiser, data.x, configuration.make_times(), configuration.make_weighting())
+    _try(denoiser, data.x, configuration.make_time_sampling(), configuration.make_weighting())
     say(_about(configuration, data))
     with locked(folder):
         training = _Run(folder, configuration, data, denoiser.to(device), resume=options.resume)
@@ -106,10 +106,10 @@ def _check_free(folder: Path, *, resume: bool) -> None:
 
 
 @torch.no_grad()
-def _try(denoiser: Denoiser, x: Tensor, times: Times, weighting: Weighting) -> None:
+def _try(denoiser: Denoiser, x: Tensor, time_sampling: TimeSampling, weighting: Weighting) -> None:
     """The loss of one sample, and a run to sample by, so that parts that do not fit together are known
     before anything is written."""
-    t, _ = times(denoiser.sde, torch.full((1,), 0.5, dtype=torch.float64))
+    t, _ = time_sampling(denoiser.sde, torch.full((1,), 0.5, dtype=torch.float64))
     weighting(denoiser, denoiser.sde.level(t))
     x0 = to_float(x[:1])
     denoiser.eval().loss(x0, t, torch.zeros_like(x0))
@@ -130,7 +130,7 @@ def _about(configuration: Configuration, data: Data) -> str:
         for key, value in (
             ("prediction.sigma_data", _option(configuration.prediction, PREDICTIONS, "sigma_data")),
             ("weighting.sigma_data", _option(configuration.weighting, WEIGHTINGS, "sigma_data")),
-            ("times.mean", _option(configuration.times, TIMES, "mean")),
+            ("time_sampling.mean", _option(configuration.time_sampling, TIME_SAMPLINGS, "mean")),
         )
         if value is not None
     ]
@@ -158,7 +158,7 @@ class _Run:
             device = next(module(denoiser).parameters()).device
             self.state = load_training(folder, configuration, device, data=self.hash)
         else:
-            self.state = start(denoiser, configuration.schedule)
+            self.state = start(denoiser, configuration.optimization)
         write_atomically(folder / "configuration.json", configuration.model_dump_json(indent=2).encode())
         self.log = _Log(folder / "loss.jsonl", self.state.step)
         self.saved = self.state.step
@@ -178,26 +178,26 @@ class _Run:
             ) from None
 
     def _steps(self, save_every: int, interrupted: Callable[[], bool], progress: bool) -> None:
-        state, schedule = self.state, self.configuration.schedule
+        state, options = self.state, self.configuration.optimization
         steps = train(
             state,
             self.data.x,
             self.data.labels,
-            schedule=schedule,
-            times=self.configuration.make_times(),
+            options=options,
+            time_sampling=self.configuration.make_time_sampling(),
             weighting=self.configuration.make_weighting(),
             seed=self.configuration.seed,
         )
         with tqdm(
-            total=schedule.steps, initial=state.step, desc="training", unit="step", disable=not progress
+            total=options.steps, initial=state.step, desc="training", unit="step", disable=not progress
         ) as bar:
             for made in steps:
                 self.log.add(made)
                 bar.set_postfix(loss=f"{self.log.mean:.4f}", skipped=made.skipped, refresh=False)
                 bar.update()
-                if made.step % save_every == 0 or made.step == schedule.steps:
+                if made.step % save_every == 0 or made.step == options.steps:
                     self._save()
-                if interrupted() and made.step < schedule.steps:
+                if interrupted() and made.step < options.steps:
                     raise KeyboardInterrupt
 
     def _save(self) -> None:
@@ -214,7 +214,7 @@ class _Run:
         self.saved = self.state.step
 
 
-def whole(state: State) -> bool:
+def whole(state: TrainingState) -> bool:
     """Was no step cut short? The optimiser and the average have then counted the steps that the state has."""
     counts = [int(entry["step"]) for entry in state.optimizer.state.values() if "step" in entry]
     counts.append(int(state.average.n_averaged))

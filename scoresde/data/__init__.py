@@ -1,4 +1,4 @@
-"""Data sets by name or path, and samples as pictures (:mod:`scoresde.data.pictures`)."""
+"""Data sets by name or path, pixels and numbers, and samples as pictures."""
 
 from .sources import Data, load_data
 

@@ -1,4 +1,4 @@
-"""Arrays of .npy and .npz files: plain numbers, never more than the file holds or the user allows."""
+"""Arrays of .npy and .npz files: numbers only, and never more than the file holds or the user allows."""
 
 import math
 import zipfile
@@ -21,22 +21,28 @@ def read_npy(path: Path) -> Array:
         size = path.stat().st_size
         with whole(path, KIND):
             if _starts_with(file, b"PK"):
-                raise ValueError("it holds several arrays and should be named .npz")
+                raise ValueError("it holds several arrays; name it .npz")
         return _array(path, lambda: file, size, allowed=size)
 
 
 def read_npz(path: Path, images: str, labels: str, max_bytes: int) -> tuple[Array, Array | None]:
-    """Two arrays of a .npz file by name; no name, no labels.
+    """Two arrays of a .npz file by name.
+
+    Args:
+        path: of the file.
+        images: name of the samples; empty for the only array.
+        labels: name of the labels; empty for none.
+        max_bytes: largest size of an array in memory. The size of the file itself is always allowed: a small
+            file may claim a thousand times its size.
 
     Raises:
-        ValueError: no such array, a damaged file, or an array that takes more than ``max_bytes`` and more
-            than the file itself, for a small file may claim a thousand times its size. Such an array is
-            refused before it is read.
+        ValueError: no such array, a damaged file, or an array that is too large; it is refused before it is
+            read.
     """
     with path.open("rb") as file:
         with whole(path, KIND):
             if _starts_with(file, npy.MAGIC_PREFIX):
-                raise ValueError("it holds a single array and should be named .npy")
+                raise ValueError("it holds a single array; name it .npy")
             archive = zipfile.ZipFile(file)
         found = {item.filename.removesuffix(".npy"): item for item in archive.infolist()}
         for name in filter(None, (images, labels)):
@@ -60,7 +66,7 @@ def _starts_with(file: IO[bytes], prefix: bytes) -> bool:
 
 
 def _array(path: Path, start: Callable[[], IO[bytes]], size: int, allowed: int) -> Array:
-    """The array of a stream of ``size`` bytes, whose header must claim just these."""
+    """The array of a stream of ``size`` bytes; its header must claim exactly this size."""
     with whole(path, KIND):
         stream = start()
         shape, dtype = _header(stream)
@@ -72,7 +78,7 @@ def _array(path: Path, start: Callable[[], IO[bytes]], size: int, allowed: int) 
     if claimed > allowed:
         raise ValueError(
             f"an array of {path} takes {claimed:,} bytes, allowed are {allowed:,}; "
-            f"if it is what you expect, set data.max_bytes = {claimed}"
+            f"if you trust the file, set data.max_bytes = {claimed}"
         )
     with whole(path, KIND):
         stream.seek(0)
@@ -81,11 +87,11 @@ def _array(path: Path, start: Callable[[], IO[bytes]], size: int, allowed: int) 
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    """Shape and type that a stream begins with."""
+    """Shape and type in the header of a stream."""
     if npy.read_magic(stream) == (1, 0):
         shape, _, dtype = npy.read_array_header_1_0(stream)
         return shape, dtype
-    # Later versions have room for a header of 4 GiB, which numpy would read whole.
+    # Later versions allow a header of 4 GiB, and numpy would read all of it.
     length = int.from_bytes(stream.read(4), "little")
     if length > LONGEST_HEADER:
         raise ValueError(f"its header takes {length:,} bytes, allowed are {LONGEST_HEADER:,}")

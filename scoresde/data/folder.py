@@ -1,4 +1,4 @@
-"""A folder of images; the folders in it are the classes."""
+"""A folder of images. The folders in it are the classes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,25 +13,33 @@ if TYPE_CHECKING:
 
 IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 
-# Known by their content, not by the name. Pillow would hand others, such as EPS, to programs outside.
+# By content, not by name. Pillow gives other formats, such as EPS, to external programs.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 
-# Folders that hold parts of a data set, not classes, where two of them stand side by side.
+# Two folders with these names beside each other are parts of a data set, not classes.
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"}
 
 
 def read_folder(
     path: Path, show: Callable[["Image.Image"], Array], unreadable: str, progress: bool
 ) -> tuple[Array, Array | None, tuple[str, ...] | None]:
-    """All images below a folder, in the order of their paths; their classes and the classes' names.
+    """All images below a folder, in the order of their paths; their classes, and the names of the classes.
 
-    The folders directly in ``path`` are the classes, numbered in the order of their names, whatever folders
-    they hold themselves. One folder alone is no class. Names that begin with a dot are left out, links are
-    followed, and a folder is looked into once for each class.
+    1. The folders directly in ``path`` are the classes, numbered in the order of their names. An image at any
+       depth below such a folder belongs to its class.
+    2. A single folder is not a class.
+    3. Names that begin with a dot are ignored.
+    4. Links are followed; each class reads a folder once.
+
+    Args:
+        path: of the folder.
+        show: the pixels of a Pillow image.
+        unreadable: ``"error"``, or ``"skip"`` to leave out images that cannot be read, with a warning.
+        progress: show a bar where reading takes more than two seconds.
 
     Raises:
-        ValueError: no images at all; a class without any; images beside the classes; two splits (train, val,
-            test) side by side; images that cannot be read or differ in size or mode.
+        ValueError: no images; a class without images; images beside the classes; two splits (train, val,
+            test) beside each other; images that cannot be read or differ in size or mode.
     """
     classes = classes_of(path)
     files = [file for members in classes.values() for file in members]
@@ -50,12 +58,13 @@ def read_folder(
 
 
 def classes_of(path: Path) -> dict[str, list[Path]]:
-    """The image files of each class by its name, or all of them by one name if there are no classes."""
+    """The image files of each class by its name; without classes, all files under one name."""
     folders, loose = _entries(path)
     within = {folder.name: _files(folder, path) for folder in folders}
     if loose and any(within.values()):
         raise ValueError(
-            f"images must all be in sub-folders, the classes, or all in one folder, got {loose[0]} too"
+            f"images must all be in sub-folders, the classes, or all in one folder, got {loose[0]} beside "
+            f"sub-folders"
         )
     if loose:
         return {"": loose}
@@ -70,8 +79,8 @@ def classes_of(path: Path) -> dict[str, list[Path]]:
     empty = [name for name, files in within.items() if not files]
     if empty:
         raise ValueError(
-            f"{path} has folders without images: {some(empty)}; each folder in it is a class: "
-            "move them away, or let their names begin with a dot"
+            f"{path} has folders without images: {some(empty)}; every folder in it is a class: "
+            "move them away, or begin their names with a dot"
         )
     return within
 
@@ -90,7 +99,7 @@ def _entries(folder: Path) -> tuple[list[Path], list[Path]]:
 def _files(folder: Path, root: Path) -> list[Path]:
     """The image files at any depth of a folder, in the order of their paths.
 
-    No folder is entered twice, nor the root: links may lead in circles.
+    Links may form circles, so each folder is entered once, and the root never.
     """
     entered, waiting, found = {root.resolve()}, [folder], []
     while waiting:

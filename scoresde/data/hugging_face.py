@@ -20,7 +20,16 @@ def read_hugging_face(
     unreadable: str,
     progress: bool,
 ) -> tuple[Array, Array | None, tuple[str, ...] | None]:
-    """The images or vectors of a data set, its labels, and the classes' names if the data set knows them.
+    """The images or vectors of a data set, its labels, and the names of the classes where it has them.
+
+    Args:
+        name: of the data set.
+        images: column of the images or vectors.
+        labels: column of the labels; empty for none.
+        split: such as ``"train"``.
+        show: the pixels of a Pillow image.
+        unreadable: ``"error"``, or ``"skip"`` to leave out rows that cannot be read, with a warning.
+        progress: show a bar where reading takes more than two seconds.
 
     Raises:
         ValueError: no such package, data set, split or column, or rows that cannot be read or differ in size.
@@ -31,7 +40,7 @@ def read_hugging_face(
         raise ValueError("data sets of Hugging Face need: pip install scoresde[datasets]") from None
     try:
         table = load_dataset(name, split=split)
-    except Exception as error:  # of the network, the hub, or the data set's own format
+    except Exception as error:  # from the network, the hub, or the format of the data set
         raise ValueError(f"data set {name!r} of Hugging Face, split {split!r}: {error}") from error
     for column in filter(None, (images, labels)):
         if column not in table.column_names:

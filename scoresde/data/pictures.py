@@ -11,17 +11,17 @@ from torch import Tensor
 from ..files import write_atomically
 from .pixels import to_uint8
 
-SIDE = 900  # pixels of the longer side of a grid that is easily seen, about
+SIDE = 900  # pixels of the longer side of a grid, about: easy to see on a screen
 
 
 def check_images(shape: Sequence[int]) -> None:
-    """ValueError unless ``shape``, of one image, can be a picture: ``(1 or 3, H, W)``."""
+    """ValueError unless ``shape``, of one image, is ``(1 or 3, H, W)``."""
     if len(shape) != 3 or shape[0] not in (1, 3) or 0 in shape:
         raise ValueError(f"pictures need images of shape (1 or 3, H, W), got {tuple(shape)}")
 
 
 def tile(x: Tensor, columns: int | None = None, gap: int = 1) -> Tensor:
-    """Images ``(N, C, H, W)`` as one, ``(C, H', W')``, row by row, with a frame of ``gap`` pixels."""
+    """Images ``(N, C, H, W)`` as one image ``(C, H', W')``, row by row, with ``gap`` pixels around each."""
     n, c, h, w = x.shape
     columns = columns or math.ceil(math.sqrt(n))
     rows = math.ceil(n / columns)
@@ -33,12 +33,12 @@ def tile(x: Tensor, columns: int | None = None, gap: int = 1) -> Tensor:
 
 
 def scale_for(height: int, width: int) -> int:
-    """The whole factor that brings the longer side of a picture nearest to 900 pixels; at least 1."""
+    """The integer factor, at least 1, that brings the longer side of a picture nearest to 900 pixels."""
     return max(1, round(SIDE / max(height, width)))
 
 
 def save_image(path: str | Path, x: Tensor) -> None:
-    """Write uint8 pixels ``(C, H, W)`` as PNG; ValueError unless there are 1 or 3 channels of them."""
+    """Write uint8 pixels ``(C, H, W)``, C 1 or 3, as PNG; ValueError for another shape or type."""
     from PIL import Image
 
     check_images(x.shape)
@@ -54,17 +54,19 @@ def save_grid(path: str | Path, x: Tensor, columns: int | None = None, scale: in
     """Write images ``(N, C, H, W)`` in [-1, 1] as one PNG.
 
     Args:
-        columns: of the grid; default, as many as rows.
-        scale: pixels of the picture for one of the images, in height and width; default, what makes the
-            picture about 900 pixels large.
+        path: of the file.
+        x: the images.
+        columns: of the grid; default, about the number of rows.
+        scale: side, in pixels, of a pixel of an image; default, so that the picture has about 900 pixels.
 
     Raises:
-        ValueError: no images, numbers that are not finite, or columns or a scale below 1.
+        ValueError: no images, another shape, numbers that are not finite, or columns or a scale below 1.
     """
     check_images(x.shape[1:])
     if not len(x) or (columns is not None and columns < 1) or (scale is not None and scale < 1):
         raise ValueError(
-            f"a grid needs images, and columns and scale from 1, got {len(x)} images, {columns} and {scale}"
+            f"a grid needs images, and columns and scale of at least 1, got {len(x)} images, {columns} and "
+            f"{scale}"
         )
     sheet = tile(to_uint8(x.cpu()), columns)
     factor = scale or scale_for(*sheet.shape[1:])

@@ -1,4 +1,4 @@
-"""Reading files of others: every fault names its file, and the faults of many files are listed together."""
+"""Reading files: every error names its file, and one error lists the faults of many files."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -10,15 +10,19 @@ from tqdm import tqdm
 
 Array = npt.NDArray[np.generic]
 
-SHOWN = 5  # offenders that a message names
+SHOWN = 5  # faults that a message names
 
 
 @contextmanager
 def whole(name: object, kind: str) -> Iterator[None]:
-    """ValueError that names the file, whatever a decoder raises on its bytes.
+    """Replace every exception of a decoder by a ValueError that names the file.
 
-    Everything is caught, for damaged files make numpy and Pillow raise some twenty kinds of exceptions:
-    SyntaxError, MemoryError, struct.error, NotImplementedError and DecompressionBombError among them.
+    Damaged files make numpy and Pillow raise some twenty kinds of exceptions, among them SyntaxError,
+    MemoryError, struct.error, NotImplementedError and DecompressionBombError.
+
+    Args:
+        name: of the file.
+        kind: of the file, for the message "... is not a whole ...".
     """
     try:
         yield
@@ -29,17 +33,17 @@ def whole(name: object, kind: str) -> Iterator[None]:
 def read_all(
     names: Sequence[object], read: Callable[[int], Array], unreadable: str, progress: bool
 ) -> tuple[Array, list[int]]:
-    """Arrays of one shape as one, ``(N, ...)``, and the indices of those that it holds.
+    """Arrays of equal shape, stacked to ``(N, ...)``, and their indices.
 
     Args:
-        names: of what is read, for messages.
-        read: the array with an index; ValueError, with the name in it, where it cannot be read.
-        unreadable: ``"error"``, or ``"skip"`` to leave these out and warn.
-        progress: show a bar where reading takes longer than two seconds.
+        names: of the files or rows, for messages.
+        read: from an index to its array; a ValueError that names the file if it cannot be read.
+        unreadable: ``"error"``, or ``"skip"`` to leave out such arrays, with a warning.
+        progress: show a bar where reading takes more than two seconds.
 
     Raises:
-        ValueError: arrays that cannot be read, or that differ from the first in shape or type: all at once,
-            the first few by name.
+        ValueError: arrays that cannot be read, or differ from the first in shape or type. The message counts
+            all of them and names the first few.
     """
     arrays: list[Array] = []
     kept, failed, odd = [], [], []
@@ -66,7 +70,7 @@ def read_all(
         raise ValueError("; ".join(faults))
     if failed:
         text = f"{len(failed)} of {len(names)} images cannot be read and were skipped: {some(failed)}"
-        warnings.warn(text, stacklevel=4)  # where load_data was called
+        warnings.warn(text, stacklevel=4)  # at the call of load_data
     return np.stack(arrays), kept
 
 
@@ -75,6 +79,6 @@ def _kind(array: Array) -> str:
 
 
 def some(items: Sequence[str]) -> str:
-    """The first few, and how many more there are."""
+    """The first few items, and the number of the others."""
     rest = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
     return ", ".join(items[:SHOWN]) + rest

@@ -1,4 +1,4 @@
-"""Data by name or path."""
+"""Data sets by name or path."""
 
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,12 @@ from .reading import Array
 
 
 class Data(NamedTuple):
-    """Samples, and their classes if they have any.
+    """Samples, and their classes.
 
     Attributes:
-        x: uint8 images ``(N, C, H, W)``, or float ones in [-1, 1], or vectors ``(N, D)``.
-        labels: ``(N,)``, or None.
-        names: of the classes, by number, where the source knows them.
+        x: uint8 images ``(N, C, H, W)``, float images in [-1, 1], or vectors ``(N, D)``.
+        labels: ``(N,)`` integers, or None.
+        names: of the classes, by number, or None where the source has none.
     """
 
     x: Tensor
@@ -45,23 +45,25 @@ def load_data(
     """Read a data set into memory.
 
     Args:
-        source: ``"digits"`` (scikit-learn's 8x8 digits), a ``.npy`` or ``.npz`` file, a folder of images (the
-            folders directly in it, if there are several, are the classes; see
-            :func:`scoresde.data.folder.read_folder`), or ``"hf:NAME"`` for a Hugging Face data set.
+        source: ``"digits"`` (the 8x8 digits of scikit-learn), a ``.npy`` or ``.npz`` file, a folder of images
+            (several folders directly in it are the classes; see :func:`scoresde.data.folder.read_folder`), or
+            ``"hf:NAME"`` for a Hugging Face data set.
         images: name of the array in a ``.npz`` file, or of the column of a Hugging Face data set.
         labels: the same for the labels; empty for none.
         split: of a Hugging Face data set.
-        size: height and width that images are scaled to, or one number for both; None leaves them.
-        mode: ``"L"``, ``"LA"``, ``"RGB"`` or ``"RGBA"``, that images are converted to; ``""`` leaves it to
-            each image (see :func:`scoresde.data.pixels.pixels`).
-        crop: cut images of another aspect ratio about the middle; without it they are stretched to ``size``.
-        unreadable: ``"error"``, or ``"skip"`` for images that cannot be read, with a warning of how many.
-        max_bytes: memory that an array of a ``.npz`` file may take, if it is more than the file's own size.
+        size: height and width of the images after scaling, or one number for both; None keeps the size.
+        mode: mode of the images after conversion, ``"L"``, ``"LA"``, ``"RGB"`` or ``"RGBA"``; ``""`` keeps
+            the mode of each image (see :func:`scoresde.data.pixels.pixels`).
+        crop: keep the middle of images with another aspect ratio; otherwise they are stretched to ``size``.
+        unreadable: ``"error"``, or ``"skip"`` to leave out images that cannot be read, with a warning.
+        max_bytes: largest size in memory of an array of a ``.npz`` file; the size of the file is always
+            allowed.
         progress: show a bar where reading images takes more than two seconds.
 
     Raises:
-        ValueError: no such source or array; data of another shape, type or range than :class:`Data` says;
-            files that cannot be read, all of them listed; an option that the source has no use for.
+        TypeError: a side or ``max_bytes`` that is not an integer.
+        ValueError: no such source or array; data of another shape, type or range than in :class:`Data`; files
+            that cannot be read; an option that the source does not use.
     """
     source = str(source)
     check_options(size, mode, crop, unreadable, max_bytes)
@@ -109,7 +111,7 @@ def _refuse_unused(
             f"{source} has no named arrays: images and labels must be empty, got {images!r}, {labels!r}"
         )
     if split != "train" and kind != "hf":
-        raise ValueError(f"{source} has no splits, only data sets of Hugging Face have; got split {split!r}")
+        raise ValueError(f"{source} has no splits: split is for data sets of Hugging Face, got {split!r}")
     if (size is not None or mode) and kind not in ("hf", "folder"):
         raise ValueError(
             f"{source} holds numbers, not images to convert: size and mode must be empty, "
@@ -121,7 +123,7 @@ def _digits() -> Data:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    shades = (digits.images * (255 / 16)).round().astype(np.uint8)  # 0..16
+    shades = (digits.images * (255 / 16)).round().astype(np.uint8)  # from 0..16
     return Data(torch.from_numpy(shades[:, None]), torch.from_numpy(digits.target.astype(np.int64)))
 
 
@@ -138,7 +140,7 @@ def _checked(x: Array, labels: Array | None, names: tuple[str, ...] | None, sour
         low, high = x.min(), x.max()
         with np.errstate(over="ignore", invalid="ignore"):
             x = x.astype(np.float32)
-        # After the cast, for 1e300 is finite, but not in float32.
+        # After the cast: 1e300 is not finite in float32.
         if not np.isfinite(x).all() or (x.ndim == 4 and not -1 <= x.min() <= x.max() <= 1):
             raise ValueError(
                 f"{source}: float images must be in [-1, 1] and vectors finite in float32, "

@@ -1,4 +1,4 @@
-"""Networks to start with; solvers know none of them, and any callable ``(x, t[, cond])`` plugs in as well."""
+"""Networks to start with. A solver works with any other callable ``(x, t[, cond])`` as well."""
 
 from torch import nn
 

@@ -1,21 +1,23 @@
-"""A small classifier of images, whose last features measure samples."""
+"""A small classifier of images. Its last features are the features of the Frechet distance."""
 
 import torch
 from torch import Tensor, nn
+
+from ..data.pixels import to_float
 
 
 class Classifier(nn.Module):
     """Five convolutions and two linear layers for 28x28 pixels of one channel, 92 thousand parameters.
 
-    ``forward(x)``: x ``(B, 1, 28, 28)`` uint8; returns logits ``(B, classes)``. It scales the pixels itself,
-    so that whatever is compared is scaled alike. Convolutions with batch normalisation and ReLU (Ioffe and
-    Szegedy 2015, arXiv 1502.03167).
+    ``forward(x)``: x ``(B, 1, 28, 28)`` uint8; returns logits ``(B, classes)``. The classifier scales the
+    pixels itself, so that data and samples have the same scale. Convolutions with batch normalisation and
+    ReLU (Ioffe and Szegedy 2015, arXiv 1502.03167).
 
     Args:
-        classes: number of classes.
+        classes: number of classes, at least 2.
 
     Raises:
-        ValueError: fewer than 2 classes; in use, other images than these.
+        ValueError: fewer than 2 classes; later, images of another shape or type.
     """
 
     SIZE = 64  # of the features
@@ -38,10 +40,10 @@ class Classifier(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def features(self, x: Tensor) -> Tensor:
-        """What the last layer sees, after its ReLU, ``(B, 64)``."""
+        """The input of the last layer, ``(B, 64)``."""
         if x.dtype != torch.uint8 or x.shape[1:] != (1, 28, 28):
             raise ValueError(f"images must be (B, 1, 28, 28) uint8, got {tuple(x.shape)} {x.dtype}")
-        scaled = (x.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        scaled = to_float(x).contiguous(memory_format=torch.channels_last)
         features: Tensor = self.body(scaled)
         return features
 

@@ -1,35 +1,34 @@
 """A residual network for vectors."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .embedding import MOST, SPAN, Sinusoidal
+from .embedding import LABEL_SPAN, MAX_LAYERS, Sinusoidal, condition
 
 
 class MLP(nn.Module):
-    """Residual layers on a vector, told the noise level.
+    """Residual layers on a vector, conditioned on the noise level.
 
-    ``forward(x, t, cond=None)``: x ``(B, size)``, t ``(B,)``, cond ``(B,)`` labels in ``[0, classes]``, where
-    ``classes`` itself, or no ``cond``, means *no class*; returns ``(B, size)``. t is of about one unit: a
-    :class:`scoresde.Denoiser` sees to that, whatever the SDE.
+    ``forward(x, t, cond=None)``: x ``(B, size)``; t ``(B,)``, of order 1, as :class:`scoresde.Denoiser`
+    passes it for every SDE; cond ``(B,)``, labels in ``[0, classes]``, where ``classes``, and None, is *no
+    class*. Returns ``(B, size)``.
 
     Args:
-        size: length of the vector.
-        width: of the hidden layers.
-        layers: number of residual layers.
-        classes: number of classes; 0 for a network that takes no labels.
+        size: length of the vector, at least 1.
+        width: of the hidden layers, even.
+        layers: number of residual layers, 1 to 1,000.
+        classes: number of classes; 0 for a network without labels.
 
     Raises:
-        ValueError: a size that is not positive; later, vectors of another size, or labels without classes.
+        ValueError: a size outside its range; later, vectors of another size, or labels without classes.
     """
 
-    label_span = SPAN
+    label_span = LABEL_SPAN
 
     def __init__(self, size: int = 2, width: int = 128, layers: int = 3, classes: int = 0) -> None:
         super().__init__()
-        if layers > MOST:
-            raise ValueError(f"layers must be at most {MOST:,}, got {layers:,}")
+        if layers > MAX_LAYERS:
+            raise ValueError(f"layers must be at most {MAX_LAYERS:,}, got {layers:,}")
         if min(size, width, layers) < 1 or width % 2 or classes < 0:
             raise ValueError(
                 f"size, width (even) and layers must be positive and classes not negative, "
@@ -50,12 +49,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         if x.ndim != 2 or x.shape[1] != self.size:
             raise ValueError(f"x must be vectors (B, {self.size}), got shape {tuple(x.shape)}")
-        if cond is not None and self.label is None:
-            raise ValueError("cond was given, but the network has no classes")
-        emb = self.level(t)
-        if self.label is not None:
-            none = torch.full_like(t, self.classes, dtype=torch.long)
-            emb = emb + self.label(none if cond is None else cond)
+        emb = condition(self.level, self.label, t, cond)
         h = self.enter(x)
         for layer in self.layers:
             h = h + layer(h + emb)

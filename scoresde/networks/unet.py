@@ -6,37 +6,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .embedding import MOST, SPAN, Fourier, Sinusoidal
+from .embedding import EMBEDDINGS, LABEL_SPAN, MAX_LAYERS, condition
 
 
 class UNet(nn.Module):
-    """A contracting and an expanding path with skip connections, told the noise level.
+    """A contracting and an expanding path with skip connections, conditioned on the noise level.
 
-    ``forward(x, t, cond=None)``: x ``(B, in_channels, H, W)``, t ``(B,)`` of about one unit, to which a
-    :class:`scoresde.Denoiser` sees, whatever the SDE, cond ``(B,)`` class labels in ``[0, classes]``, where
-    ``classes`` itself, or no ``cond``, means *no class*; returns ``(B, in_channels, H, W)``.
+    ``forward(x, t, cond=None)``: x ``(B, in_channels, H, W)``; t ``(B,)``, of order 1, as
+    :class:`scoresde.Denoiser` passes it for every SDE; cond ``(B,)``, labels in ``[0, classes]``, where
+    ``classes``, and None, is *no class*. Returns ``(B, in_channels, H, W)``.
 
-    Residual blocks as in DDPM++ (Song et al. 2021, arXiv 2011.13456, appendix H), with the noise level as a
-    scale and a shift (Dhariwal and Nichol 2021, arXiv 2105.05233), attention at the lowest resolution only,
-    and, unlike them, pixels folded into channels in ``patch`` x ``patch`` blocks first, which divides the
-    cost of the outer level.
+    Residual blocks as in DDPM++ (Song et al. 2021, arXiv 2011.13456, appendix H); the noise level is a scale
+    and a shift (Dhariwal and Nichol 2021, arXiv 2105.05233). Two differences: attention is at the lowest
+    resolution only, and squares of ``patch`` x ``patch`` pixels become channels first, which makes the outer
+    level cheaper.
 
     Args:
-        in_channels: channels of the image.
-        channels: of every level, outermost first; each further level has half the height and width.
-        blocks: residual blocks of a level.
+        in_channels: channels of the image, at least 1.
+        channels: of every level, outermost first, divisible by 8; each level has half the height and width of
+            the one before.
+        blocks: residual blocks of a level, 1 to 1,000.
         patch: side of the square of pixels that becomes one position; H and W must be divisible by
             ``patch * 2 ** (len(channels) - 1)``.
-        classes: number of classes; 0 for a network that takes no labels.
+        classes: number of classes; 0 for a network without labels.
         embedding: features of the noise level, ``"sinusoidal"`` or ``"fourier"`` (random, fixed).
-        dropout: probability within the residual blocks, during training.
+        dropout: probability in the residual blocks, during training, in [0, 1).
 
     Raises:
-        ValueError: a size that is not positive, channels not divisible by 8, or an unknown embedding; later,
-            images of other channels or of an H or W that is not divisible, or labels without classes.
+        ValueError: an argument outside its range; later, images with other channels or an H or W that is not
+            divisible, or labels without classes.
     """
 
-    label_span = SPAN
+    label_span = LABEL_SPAN
 
     def __init__(
         self,
@@ -49,52 +50,22 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(in_channels, blocks, patch, len(channels)) < 1 or classes < 0:
-            raise ValueError(
-                f"in_channels, channels, blocks and patch must be positive and classes not negative, got "
-                f"{in_channels}, {tuple(channels)}, {blocks}, {patch}, {classes}"
-            )
-        if blocks > MOST:
-            raise ValueError(f"blocks must be at most {MOST:,}, got {blocks:,}")
-        if any(width < 8 or width % 8 for width in channels):
-            raise ValueError(f"channels must be multiples of 8, got {tuple(channels)}")
-        if embedding not in EMBEDDINGS:
-            raise ValueError(f"embedding must be one of {', '.join(EMBEDDINGS)}, got {embedding!r}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+        _check(in_channels, channels, blocks, patch, classes, embedding, dropout)
         self.in_channels, self.patch, self.classes = in_channels, patch, classes
         self.divisor = patch * 2 ** (len(channels) - 1)
-
-        width = channels[0]
-        size = 4 * width
-        self.level = nn.Sequential(EMBEDDINGS[embedding](width), nn.Linear(width, size), nn.SiLU())
+        first, last, size = channels[0], channels[-1], 4 * channels[0]
+        # The order of the layers decides the first weights of a seed.
+        self.level = nn.Sequential(EMBEDDINGS[embedding](first), nn.Linear(first, size), nn.SiLU())
         self.label = nn.Embedding(classes + 1, size) if classes else None
         self.mix = nn.Linear(size, size)
-
-        self.enter = nn.Conv2d(in_channels * patch**2, width, 3, padding=1)
-        self.down = nn.ModuleList()
-        skips = [width]
-        for depth, out in enumerate(channels):
-            if depth:
-                self.down.append(Down(width))
-                skips.append(width)
-            for _ in range(blocks):
-                self.down.append(Block(width, out, size, dropout))
-                width = out
-                skips.append(width)
+        self.enter = nn.Conv2d(in_channels * patch**2, first, 3, padding=1)
+        self.down, skips = _contracting(channels, blocks, size, dropout)
         self.middle = nn.ModuleList(
-            [Block(width, width, size, dropout), Attention(width), Block(width, width, size, dropout)]
+            [Block(last, last, size, dropout), Attention(last), Block(last, last, size, dropout)]
         )
-        self.up = nn.ModuleList()
-        for depth, out in reversed(list(enumerate(channels))):
-            for _ in range(blocks + 1):
-                self.up.append(Block(width + skips.pop(), out, size, dropout))
-                width = out
-            if depth:
-                self.up.append(Up(width, channels[depth - 1]))
-                width = channels[depth - 1]
-        last = _zero(nn.Conv2d(width, in_channels * patch**2, 3, padding=1))
-        self.leave = nn.Sequential(ChannelNorm(width), nn.SiLU(), last)
+        self.up = _expanding(channels, blocks, skips, size, dropout)
+        leave = _zero(nn.Conv2d(first, in_channels * patch**2, 3, padding=1))
+        self.leave = nn.Sequential(ChannelNorm(first), nn.SiLU(), leave)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
@@ -103,13 +74,7 @@ class UNet(nn.Module):
                 f"x must be images (B, {self.in_channels}, H, W), H and W divisible by {self.divisor}, "
                 f"got shape {tuple(x.shape)}"
             )
-        if cond is not None and self.label is None:
-            raise ValueError("cond was given, but the network has no classes")
-        emb = self.level(t)
-        if self.label is not None:
-            none = torch.full_like(t, self.classes, dtype=torch.long)
-            emb = emb + self.label(none if cond is None else cond)
-        emb = F.silu(self.mix(emb))
+        emb = F.silu(self.mix(condition(self.level, self.label, t, cond)))
         h = self.enter(F.pixel_unshuffle(x, self.patch).contiguous(memory_format=torch.channels_last))
         skips = [h]
         for layer in self.down:
@@ -122,13 +87,65 @@ class UNet(nn.Module):
         return F.pixel_shuffle(self.leave(h), self.patch)
 
 
-EMBEDDINGS: dict[str, type[nn.Module]] = {"sinusoidal": Sinusoidal, "fourier": Fourier}
+def _check(
+    in_channels: int,
+    channels: Sequence[int],
+    blocks: int,
+    patch: int,
+    classes: int,
+    embedding: str,
+    dropout: float,
+) -> None:
+    if min(in_channels, blocks, patch, len(channels)) < 1 or classes < 0:
+        raise ValueError(
+            f"in_channels, channels, blocks and patch must be positive and classes not negative, got "
+            f"{in_channels}, {tuple(channels)}, {blocks}, {patch}, {classes}"
+        )
+    if blocks > MAX_LAYERS:
+        raise ValueError(f"blocks must be at most {MAX_LAYERS:,}, got {blocks:,}")
+    if any(width < 8 or width % 8 for width in channels):
+        raise ValueError(f"channels must be multiples of 8, got {tuple(channels)}")
+    if embedding not in EMBEDDINGS:
+        raise ValueError(f"embedding must be one of {', '.join(EMBEDDINGS)}, got {embedding!r}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+
+
+def _contracting(
+    channels: Sequence[int], blocks: int, size: int, dropout: float
+) -> tuple[nn.ModuleList, list[int]]:
+    """The layers from the image to the lowest resolution, and the channels of all skip connections."""
+    layers, width, skips = nn.ModuleList(), channels[0], [channels[0]]
+    for depth, out in enumerate(channels):
+        if depth:
+            layers.append(Down(width))
+            skips.append(width)
+        for _ in range(blocks):
+            layers.append(Block(width, out, size, dropout))
+            width = out
+            skips.append(width)
+    return layers, skips
+
+
+def _expanding(
+    channels: Sequence[int], blocks: int, skips: list[int], size: int, dropout: float
+) -> nn.ModuleList:
+    """The layers from the lowest resolution to the image; each block takes the last of ``skips``."""
+    layers, width = nn.ModuleList(), channels[-1]
+    for depth, out in reversed(list(enumerate(channels))):
+        for _ in range(blocks + 1):
+            layers.append(Block(width + skips.pop(), out, size, dropout))
+            width = out
+        if depth:
+            layers.append(Up(width, channels[depth - 1]))
+            width = channels[depth - 1]
+    return layers
 
 
 class ChannelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of every position.
 
-    Half the time of a group normalisation on a CPU, where the channels lie last in memory.
+    On a CPU with the channels last in memory, it takes half the time of a group normalisation.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,7 +153,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class Block(nn.Module):
-    """Two convolutions, the noise level between them, and a shortcut."""
+    """Two convolutions, a scale and a shift by the noise level between them, and a shortcut."""
 
     def __init__(self, width: int, out: int, size: int, dropout: float) -> None:
         super().__init__()

@@ -1,22 +1,22 @@
 """Denoising score matching: weightings, the sampling of times, and the loop."""
 
-from .batches import deviation
+from .data_scale import deviation
 from .labels import Labels, labels_of
 from .loop import train
-from .options import Schedule
+from .options import TrainingOptions
 from .savable import check_savable
-from .state import Progress, State, start
-from .times import TIMES, Times
+from .state import Progress, TrainingState, start
+from .time_sampling import TIME_SAMPLINGS, TimeSampling
 from .weighting import WEIGHTINGS, Weighting
 
 __all__ = [
-    "TIMES",
+    "TIME_SAMPLINGS",
     "WEIGHTINGS",
     "Labels",
     "Progress",
-    "Schedule",
-    "State",
-    "Times",
+    "TimeSampling",
+    "TrainingOptions",
+    "TrainingState",
     "Weighting",
     "check_savable",
     "deviation",

@@ -1,4 +1,4 @@
-"""A training run's configuration: TOML into typed objects, and these into the things they name."""
+"""The configuration of a training run: TOML as typed objects, and the parts that they name."""
 
 import codecs
 import inspect
@@ -19,20 +19,25 @@ from ..denoisers.network import Denoiser
 from ..denoisers.predictions import PREDICTIONS
 from ..networks import NETWORKS
 from ..processes.catalogue import SDES
-from ..registry import build, lookup, nearest
-from .options import Schedule
+from ..registry import build, lookup
+from .configuration_faults import check_places, first_fault
+from .options import TrainingOptions
+from .overrides import merge, parse_override
 from .randomness import seeded
-from .times import TIMES, Times
+from .time_sampling import TIME_SAMPLINGS, TimeSampling
 from .weighting import WEIGHTINGS, Weighting
 
-# What ships, by name; in the sources, scoresde/configs is a link to configs.
+# The included configurations by name. In the sources, scoresde/configs is a link to configs.
 CONFIGURATIONS: dict[str, Path] = {
     path.stem: path for path in sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
 }
 
 
 class Choice(BaseModel):
-    """A thing by name; all other keys are its options, checked where it is made."""
+    """An entry of a registry by its name; the other keys are its options.
+
+    :func:`scoresde.registry.build` checks the options.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
     name: str
@@ -51,7 +56,7 @@ class Source(BaseModel):
     images: str = ""
     labels: str = ""
     split: str = "train"
-    # One check for all callers of load_data, with its own words: pydantic looks at these not at all.
+    # check_options checks these two, with the same messages as for load_data.
     size: Annotated[int | tuple[int, int] | list[int] | None, SkipValidation] = None
     mode: str = ""
     crop: Annotated[bool | str, SkipValidation] = False
@@ -60,41 +65,47 @@ class Source(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        check_options(self.size, self.mode, self.crop, self.unreadable, self.max_bytes)
+        try:
+            check_options(self.size, self.mode, self.crop, self.unreadable, self.max_bytes)
+        except TypeError as error:  # pydantic collects ValueErrors only
+            raise ValueError(error) from None
         return self
 
 
 class Configuration(BaseModel):
-    """Everything that decides a training run."""
+    """Everything that decides the result of a training run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     data: Source
     network: Choice
     prediction: Choice
     sde: Choice = Choice(name="edm")
-    times: Choice = Choice(name="log-normal")
+    time_sampling: Choice = Choice(name="log-normal")
     weighting: Choice = Choice(name="plain")
-    schedule: Schedule = Schedule()
+    optimization: TrainingOptions = TrainingOptions()
     seed: int = 0
 
     def make_denoiser(self) -> Denoiser:
-        with seeded(self.seed):  # the first weights, too, are decided by the configuration alone
+        """The network with its first weights, which the seed decides, under its SDE."""
+        with seeded(self.seed):
             network: nn.Module = build("network", NETWORKS, self.network.spec)
         sde = build("SDE", SDES, self.sde.spec)
         prediction = build("prediction", PREDICTIONS, self.prediction.spec)
         return Denoiser(network, sde, prediction)
 
-    def make_times(self) -> Times:
-        times: Times = build("times", TIMES, self.times.spec)
-        return times
+    def make_time_sampling(self) -> TimeSampling:
+        """The distribution of the times."""
+        made: TimeSampling = build("time sampling", TIME_SAMPLINGS, self.time_sampling.spec)
+        return made
 
     def make_weighting(self) -> Weighting:
-        weighting: Weighting = build("weighting", WEIGHTINGS, self.weighting.spec)
-        return weighting
+        """The factor on the loss at each level."""
+        made: Weighting = build("weighting", WEIGHTINGS, self.weighting.spec)
+        return made
 
 
 def configuration_file(name: str) -> Path:
-    """A configuration by its file, or by the name of an included one; ValueError if there is neither."""
+    """The path of a file, or of an included configuration by its name; ValueError if neither exists."""
     path = Path(name)
     if path.exists() and not (path.is_dir() and name in CONFIGURATIONS):
         return path
@@ -104,42 +115,46 @@ def configuration_file(name: str) -> Path:
 
 
 def read_configuration(path: Path, overrides: Sequence[str] = ()) -> Configuration:
-    """A TOML file, in which each ``section.key=value`` replaces a value; a value is TOML, or else a word.
+    """A configuration from a TOML file.
+
+    Args:
+        path: of the file.
+        overrides: ``section.key=value``, each replaces a value of the file; a value is TOML, or else a word.
 
     Raises:
-        ValueError: no such file, no TOML, or an unknown, missing or ill-typed key, or a value that cannot be;
-            the message names file and key.
+        ValueError: a file that is missing or not TOML; a key that is unknown, missing or in another section;
+            a value of another type or outside its range. The message names file and key.
     """
     try:
         content = tomllib.loads(_text(path.read_bytes()))
-    except (OSError, ValueError) as error:  # TOML's, Unicode's, and that of a number of too many digits
+    except (OSError, ValueError) as error:  # from TOML, Unicode, or a number with too many digits
         raise ValueError(f"configuration {path}: {error}") from None
     except RecursionError:
         raise ValueError(f"configuration {path}: it is nested too deeply") from None
     for override in overrides:
-        _merge(content, _parse(override))
+        merge(content, parse_override(override))
     return validate(content, " with ".join(filter(None, (str(path), " ".join(overrides)))))
 
 
 def _text(content: bytes) -> str:
-    """The text of a file; a byte-order mark of UTF-8, as some editors write it, is left out."""
+    """The text of a file without a byte-order mark of UTF-8, which some editors write."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise ValueError("its byte-order mark is that of UTF-16; save it as UTF-8")
+        raise ValueError("it has the byte-order mark of UTF-16; save it as UTF-8")
     return content.decode("utf-8-sig")
 
 
 def validate(content: dict[str, Any], where: str) -> Configuration:
-    """A configuration from plain data; ``where`` is named in errors."""
+    """A configuration from plain data; ``where`` begins the message of every error."""
     try:
-        _check_places(content)
+        check_places(content, *_keys(content))
         configuration = Configuration.model_validate_json(json.dumps(content, default=str))
-        # Everything is made once, to find what is wrong with it here and now; the network without numbers.
+        # Make each part once, to find every fault now; on the meta device, a network takes no memory.
         with torch.device("meta"):
             _check_size(configuration.make_denoiser())
-        configuration.make_times()
+        configuration.make_time_sampling()
         configuration.make_weighting()
     except ValidationError as error:
-        raise ValueError(f"{where}: {_first(error)}") from None
+        raise ValueError(f"{where}: {first_fault(error, KEYS)}") from None
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{where}: {error}") from None
     except RecursionError:
@@ -148,7 +163,7 @@ def validate(content: dict[str, Any], where: str) -> Configuration:
 
 
 def _check_size(denoiser: Denoiser) -> None:
-    """ValueError for a network that is larger than all memory: to try would take minutes."""
+    """ValueError for a network larger than the memory of the machine: the attempt would take minutes."""
     size = sum(value.numel() * value.element_size() for value in denoiser.state_dict().values())
     if hasattr(os, "sysconf") and size > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
         raise ValueError(
@@ -156,81 +171,34 @@ def _check_size(denoiser: Denoiser) -> None:
         )
 
 
-def _check_places(content: Mapping[str, Any]) -> None:
-    """ValueError for a key that is known, but in another place than where it stands."""
-    known = dict(KEYS)
+# The keys of the file, "", and of the sections whose keys do not depend on a name.
+KEYS: dict[str, list[str]] = {
+    "": list(Configuration.model_fields),
+    "data": list(Source.model_fields),
+    "optimization": [field.name for field in fields(TrainingOptions)],
+}
+
+# The sections that name an entry of a registry, whose options are the other keys.
+REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
+    "network": NETWORKS,
+    "sde": SDES,
+    "prediction": PREDICTIONS,
+    "time_sampling": TIME_SAMPLINGS,
+    "weighting": WEIGHTINGS,
+}
+
+
+def _keys(content: Mapping[str, Any]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """The keys of each section, for the names in this file, and for all names."""
+    chosen, possible = dict(KEYS), dict(KEYS)
     for section, registry in REGISTRIES.items():
         choice = content.get(section, Configuration.model_fields[section].default)
         name = choice.get("name") if isinstance(choice, dict) else getattr(choice, "name", None)
-        known[section] = _options([registry[name]] if isinstance(name, str) and name in registry else [])
-    places = {"": content} | {key: value for key, value in content.items() if isinstance(value, dict)}
-    for place, keys in places.items():
-        own = _options(REGISTRIES[place].values()) if place in REGISTRIES else known.get(place, [])
-        for key in keys if own else ():
-            homes = [
-                f"into [{home}]" if home else "above all sections" for home in known if key in known[home]
-            ]
-            if homes and key not in own:
-                found = f"{place}.{key}" if place else key
-                raise ValueError(f"unknown key {found}; {key} belongs {' or '.join(homes)}")
+        chosen[section] = _options([registry[name]] if isinstance(name, str) and name in registry else [])
+        possible[section] = _options(registry.values())
+    return chosen, possible
 
 
 def _options(makers: Iterable[Callable[..., Any]]) -> list[str]:
     """The keys of a section that names one of these."""
     return ["name", *(option for maker in makers for option in inspect.signature(maker).parameters)]
-
-
-def _first(error: ValidationError) -> str:
-    """What is wrong, in a line."""
-    first = error.errors()[0]
-    key = ".".join(map(str, first["loc"]))
-    if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        section = KEYS.get(str(first["loc"][0]), KEYS[""]) if len(first["loc"]) > 1 else KEYS[""]
-        return f"unknown key {key}; {nearest(str(first['loc'][-1]), section)}"
-    if first["type"] == "missing":
-        return f"key {key} is missing"
-    if first["type"] == "value_error":  # of a section's own check, which says what came
-        return f"{key}: {first['ctx']['error']}"
-    return f"{key}: {first['msg'].lower()}, got {first['input']!r}"
-
-
-# The known keys: of the file, and of its sections whose keys do not depend on a name in them.
-KEYS: dict[str, list[str]] = {
-    "": list(Configuration.model_fields),
-    "data": list(Source.model_fields),
-    "schedule": [field.name for field in fields(Schedule)],
-}
-
-
-# The names that a section chooses from, and so its options.
-REGISTRIES: dict[str, Mapping[str, Callable[..., Any]]] = {
-    "network": NETWORKS,
-    "sde": SDES,
-    "prediction": PREDICTIONS,
-    "times": TIMES,
-    "weighting": WEIGHTINGS,
-}
-
-
-def _parse(override: str) -> dict[str, Any]:
-    key, equals, value = override.partition("=")
-    if not equals or not key.strip():
-        raise ValueError(f"an override is written section.key=value, got {override!r}")
-    try:
-        return tomllib.loads(override)
-    except RecursionError:
-        raise ValueError(f"override {key.strip()}: its value is nested too deeply") from None
-    except ValueError:  # TOML's, and that of a number of too many digits
-        word = value.replace("\\", "\\\\").replace('"', '\\"')
-        try:
-            return tomllib.loads(f'{key} = "{word}"')
-        except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"an override is written section.key=value, got {override!r}: {error}") from None
-
-
-def _merge(into: dict[str, Any], other: dict[str, Any]) -> None:
-    for key, value in other.items():
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = value

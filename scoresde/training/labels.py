@@ -1,4 +1,4 @@
-"""Which classes a network was trained on."""
+"""Class labels of training data."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,12 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..denoisers.network import Denoiser
+
 NAMED = 10  # classes that an error lists
 WITHOUT_MIN = (torch.uint16, torch.uint32, torch.uint64)  # types for which torch has no min()
 
 
 class Labels(NamedTuple):
-    """Which classes a network was trained on, and their names."""
+    """The classes that a network was trained on, and their names."""
 
     seen: tuple[int, ...]
     names: tuple[str, ...] = ()
@@ -23,13 +25,13 @@ def labels_of(labels: Tensor | None, names: Sequence[str] | None = None) -> Labe
     return None if labels is None else Labels(tuple(_classes(labels)), tuple(names or ()))
 
 
-def classes_of(net: object) -> int:
-    """The number of classes of a network, 0 for one that takes no labels."""
-    return int(getattr(net, "classes", 0))
-
-
 def as_labels(labels: Any) -> Tensor | None:
-    """Labels of a tensor or an array as a tensor; TypeError if they are neither."""
+    """Labels, a tensor or an array of integers, as a tensor; None stays None.
+
+    Raises:
+        TypeError: neither a tensor nor an array.
+        ValueError: an array of another type than integers.
+    """
     if labels is None:
         return None
     if isinstance(labels, Tensor):
@@ -41,20 +43,20 @@ def as_labels(labels: Any) -> Tensor | None:
     return torch.from_numpy(labels.astype(np.int64))
 
 
-def check_labels(net: object, x: Any, labels: Tensor | None, *, allow_missing: bool = False) -> int:
-    """The number of classes of a network, after making sure that data and labels fit it.
+def check_labels(denoiser: Denoiser, x: Any, labels: Tensor | None, *, allow_missing: bool = False) -> None:
+    """Refuse data and labels that do not fit the network.
 
     Args:
-        net: a network, with ``classes`` if it takes labels.
+        denoiser: its ``classes`` is the number of classes; None or 0 for a network without labels.
         x: the data, ``(N, ...)``.
         labels: ``(N,)`` integers in [0, classes).
         allow_missing: labels need not cover all classes.
 
     Raises:
-        ValueError: no data; a network with classes without labels, or the other way round; labels of another
-            number, type or range; classes without a label, which are named.
+        ValueError: empty data; a network with classes and data without labels, or the reverse; labels of
+            another number, type or range; classes without a label.
     """
-    classes = classes_of(net)
+    classes = denoiser.classes or 0
     if not len(x):
         raise ValueError("the data set is empty")
     if labels is None:
@@ -63,7 +65,7 @@ def check_labels(net: object, x: Any, labels: Tensor | None, *, allow_missing: b
                 f"the network has {classes} classes, but the data have no labels; give labels, or make the "
                 f"network with classes=0"
             )
-        return 0
+        return
     if labels.shape != (len(x),) or labels.is_floating_point() or labels.is_complex():
         raise ValueError(
             f"labels must be {len(x)} integers, one for every sample, "
@@ -78,9 +80,9 @@ def check_labels(net: object, x: Any, labels: Tensor | None, *, allow_missing: b
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise ValueError(
             f"no sample has the label {', '.join(map(str, missing[:NAMED]))}{more}, but the network has "
-            f"{classes} classes; make it with as many as there are, or set schedule.allow_missing_classes"
+            f"{classes} classes; make it with the number of classes in the data, or set "
+            f"optimization.allow_missing_classes"
         )
-    return classes
 
 
 def _classes(labels: Tensor) -> list[int]:

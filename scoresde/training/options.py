@@ -7,33 +7,31 @@ from typing import ClassVar, Literal
 from ..integer import integer
 
 DECAYS = ("cosine", "linear", "constant")
-
-
 PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """How long, how fast and how carefully to train.
+class TrainingOptions:
+    """Options of a training run: AdamW, the learning rate of each step, and the moving average.
 
     Args:
-        steps: number of optimiser steps.
-        batch_size: samples a step.
-        lr: learning rate of AdamW after warm-up.
-        warmup: steps over which the learning rate rises linearly from 0.
-        decay: "cosine" to 0 at the last step, "linear", or "constant".
-        weight_decay: of AdamW.
-        clip: largest norm of the gradient.
-        ema: decay of the moving average of the parameters, which begins as they are after the first step;
-            min(ema, (1 + n) / (10 + n)) at its n-th update from then on.
-        label_dropout: share of the samples whose label is replaced by *no class*.
-        precision: of the network, by autocast; the loss and the weights stay in float32.
-        max_skipped: steps in a row with a non-finite loss or gradient, skipped, before training stops.
-        allow_missing_classes: labels need not cover the network's classes. A class that was not trained is
-            not to be asked for.
+        steps: number of steps of the optimiser, at least 1.
+        batch_size: samples of a step, at least 1.
+        lr: largest learning rate of AdamW, positive; see :meth:`lr_at`.
+        warmup: number of steps over which the learning rate rises linearly from 0.
+        decay: of the learning rate: "cosine" or "linear", to 0 at the last step, or "constant".
+        weight_decay: of AdamW, at least 0.
+        clip: largest norm of the gradient, positive.
+        ema: decay of the moving average of the parameters, in [0, 1). The average starts with the parameters
+            after the first step; its n-th update after that has the decay min(ema, (1 + n) / (10 + n)).
+        label_dropout: probability that a label is replaced by the label of no class, in [0, 1].
+        precision: of the network, by autocast, "float32" or "bfloat16"; loss and weights stay in float32.
+        max_skipped: a step with a non-finite loss or gradient is skipped; after so many in a row, at least 1,
+            training stops.
+        allow_missing_classes: accept data without samples of some classes. Do not sample from such a class.
 
     Raises:
-        TypeError: a count that is no integer.
+        TypeError: a count that is not an integer.
         ValueError: a number outside its range.
     """
 
@@ -70,7 +68,7 @@ class Schedule:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
 
     def lr_at(self, step: int) -> float:
-        """Learning rate of a step, 0 the first."""
+        """The learning rate of a step; the first step is 0."""
         left = (self.steps - step) / self.steps
         factor = {"cosine": 0.5 * (1 - math.cos(math.pi * left)), "linear": left, "constant": 1.0}[self.decay]
         return self.lr * min(1.0, (step + 1) / (self.warmup + 1)) * factor

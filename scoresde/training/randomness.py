@@ -1,4 +1,4 @@
-"""Seeds, and the global random state, which networks draw from."""
+"""Seeds, and the global random state, from which networks draw."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,21 +8,25 @@ from threading import RLock
 
 import torch
 
-_LOCK = RLock()  # one state in a process: one thread at a time
+_LOCK = RLock()  # a process has one global state: one thread at a time
 
 
 def seed_of(*numbers: int) -> int:
-    """A seed for each tuple of integers of any size, unlike its neighbours'."""
+    """A seed for each tuple of integers of any size; similar tuples have unrelated seeds."""
     return int.from_bytes(hashlib.sha256(repr(tuple(map(index, numbers))).encode()).digest()[:7], "little")
 
 
 @contextmanager
 def seeded(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Begin the global random state, of the CPU and of one device, at a seed; put it back at the end.
+    """Seed the global random state of the CPU and of one device; restore it at the end.
 
-    For what draws from no other: the first weights of a layer, and dropout. ``seed`` is an integer of any
-    size. One thread at a time is within, the others wait; so several threads that train draw what one alone
-    draws. A thread that draws from the global state without this lock meanwhile draws from the seed, too.
+    For code that takes no generator: the first weights of a layer, and dropout. Only one thread at a time can
+    be inside; others wait. So several threads that train draw the same numbers as each alone. A thread that
+    draws from the global state outside of this function, at the same time, changes those numbers.
+
+    Args:
+        seed: an integer of any size.
+        device: the device of the network.
     """
     device = torch.device(device)
     cuda = device.type == "cuda"

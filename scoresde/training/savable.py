@@ -1,4 +1,4 @@
-"""Whether a network can be written to a checkpoint."""
+"""Can a checkpoint hold a network?"""
 
 from ..denoisers.network import Denoiser
 from ..denoisers.unwrapped import unwrapped
@@ -7,11 +7,11 @@ from .state import module
 
 
 def check_savable(denoiser: Denoiser) -> None:
-    """Find what a checkpoint cannot hold before training, not after it.
+    """Refuse, before training, a network that no checkpoint can hold.
 
     Raises:
-        TypeError: the network is no module.
-        ValueError: a part of the network is wrapped, which renames its weights, or a reason of
+        TypeError: the network is not a module.
+        ValueError: a wrapper around a part of the network, which renames its weights; or a reason of
             :func:`scoresde.files.check_writable`.
     """
     net = module(denoiser)

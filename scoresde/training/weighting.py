@@ -1,4 +1,4 @@
-"""What an error counts at each noise level."""
+"""Weightings: the factor on the loss at each noise level."""
 
 import math
 from collections.abc import Callable
@@ -10,9 +10,10 @@ from torch import Tensor
 
 from ..denoisers.network import Denoiser
 from ..processes.level import Level
+from ..registry import as_floats
 
 # The factor on Denoiser.loss, the squared error of the network's own output, at a level. An error d of the
-# estimate of x_0 is one of d / out in the output; so ``out^2 w`` weighs the squared error of x_0 with w.
+# estimate of x_0 is an error d / out of the output; so out^2 w weighs the squared error of x_0 by w.
 Weighting = Callable[[Denoiser, Level[Tensor]], Tensor]
 
 
@@ -28,7 +29,7 @@ class Plain:
 class Likelihood:
     """g^2 on the squared error of the *score*: a bound of the likelihood.
 
-    Song et al. 2021, arXiv 2101.09258, eq. 7. An error d of x_0 is alpha d / sigma^2 in the score.
+    Song et al. 2021, arXiv 2101.09258, eq. 7. An error d of x_0 is an error alpha d / sigma^2 of the score.
     """
 
     def __call__(self, denoiser: Denoiser, level: Level[Tensor]) -> Tensor:
@@ -40,13 +41,20 @@ class Likelihood:
 class EDMWeighting:
     """(r^2 + d^2) / (r d)^2 on the squared error of x_0, r = sigma / alpha.
 
-    This is 1 on the output of a network preconditioned with the same ``sigma_data`` d, positive (Karras et
-    al. 2022, arXiv 2206.00364, Table 1).
+    This is the factor 1 on the output of a network preconditioned with the same d (Karras et al. 2022, arXiv
+    2206.00364, Table 1).
+
+    Args:
+        sigma_data: d, the standard deviation of the data, positive.
+
+    Raises:
+        ValueError: ``sigma_data`` not positive or not finite.
     """
 
     sigma_data: float = 0.5
 
     def __post_init__(self) -> None:
+        as_floats(self, "sigma_data")
         if not 0 < self.sigma_data < math.inf:
             raise ValueError(f"sigma_data must be positive and finite, got {self.sigma_data!r}")
 
@@ -57,14 +65,21 @@ class EDMWeighting:
 
 @dataclass(frozen=True)
 class MinSNR:
-    """min(SNR, gamma) on the squared error of x_0, SNR = (alpha / sigma)^2, gamma positive.
+    """min(SNR, gamma) on the squared error of x_0, SNR = (alpha / sigma)^2.
 
     Hang et al. 2023, arXiv 2303.09556.
+
+    Args:
+        gamma: the largest weight, positive; infinity leaves the SNR.
+
+    Raises:
+        ValueError: ``gamma`` not positive.
     """
 
     gamma: float = 5.0
 
     def __post_init__(self) -> None:
+        as_floats(self, "gamma")
         if not self.gamma > 0:
             raise ValueError(f"gamma must be positive, got {self.gamma!r}")
 

@@ -26,11 +26,11 @@ def checkpoint(folder, data, shape, network, **rest):
         "network": network,
         "prediction": {"name": "edm", "sigma_data": 0.5},
         "sde": {"name": "edm", "t_min": 0.01, "t_max": 20.0},
-        "schedule": {"steps": 3},
+        "optimization": {"steps": 3},
     }
     configuration = validate(content | rest, "test")
     save_training(
-        folder / "net", configuration, start(configuration.make_denoiser(), configuration.schedule), shape
+        folder / "net", configuration, start(configuration.make_denoiser(), configuration.optimization), shape
     )
     return folder / "net"
 

@@ -18,11 +18,11 @@ from scoresde.files import read_tensors
 from scoresde.training.checkpoint import MODEL, TRAINING
 
 ROOT = Path(__file__).parents[2]
-FEW = ["schedule.batch_size=4", "network.channels=[8]", "network.patch=2"]
+FEW = ["optimization.batch_size=4", "network.channels=[8]", "network.patch=2"]
 
 
 def command(out, steps, *more):
-    few = [*FEW, f"schedule.steps={steps}"]
+    few = [*FEW, f"optimization.steps={steps}"]
     return ["train", "--config", "digits", "--out", str(out), "--quiet", "--save-every", "4", *few, *more]
 
 

@@ -17,7 +17,7 @@ SMALL = """
 data = {source = "digits"}
 network = {name = "unet", channels = [8], blocks = 1, patch = 2, classes = 10}
 prediction = {name = "edm"}
-schedule = {steps = 1, batch_size = 2}
+optimization = {steps = 1, batch_size = 2}
 """
 
 
@@ -211,7 +211,7 @@ def test_vectors_are_one_file_of_one_run(tmp_path):
     data = {{source = "{tmp_path / "x.npy"}"}}
     network = {{name = "mlp", width = 8}}
     prediction = {{name = "edm"}}
-    schedule = {{steps = 1, batch_size = 2}}
+    optimization = {{steps = 1, batch_size = 2}}
     """
     run = trained(tmp_path, config=vectors)
     out = tmp_path / "out"

@@ -21,7 +21,7 @@ SMALL = """
 data = {source = "digits"}
 network = {name = "unet", channels = [8], blocks = 1, patch = 2, classes = 10}
 prediction = {name = "edm"}
-schedule = {steps = 1, batch_size = 2}
+optimization = {steps = 1, batch_size = 2}
 """
 
 
@@ -38,13 +38,13 @@ def line_of(capsys):
 
 
 def test_a_training_says_what_its_data_are_like_and_where_it_wrote(train, capsys):
-    assert train("times={name='log-normal', mean=-0.8}") == 0
+    assert train("time_sampling={name='log-normal', mean=-0.8}") == 0
     about, end = capsys.readouterr().out.splitlines()
     assert about == (
-        "1797 samples of 1 x 8 x 8, deviation 0.7518; prediction.sigma_data 0.5, times.mean -0.8"
+        "1797 samples of 1 x 8 x 8, deviation 0.7518; prediction.sigma_data 0.5, time_sampling.mean -0.8"
     )
     assert end == "runs/small/: 1 steps; draw from it by scoresde sample --checkpoint runs/small"
-    assert train("--out", "b", "prediction={name='noise'}", "times={name='uniform'}") == 0
+    assert train("--out", "b", "prediction={name='noise'}", "time_sampling={name='uniform'}") == 0
     assert capsys.readouterr().out.splitlines()[0] == "1797 samples of 1 x 8 x 8, deviation 0.7518"
 
 
@@ -70,7 +70,7 @@ def test_classes_have_the_names_of_their_folders(train, tmp_path, capsys):
             pixels = np.full((8, 8), 100 * k + i, np.uint8)
             pixels[:4] = 255 - pixels[:4]
             Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{i}.png")
-    of = ["data.source=pets", "network.classes=3", "times={name='log-normal', mean=-0.5}"]
+    of = ["data.source=pets", "network.classes=3", "time_sampling={name='log-normal', mean=-0.5}"]
     assert train(*of) == 0
     labels = load_denoiser(tmp_path / "runs/small").labels
     assert labels == ((0, 1, 2), ("cat", "cow", "dog"))
@@ -90,7 +90,7 @@ def test_only_the_labels_that_were_seen_are_sampled_and_tuned_for(train, tmp_pat
     some = ["data.source=some.npz", "data.images=x", "data.labels=y"]
     assert train(*some) == 2
     assert "no sample has the label 0, 1, 3" in line_of(capsys)
-    assert train(*some, "schedule.allow_missing_classes=true", "schedule.label_dropout=0.0") == 0
+    assert train(*some, "optimization.allow_missing_classes=true", "optimization.label_dropout=0.0") == 0
     assert load_denoiser(tmp_path / "runs/small").labels == ((2, 7), ())
     of = ["--checkpoint", "runs/small", "--quiet", "--label"]
     capsys.readouterr()
@@ -106,10 +106,10 @@ def test_a_run_goes_on_with_its_own_data_only(train, tmp_path, capsys):
     of = ["data.source=x.npy", "network.classes=0"]
     np.save(tmp_path / "x.npy", x)
     assert train(*of) == 0
-    assert train("--resume", *of, "schedule.steps=2") == 0
+    assert train("--resume", *of, "optimization.steps=2") == 0
     np.save(tmp_path / "x.npy", x[::-1])
     capsys.readouterr()
-    assert train("--resume", *of, "schedule.steps=3") == 2
+    assert train("--resume", *of, "optimization.steps=3") == 2
     assert "other training data" in line_of(capsys)
 
 

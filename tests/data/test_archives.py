@@ -100,7 +100,7 @@ def test_four_gibibytes_are_allowed_by_default(tmp_path, memory):
     start = header((2**32 + 1, 1))
     with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
         archive.writestr("x.npy", start)
-        # What the directory at the end of the file says, whatever is there.
+        # The size in the directory at the end of the file, not the real one.
         archive.getinfo("x.npy").file_size = len(start) + 2**32 + 1
     with pytest.raises(ValueError, match="takes 4,294,967,297 bytes, allowed are 4,294,967,296"):
         load_data(str(tmp_path / "data.npz"))

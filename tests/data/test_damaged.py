@@ -143,7 +143,7 @@ def refused_rows(kind, n, monkeypatch):
 
 @pytest.mark.parametrize("kind", IMAGES)
 def test_all_of_them_are_read_as_they_were(tmp_path, kind):
-    (tmp_path / "a.png").write_bytes(IMAGES[kind])  # whatever the name says
+    (tmp_path / "a.png").write_bytes(IMAGES[kind])  # under any name
     assert sorted(load_data(str(tmp_path)).x.shape[2:]) == [20, 24]
 
 
@@ -175,7 +175,7 @@ def test_damaged_rows_are_read_or_refused_by_name(monkeypatch, kind):
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_whatever_a_decoder_raises_names_the_file(tmp_path, monkeypatch, error):
+def test_every_exception_of_a_decoder_names_the_file(tmp_path, monkeypatch, error):
     def fail(*arguments, **options):
         raise error
 

@@ -183,7 +183,7 @@ DIFFERENT = [COLOURS[0], COLOURS[1, :5], COLOURS[2], COLOURS[3]]
             PAIR,
             "labels must fit 64 bits with a sign, got 9223372036854775808",
         ),
-        (lambda d: npy(d, PIXELS), {"split": "test"}, "data.npy has no splits, .* got split 'test'"),
+        (lambda d: npy(d, PIXELS), {"split": "test"}, "data.npy has no splits: .*, got 'test'"),
         (lambda d: npy(d, PIXELS), {"size": 8}, "holds numbers, not images .* got 8 and ''"),
         (lambda d: npz(d, a=PIXELS), {"mode": "L"}, "holds numbers, not images .* got None and 'L'"),
         (lambda d: "digits", {"size": (4, 4)}, r"digits holds numbers, .* got \(4, 4\) and ''"),
@@ -200,7 +200,7 @@ DIFFERENT = [COLOURS[0], COLOURS[1, :5], COLOURS[2], COLOURS[3]]
         (
             lambda d: images(d, ["a/0.png", "b/1.png", "2.png", "a/3.png"]),
             {},
-            "images must all be in sub-folders, the classes, or all in one folder, got .*2.png too",
+            "images must all be in sub-folders, the classes, .*, got .*2.png beside sub-folders",
         ),
     ],
 )
@@ -243,9 +243,9 @@ def test_numpy_files_of_the_other_name_are_refused(tmp_path):
     (tmp_path / "data.npz").rename(tmp_path / "a.npy")
     npy(tmp_path, PIXELS)
     (tmp_path / "data.npy").rename(tmp_path / "b.npz")
-    with pytest.raises(ValueError, match=r"a\.npy .* it holds several arrays and should be named .npz"):
+    with pytest.raises(ValueError, match=r"a\.npy .* it holds several arrays; name it .npz"):
         load_data(str(tmp_path / "a.npy"))
-    with pytest.raises(ValueError, match=r"b\.npz .* it holds a single array and should be named .npy"):
+    with pytest.raises(ValueError, match=r"b\.npz .* it holds a single array; name it .npy"):
         load_data(str(tmp_path / "b.npz"))
 
 

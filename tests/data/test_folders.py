@@ -35,7 +35,7 @@ def found(source, **options):
         (["cat/images/0.png", "dog/images/0.png"], [0, 1], ("cat", "dog")),
         (["cabin/indoor/0.png", "cabin/outdoor/0.png", "house/outdoor/0.png"], [0, 0, 1], ("cabin", "house")),
         (["cat/0.png", "dog/a/b/c/0.png", "dog/1.png"], [0, 1, 1], ("cat", "dog")),
-        (["all/a/0.png", "all/b/0.png"], None, None),  # one folder is no class, whatever it holds
+        (["all/a/0.png", "all/b/0.png"], None, None),  # a single folder is not a class
         (["a.png", "b.png"], None, None),
         (["car/0.png", "train/0.png"], [0, 1], ("car", "train")),  # one such name may well be a class
     ],
@@ -111,12 +111,12 @@ def test_a_class_without_images_is_named(tmp_path):
     (tmp_path / "dog" / "deep").mkdir(parents=True)
     (tmp_path / "eel").mkdir()
     (tmp_path / "eel" / "a.txt").write_text("no image")
-    with pytest.raises(ValueError, match=r"folders without images: dog, eel; each folder in it is a class"):
+    with pytest.raises(ValueError, match=r"folders without images: dog, eel; every folder in it is a class"):
         load_data(source)
 
 
 def test_images_beside_classes_are_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"or all in one folder, got .*/b\.png too"):
+    with pytest.raises(ValueError, match=r"or all in one folder, got .*/b\.png beside sub-folders"):
         load_data(put(tmp_path, "cat/0.png", "b.png"))
 
 

@@ -16,7 +16,7 @@ PAGES = [
 
 # Put behind a command: the same options, less work. None: the command is not run here, and why.
 LESS = {
-    "scoresde train": "schedule.steps=3",
+    "scoresde train": "optimization.steps=3",
     "scoresde sample": "--n 4 --nfe 4",
     "scoresde tune": None,  # tests of the command run it
     "python benchmarks/run.py": "--n-samples 10 --nfe 8 --converged 8 --quiet --out runs/results",

@@ -11,8 +11,8 @@ from scoresde.denoisers.predictions import noise, v
 from scoresde.networks import MLP, UNet
 from scoresde.networks.embedding import Fourier, Sinusoidal
 from scoresde.processes.discrete import DiscreteVPSDE
-from scoresde.training import Schedule, start, train
-from scoresde.training.times import Uniform
+from scoresde.training import TrainingOptions, start, train
+from scoresde.training.time_sampling import Uniform
 
 
 def draw(shape, seed=0):
@@ -73,7 +73,7 @@ def test_every_parameter_and_every_input_takes_part(kind, options, shape):
 
 
 @every_network
-def test_the_network_is_told_the_level_once_it_is_trained_a_step(kind, options, shape):
+def test_the_network_depends_on_the_level_after_a_few_steps_of_training(kind, options, shape):
     torch.manual_seed(0)
     net = kind(**options)
     x, low, high = draw(shape).float(), torch.zeros(shape[0]), torch.full((shape[0],), 0.3)
@@ -96,7 +96,7 @@ def test_no_label_is_the_label_of_no_class(kind, options, shape):
         assert (away > 1e-3).all()
 
 
-def test_a_new_unet_returns_zero_whatever_it_sees():
+def test_a_new_unet_returns_zero_for_every_input():
     net = UNet(1, (8, 16), 1, classes=3)
     assert net(draw((2, 1, 8, 8)).float(), torch.rand(2), torch.tensor([0, 3])).abs().max() == 0
 
@@ -170,17 +170,17 @@ def test_a_network_that_ships_learns_under_numbered_steps(prediction):
     angles = torch.arange(8, dtype=torch.float64) * math.pi / 4
     means = 0.7 * torch.stack([angles.cos(), angles.sin()], 1)
     mixture = Mixture(means, torch.full((8,), 0.08).double(), torch.full((8,), 1 / 8).double())
-    sde, schedule = DiscreteVPSDE(), Schedule(steps=300, batch_size=128, lr=4e-3, warmup=20, ema=0.97)
+    sde, options = DiscreteVPSDE(), TrainingOptions(steps=300, batch_size=128, lr=4e-3, warmup=20, ema=0.97)
     torch.manual_seed(0)
-    state = start(Denoiser(MLP(2, 64, 2), sde, prediction), schedule)
-    for _ in train(state, mixture.sample(4096).float(), schedule=schedule, times=Uniform()):
+    state = start(Denoiser(MLP(2, 64, 2), sde, prediction), options)
+    for _ in train(state, mixture.sample(4096).float(), options=options, time_sampling=Uniform()):
         pass
     lam = torch.linspace(-math.log(2.0), -math.log(0.05), 2000, dtype=torch.float64)
     level = sde.level(sde.time_of(lam))
     x = level.alpha[:, None] * mixture.sample(2000, seed=5) + level.sigma[:, None] * draw((2000, 2), 9)
     with torch.no_grad():
         error = (state.averaged(x, level) - mixture.denoise(x, level)).square().mean().item()
-    # Told 0 ... 999, the same network comes to 0.0206 (v) and 0.0079 (noise).
+    # With labels 0 ... 999, the same network comes to 0.0206 (v) and 0.0079 (noise).
     assert error < 0.0065
 
 

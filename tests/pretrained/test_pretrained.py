@@ -199,7 +199,7 @@ def test_the_network_that_ships_is_small_and_says_how_it_came_to_be():
     assert sum(p.numel() for p in shipped.denoiser.net.parameters()) < 3e6
     assert not shipped.denoiser.training
     about = shipped.about["model"]
-    assert about["step"] == shipped.configuration.schedule.steps
+    assert about["step"] == shipped.configuration.optimization.steps
     commands = [part["command"] for part in (*about["before"], about)]
     assert [len(command) > 40 for command in commands] == [True] * 3
     readme = (ROOT / "README.md").read_text()

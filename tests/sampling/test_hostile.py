@@ -20,13 +20,13 @@ SMALL = """
 data = {source = "digits"}
 network = {name = "unet", channels = [8], blocks = 1, patch = 2, classes = 10}
 prediction = {name = "edm"}
-schedule = {steps = 1, batch_size = 2}
+optimization = {steps = 1, batch_size = 2}
 """
 MLP_TOML = """
 data = {source = "vectors.npy"}
 network = {name = "mlp"}
 prediction = {name = "edm"}
-schedule = {steps = 1, batch_size = 2}
+optimization = {steps = 1, batch_size = 2}
 """
 DEEP = "[" * 100_000 + "]" * 100_000
 DIGITS = "9" * 5000
@@ -81,8 +81,8 @@ LINES = [
     ["train", "--config", "a\0b"],
     ["train", "--config", "n" * 5000],
     ["train", "--config", "odd\x1b[31m\nname.toml"],
-    [*TRAIN, "schedule.steps=" + DIGITS],
-    [*TRAIN, "schedule.steps=" + "[" * 5000],
+    [*TRAIN, "optimization.steps=" + DIGITS],
+    [*TRAIN, "optimization.steps=" + "[" * 5000],
     [*TRAIN, "seed=" + "9" * 4000],
     [*TRAIN, "a" * 100_000 + "=1"],
     [*TRAIN, "=" * 1000],
@@ -101,12 +101,12 @@ LINES = [
     [*TRAIN, "network.patch=0"],
     [*TRAIN, "network.dropout=7.0"],
     [*TRAIN, "network.heads=0"],
-    [*TRAIN, "schedule.lr=1e38", "schedule.steps=3"],
-    [*TRAIN, "schedule.lr=1e400"],
-    [*TRAIN, "schedule.weight_decay=1e300", "schedule.steps=3"],
-    [*TRAIN, "schedule.clip=1e-300"],
-    [*TRAIN, "schedule.batch_size=1000000000000000"],
-    [*TRAIN, "schedule.warmup=" + "9" * 400],
+    [*TRAIN, "optimization.lr=1e38", "optimization.steps=3"],
+    [*TRAIN, "optimization.lr=1e400"],
+    [*TRAIN, "optimization.weight_decay=1e300", "optimization.steps=3"],
+    [*TRAIN, "optimization.clip=1e-300"],
+    [*TRAIN, "optimization.batch_size=1000000000000000"],
+    [*TRAIN, "optimization.warmup=" + "9" * 400],
     [*TRAIN, "sde={name='ddpm', steps=1000000000000}"],
     [*TRAIN, "sde={name='edm', t_max=1e308}"],
     [*TRAIN, "sde={name='vp', t_max=1e200}"],
@@ -115,8 +115,8 @@ LINES = [
     [*TRAIN, "sde={name='edm', t_min='a'}"],
     [*TRAIN, "prediction={name='edm', sigma_data=1e-300}"],
     [*TRAIN, "prediction={name='edm', sigma_data=1e300}"],
-    [*TRAIN, "times={name='log-normal', mean=1e300}"],
-    [*TRAIN, "times={name='log-normal', std=1e300}"],
+    [*TRAIN, "time_sampling={name='log-normal', mean=1e300}"],
+    [*TRAIN, "time_sampling={name='log-normal', std=1e300}"],
     [*TRAIN, "weighting={name='min-snr', gamma=inf}"],
     [*TRAIN, "weighting={name='edm', sigma_data=1e-200}"],
     [*TRAIN, "data.source=text.npy"],
@@ -329,7 +329,7 @@ def configuration_of(chance, folder):
             [line.split(" = ")[0] for line in lines if " = " in line] + ["name", "x.y", "a b"]
         )
         section = chance.choice(
-            ["data", "network", "sde", "prediction", "times", "schedule", "weighting", ""]
+            ["data", "network", "sde", "prediction", "time_sampling", "optimization", "weighting", ""]
         )
         value = chance.choice(ODD)
         text = value if isinstance(value, str) and chance.random() < 0.5 else json.dumps(value)

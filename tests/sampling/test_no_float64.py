@@ -29,8 +29,8 @@ from scoresde import (
 )
 from scoresde.denoisers import GaussianFlow
 from scoresde.devices import exact, float64_device
-from scoresde.training import Schedule, start, train
-from scoresde.training.times import LogNormal
+from scoresde.training import TrainingOptions, start, train
+from scoresde.training.time_sampling import LogNormal
 from scoresde.tuning import Settings
 from scoresde.tuning.gits import gits
 from tests.fake_device import DEVICE, OnDevice, with_device
@@ -166,11 +166,14 @@ def test_a_step_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         torch, "autocast", lambda *arguments, **options: nullcontext()
     )  # it knows its devices
-    schedule, times = Schedule(steps=3, batch_size=4), LogNormal(mean=-0.4)
+    options, time_sampling = TrainingOptions(steps=3, batch_size=4), LogNormal(mean=-0.4)
 
     def losses(net: nn.Module, sde: SDE) -> list[float]:
-        state = start(Denoiser(net, sde, predict.v), schedule)
-        return [one.loss for one in train(state, normal(8, 2).float(), schedule=schedule, times=times)]
+        state = start(Denoiser(net, sde, predict.v), options)
+        return [
+            one.loss
+            for one in train(state, normal(8, 2).float(), options=options, time_sampling=time_sampling)
+        ]
 
     for sde in (EDM(), DiscreteVPSDE()):
         with torch.random.fork_rng([]):

@@ -58,7 +58,7 @@ def other(name, change):
     return lambda tensors, header: tensors.update({name: change(tensors[name])})
 
 
-def told(**values):
+def changed(**values):
     return lambda tensors, header: header.update(values)
 
 
@@ -105,18 +105,18 @@ TAMPERED = {
     "a count between": (other("optimizer.0.step", lambda x: x - 0.5), f"step {WHOLE} 3, got 2.5$"),
     "averages below 0": (other("average.n_averaged", lambda x: -x), f"n_averaged {WHOLE} 3, got -3$"),
     "negative squares": (other("optimizer.0.exp_avg_sq", lambda x: x - 1), "exp_avg_sq must not be negative"),
-    "a step of -5": (told(step=-5), f": step {WHOLE} 8, got -5$"),
-    "a step of True": (told(step=True), f": step {WHOLE} 8, got True$"),
-    "a step of infinity": (told(step=math.inf), f": step {WHOLE} 8, got inf$"),
-    "a step of text": (told(step="3"), f": step {WHOLE} 8, got '3'$"),
-    "a step of a float": (told(step=3.0), f": step {WHOLE} 8, got 3.0$"),
-    "a step beyond": (told(step=9), f": step {WHOLE} 8, got 9$"),
+    "a step of -5": (changed(step=-5), f": step {WHOLE} 8, got -5$"),
+    "a step of True": (changed(step=True), f": step {WHOLE} 8, got True$"),
+    "a step of infinity": (changed(step=math.inf), f": step {WHOLE} 8, got inf$"),
+    "a step of text": (changed(step="3"), f": step {WHOLE} 8, got '3'$"),
+    "a step of a float": (changed(step=3.0), f": step {WHOLE} 8, got 3.0$"),
+    "a step beyond": (changed(step=9), f": step {WHOLE} 8, got 9$"),
     "no step": (less("step"), f": step {WHOLE} 8, got None$"),
-    "more skipped than steps": (told(skipped=4), f": skipped {WHOLE} 3, got 4$"),
-    "more in a row than skipped": (told(in_row=1), f": in_row {WHOLE} 0, got 1$"),
+    "more skipped than steps": (changed(skipped=4), f": skipped {WHOLE} 3, got 4$"),
+    "more in a row than skipped": (changed(in_row=1), f": in_row {WHOLE} 0, got 1$"),
     "no skipped": (less("skipped"), f": skipped {WHOLE} 3, got None$"),
-    "entries of text": (told(optimizer=["0"]), r": optimizer must be a list of .*, got \['0'\]$"),
-    "other data": (told(data=17), "other training data"),
+    "entries of text": (changed(optimizer=["0"]), r": optimizer must be a list of .*, got \['0'\]$"),
+    "other data": (changed(data=17), "other training data"),
 }
 
 
@@ -167,13 +167,13 @@ def test_a_run_goes_on_with_the_same_data_only(folder, state):
 
 
 @pytest.mark.parametrize("decay", ["constant", "cosine", "linear"])
-def test_a_run_with_more_steps_goes_on_with_the_learning_rate_of_the_longer_schedule(tmp_path, decay):
-    short, long = (configured(schedule={"steps": steps, "decay": decay}) for steps in (3, 5))
+def test_a_run_with_more_steps_goes_on_with_the_learning_rate_of_the_longer_run(tmp_path, decay):
+    short, long = (configured(optimization={"steps": steps, "decay": decay}) for steps in (3, 5))
     state, first = trained(short, 3)
     save_training(tmp_path, short, state, SHAPE)
     state, rest = trained(long, 2, load_training(tmp_path, long))
     straight, losses = trained(long, 5)
-    assert [progress.lr for progress in rest] == [long.schedule.lr_at(3), long.schedule.lr_at(4)]
+    assert [progress.lr for progress in rest] == [long.optimization.lr_at(3), long.optimization.lr_at(4)]
     same = all(
         torch.equal(value, straight.denoiser.state_dict()[name])
         for name, value in state.denoiser.state_dict().items()
@@ -190,7 +190,7 @@ def test_files_of_before_are_gone_on_with_and_loaded(folder):
         tensors, header = read_tensors(folder / name)
         for key in ("labels", "data", "optimizer"):
             header.pop(key, None)
-        del header["configuration"]["schedule"]["max_skipped"]
+        del header["configuration"]["optimization"]["max_skipped"]
         save_file(tensors, folder / name, {key: json.dumps(value) for key, value in header.items()})
         assert read_tensors(folder / name)[1] == header
     assert load_denoiser(folder).labels is None
