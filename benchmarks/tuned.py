@@ -40,7 +40,7 @@ from scoresde.sampling.tuned import tuned_plan
 from scoresde.solvers import SOLVERS
 from scoresde.spacings.catalogue import spacing_of
 from scoresde.tuning import Settings
-from scoresde.tuning.race import SPACINGS, stock
+from scoresde.tuning.candidates import STOCK_SPACINGS, stock_candidates
 from scoresde.tuning.tune import tune
 
 Record = dict[str, Any]
@@ -75,7 +75,7 @@ OWN: dict[str, dict[str, Any]] = {
 WHOLE: dict[str, Any] = {"robust": True, "bands": 8}
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "all": WHOLE,
-    "levels only": WHOLE | {"groups": ("knots", "free")},
+    "levels only": WHOLE | {"groups": ("knots", "first_step")},
     "weights only": WHOLE | {"groups": ("weights", "scales")},
     "levels and weights, no free step": WHOLE | {"groups": ("weights", "scales", "knots")},
     "not robust": WHOLE | {"robust": False},
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--starts", type=int, default=4, metavar="N", help="of its fit; default 4")
     add("--finalists", type=int, metavar="N", help="of these, that are fitted to the end")
     add("--solver", nargs="+", default=[], metavar="NAME", help="stock solvers; default, all")
-    add("--spacing", nargs="+", default=list(SPACINGS), metavar="NAME", help="of the stock solvers")
+    add("--spacing", nargs="+", default=list(STOCK_SPACINGS), metavar="NAME", help="of the stock solvers")
     add("--converged", type=int, metavar="N", help="calls of the converged run")
     add("--batch-size", type=int, metavar="N")
     add("--dtype", metavar="TYPE", help="the network's: float32 or bfloat16; a fit is in float32")
@@ -232,7 +232,7 @@ class Bench:
     def stocks(self, nfe: int, measures: Sequence[str], bar: Any) -> dict[str, Plan]:
         """The stock solvers that are among the best few by any of the measures, on more and more samples."""
         named = {name: SOLVERS[name] for name in self.options.solver or SOLVERS}
-        entered = stock(self.problem.denoiser.sde, nfe, named, self.options.spacing)
+        entered = stock_candidates(self.problem.denoiser.sde, nfe, named, self.options.spacing)
         plans = {entrant.name: entrant.table.plan() for entrant in entered}
         for heat, few in enumerate(self.options.screen):
             most = self.options.best * 4 ** (len(self.options.screen) - 1 - heat)
