@@ -27,7 +27,6 @@ from scoresde.networks import MLP
 from scoresde.noise import later, philox
 from scoresde.plans.plan import Plan
 from scoresde.pretrained import pretrained
-from scoresde.processes.sde import level_at
 from scoresde.tuning import Settings
 from scoresde.tuning.derivatives import difference_step
 from scoresde.tuning.saved import TuningState
@@ -193,7 +192,7 @@ def test_the_step_of_differences_knows_tf32():
     steps = []
     for allowed in (False, True):
         with torch.no_grad(), tf32(allowed):
-            steps.append(difference_step(denoiser, x, level_at(shipped.sde, 0.0), cond))
+            steps.append(difference_step(denoiser, x, shipped.sde.level_of(0.0), cond))
     assert steps[0] < 1e-3
     assert steps[1] > 3 * steps[0]
 

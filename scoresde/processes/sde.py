@@ -58,6 +58,26 @@ class SDE(ABC):
         log_alpha, log_sigma = self.log_alpha(t), self.log_sigma(t)
         return Level(t, log_alpha.exp(), log_sigma.exp(), log_alpha - log_sigma)
 
+    def lam_at(self, t: float) -> float:
+        """The half log-SNR at a time."""
+        return self.lam(torch.tensor(t, dtype=torch.float64)).item()
+
+    def lam_ends(self) -> tuple[float, float]:
+        """The half log-SNRs at ``t_max``, which may be -infinity, and at ``t_min``: the lower one first."""
+        return self.lam_at(self.t_max), self.lam_at(self.t_min)
+
+    def levels(self, times: Tensor) -> tuple[Level[float], ...]:
+        """The levels at times ``(n,)``, best in float64, as numbers of the host."""
+        return tuple(Level(*row) for row in torch.stack(self.level(times), 1).tolist())
+
+    def level_at(self, t: float) -> Level[float]:
+        """The level at a time, as numbers of the host; a run begins with the level at ``t_max``."""
+        return self.levels(torch.tensor([t], dtype=torch.float64))[0]
+
+    def level_of(self, lam: float) -> Level[float]:
+        """The level of a half log-SNR, as numbers of the host."""
+        return self.levels(self.time_of(torch.tensor([lam], dtype=torch.float64)))[0]
+
     def time_of(self, lam: Tensor) -> Tensor:
         """The t of a half log-SNR, the inverse of :meth:`lam`; by bisection where no closed form is known."""
         low, high = torch.full_like(lam, self.t_min / 2), torch.full_like(lam, self.t_max)
@@ -151,23 +171,3 @@ def _derivative(f: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
 def _normal_log_density(z: Tensor, std: Tensor) -> Tensor:
     # A sample may be a single number: [:, None] gives every one an axis to sum over.
     return (-0.5 * z**2 - std.log() - 0.5 * math.log(2 * math.pi))[:, None].flatten(1).sum(1)
-
-
-def lam_at(sde: SDE, t: float) -> float:
-    """The half log-SNR at a time."""
-    return sde.lam(torch.tensor(t, dtype=torch.float64)).item()
-
-
-def levels_of(sde: SDE, times: Tensor) -> tuple[Level[float], ...]:
-    """The levels of times ``(n,)``, as numbers of the host."""
-    return tuple(Level(*row) for row in torch.stack(sde.level(times), 1).tolist())
-
-
-def noisiest(sde: SDE) -> Level[float]:
-    """The level that a run begins at."""
-    return levels_of(sde, torch.tensor([sde.t_max], dtype=torch.float64))[0]
-
-
-def level_at(sde: SDE, lam: float) -> Level[float]:
-    """The level of a half log-SNR."""
-    return levels_of(sde, sde.time_of(torch.tensor([lam], dtype=torch.float64)))[0]

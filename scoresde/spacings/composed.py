@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..integer import integer
-from ..processes.sde import SDE, lam_at
+from ..processes.sde import SDE
 from .formulas import Karras, Spacing, UniformTime, check_positive, ramp
 from .lists import OfLength, fixed_steps, times_at, within
 
@@ -81,7 +81,7 @@ class Shifted(OfLength):
 
     def __call__(self, sde: SDE, n: int) -> Tensor:
         by = math.log(self.shift)
-        first, last = (lam_at(sde, t) for t in (sde.t_max, sde.t_min))
+        first, last = sde.lam_ends()
         if not abs(by) < last - first:
             raise ValueError(
                 f"shift must keep a part of the range of lambda, [{first:.4g}, {last:.4g}], inside it, got "
@@ -151,7 +151,7 @@ class Joined:
             raise ValueError(f"share must be in (0, 1), got {self.share!r}")
 
     def __call__(self, sde: SDE, n: int) -> Tensor:
-        first, last = (lam_at(sde, t) for t in (sde.t_max, sde.t_min))
+        first, last = sde.lam_ends()
         if not first < self.lam < last:
             raise ValueError(f"lam must be in ({first:.4g}, {last:.4g}) for {sde}, got {self.lam!r}")
         if n == 1:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..processes.sde import SDE, lam_at
+from ..processes.sde import SDE
 
 # From an SDE and a number of steps n to n + 1 times, falling, float64.
 Spacing = Callable[[SDE, int], Tensor]
@@ -132,11 +132,6 @@ class Polyexponential:
         return between_ends(sde, sde.time_of(last - ramp(1.0, 0.0, n) ** self.rho * (last - first)))
 
 
-def default_spacing(sde: SDE) -> Spacing:
-    """Equal steps in the half log-SNR, or in t where lambda is infinite at t_max, for alpha = 0 there."""
-    return UniformLambda() if math.isfinite(lam_at(sde, sde.t_max)) else UniformTime()
-
-
 def ramp(first: float, last: float, n: int) -> Tensor:
     """n + 1 numbers at equal distances, float64."""
     return torch.linspace(first, last, n + 1, dtype=torch.float64)
@@ -155,7 +150,7 @@ def check_positive(name: str, value: float) -> None:
 
 
 def _lam_ends(sde: SDE) -> tuple[float, float]:
-    first, last = lam_at(sde, sde.t_max), lam_at(sde, sde.t_min)
+    first, last = sde.lam_ends()
     if not math.isfinite(first):
         raise ValueError(
             f"{sde} has no half log-SNR at t_max, where alpha = 0; use uniform-t, or clip the SDE"

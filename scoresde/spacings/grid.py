@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..integer import integer
 from ..processes.level import CLEAN, Level
-from ..processes.sde import SDE, levels_of
+from ..processes.sde import SDE
 from .catalogue import spacing_of
-from .formulas import Spacing, default_spacing
+from .default import default_spacing
+from .formulas import Spacing
 
 MOST = 200_000  # steps, lines and network calls of a run
 
@@ -44,7 +45,7 @@ class Grid:
             raise ValueError(f"a grid has at most {MOST:,} steps, got {steps:,}")
         times = _as_times(spacing(sde, steps - to_clean))
         _check_times(sde, times.tolist())
-        return cls(sde, levels_of(sde, times) + (CLEAN,) * to_clean)
+        return cls(sde, sde.levels(times) + (CLEAN,) * to_clean)
 
     @cached_property
     def rates(self) -> tuple[tuple[float, float], ...]:
@@ -73,7 +74,7 @@ class Grid:
 
     def at(self, lams: Sequence[float]) -> tuple[Level[float], ...]:
         """The levels of half log-SNRs."""
-        return levels_of(self.sde, self.sde.time_of(torch.tensor(lams, dtype=torch.float64)))
+        return self.sde.levels(self.sde.time_of(torch.tensor(lams, dtype=torch.float64)))
 
 
 def check_budget(nfe: int) -> None:

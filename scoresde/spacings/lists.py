@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..processes.sde import SDE, lam_at
+from ..processes.sde import SDE
 from ..registry import lookup
 from .formulas import Spacing, ramp
 
@@ -142,7 +142,7 @@ def within(sde: SDE, lams: Tensor, slack: Tensor | float = 1e-9) -> Tensor:
     Raises:
         ValueError: a half log-SNR beyond the SDE's ends.
     """
-    first, last = (lam_at(sde, t) for t in (sde.t_max, sde.t_min))
+    first, last = sde.lam_ends()
     for end in (first, last):
         lams = torch.where((lams - end).abs() <= slack, end, lams)
     for lam in lams.tolist():
@@ -158,8 +158,9 @@ def within(sde: SDE, lams: Tensor, slack: Tensor | float = 1e-9) -> Tensor:
 def times_at(sde: SDE, lams: Tensor) -> Tensor:
     """The times of half log-SNRs within the SDE's range; at its ends, exactly the ends."""
     times = sde.time_of(lams).clamp(sde.t_min, sde.t_max)
-    times[lams == lam_at(sde, sde.t_max)] = sde.t_max
-    times[lams == lam_at(sde, sde.t_min)] = sde.t_min
+    first, last = sde.lam_ends()
+    times[lams == first] = sde.t_max
+    times[lams == last] = sde.t_min
     return times
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ..plans.plan import Plan
 from ..plans.tape import Solver
-from ..processes.sde import SDE, lam_at, noisiest
+from ..processes.sde import SDE
 from ..solvers.catalogue import SOLVERS
 from ..solvers.integrators.base import Integrator
 from ..spacings.catalogue import spacing_of
@@ -89,7 +89,7 @@ def tunable_candidates(
     """
     solver = SOLVERS[candidate.solver]
     assert not isinstance(solver, Integrator)
-    begin, made = lam_at(sde, sde.t_max), []
+    begin, made = sde.lam_at(sde.t_max), []
     for ratio in (math.inf, *ratios):
         lam = -math.log(ratio) - math.log(variance) / 2 if ratio < math.inf else begin
         if lam < begin or math.isinf(lam) or (lam == begin and ratio < math.inf):
@@ -100,7 +100,7 @@ def tunable_candidates(
             *lams, _ = sde.lam(
                 spacing(sde, nfe)
             ).tolist()  # the end is the SDE's, not that of a list of levels
-            family = Family(sde, solver, (*lams, lam_at(sde, sde.t_min)), variance, window)
+            family = Family(sde, solver, (*lams, sde.lam_at(sde.t_min)), variance, window)
             table = family.initial
         except ValueError:  # no such plan on this part of the SDE
             continue
@@ -126,5 +126,5 @@ def named(names: Sequence[str], candidates: Sequence[Candidate]) -> list[Candida
 
 def _from_noisiest(table: Table, sde: SDE) -> Table:
     """The table for an initial state at the SDE's noisiest level, also if its levels begin later."""
-    begin = noisiest(sde)
+    begin = sde.level_at(sde.t_max)
     return replace(table, start=begin, first=table.first * table.start.sigma / begin.sigma)

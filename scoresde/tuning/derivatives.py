@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..denoisers.protocol import DenoiserLike
 from ..processes.level import Level
-from ..processes.sde import level_at
 from .pairs import Pairs
 from .table import Numbers, Table
 
@@ -82,7 +81,7 @@ def derivatives(
         if kind == "level":
             lam = table.levels[i].lam
             by = step if lam + step <= table.levels[-1].lam else -step
-            moved_table = table.with_level(i, level_at(denoiser.sde, lam + by))
+            moved_table = table.with_level(i, denoiser.sde.level_of(lam + by))
             end = moved_table.rollout(denoiser, points[: i + 1], outputs[:i], pairs.cond)[0][-1]
             made[place] = (end - points[-1]) / by
             continue

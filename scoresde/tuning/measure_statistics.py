@@ -5,7 +5,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..denoisers.apart import apart
-from ..denoisers.protocol import DenoiserLike
+from ..denoisers.protocol import DenoiserLike, as_denoiser
 from ..devices import exact
 from ..noise import Noise
 from ..solvers.empirical_statistics import Statistics
@@ -54,7 +54,8 @@ def model_statistics(
         ValueError: too few points, or an SDE whose alpha is 0 at t_max (clip it).
         FloatingPointError: the output of the network is not finite.
     """
-    levels, ask = Grid.build(denoiser.sde, points - 1, UniformLambda()).levels, apart(denoiser)
+    levels = Grid.build(denoiser.sde, points - 1, UniformLambda()).levels
+    ask = apart(as_denoiser(denoiser))
     size = min(batch_size or len(x0), len(x0))
     sums = torch.zeros(points, 5, dtype=torch.float64)
     starts = range(0, len(x0), size)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..processes.sde import level_at, noisiest
 from .bands import Bands
 from .candidates import Candidate, family_of
 from .derivatives import difference_step
@@ -141,6 +140,6 @@ class FitRounds:
 
 def _difference_step(task: Task, pairs: Pairs) -> float:
     """The difference step that suits the network in the middle of a run."""
-    begin, level = noisiest(task.sde), level_at(task.sde, 0.0)
+    begin, level = task.sde.level_at(task.sde.t_max), task.sde.level_of(0.0)
     x = level.alpha * pairs.target + level.sigma / begin.sigma * pairs.x
     return difference_step(task.denoiser, x, level, pairs.cond)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoisers.modes import training_modules
+from ..denoisers.modes import modules_of
 from ..denoisers.protocol import DenoiserLike, unobserved
 from ..noise import Noise
 from ..plans.fingerprint import fingerprint
@@ -107,7 +107,8 @@ class Task:
             FloatingPointError: its output is not finite.
         """
         # A container in training mode does no harm if its children are in eval mode.
-        if any(not list(module.children()) for module in training_modules(unobserved(self.denoiser))):
+        modules = [one for part in modules_of(unobserved(self.denoiser)) for one in part.modules()]
+        if any(module.training and not list(module.children()) for module in modules):
             raise ValueError("the network is in training mode; call its eval() first")
         few = pairs[:SCREEN_SAMPLES]
         level = Plan.make(DDIM(), self.sde, 1).start

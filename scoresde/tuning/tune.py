@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..denoisers.protocol import DenoiserLike, Observed
+from ..denoisers.protocol import DenoiserLike, Observed, as_denoiser
 from ..integer import integer
 from ..plans.plan import Plan
 from .candidates import family_of, named, stock_candidates
@@ -93,10 +93,10 @@ def tune(
     check_budget(nfe, settings)
     with tqdm(unit="evaluation", disable=not progress, smoothing=0.1) as bar:
         shown = Progress(bar)
-        observed = Observed(denoiser, shown.observe)
+        observed = Observed(as_denoiser(denoiser), shown.observe)
         task = Task(
             denoiser=observed,
-            draft=observed if draft is None else Observed(draft, shown.observe),
+            draft=observed if draft is None else Observed(as_denoiser(draft), shown.observe),
             feature_map=feature_map,
             nfe=integer("nfe", nfe),
             shape=tuple(shape),

@@ -11,7 +11,6 @@ from small_tuning import CLIPPED, EXACT, MEANS, MIXTURE, SDES, family, moved, no
 from scoresde import ExactDenoiser, Karras, Noise, Plan, integrate
 from scoresde.denoisers.network import Denoiser
 from scoresde.pretrained import pretrained
-from scoresde.processes.sde import level_at
 from scoresde.solvers import DPMSolverPP, ExponentialAdams
 from scoresde.tuning.bands import Bands
 from scoresde.tuning.derivatives import STEP, derivatives, difference_step, rms, table_entries
@@ -36,7 +35,7 @@ def test_derivatives_from_where_a_change_begins_are_those_of_the_whole_run(sde):
             if kind == "first":
                 other = replace(table, first=table.first + by)
             elif kind == "level":
-                other = table.with_level(i, level_at(sde, table.levels[i].lam + by))
+                other = table.with_level(i, sde.level_of(table.levels[i].lam + by))
             else:
                 name = "decay" if kind == "decay" else "weights"
                 values = getattr(table, name).copy()
@@ -69,7 +68,7 @@ def test_the_step_of_the_differences_is_right_for_a_network():
 
 def test_the_step_grows_with_the_rounding_of_a_network():
     """sqrt(eps) / 2, within a factor of 2 for 8 samples; rounding to a unit has a variance of 1/12 of it."""
-    level = level_at(CLIPPED, 0.0)
+    level = CLIPPED.level_of(0.0)
     x = (
         level.alpha * MEANS.float()[torch.arange(8) % 3]
         + level.sigma * noises(CLIPPED, 8, dtype=torch.float32) / 20
@@ -85,7 +84,7 @@ def test_the_step_grows_with_the_rounding_of_a_network():
         assert 0.5 < difference_step(rounded(unit), x, level) / expected < 2
     shipped = pretrained("mnist").denoiser
     x, cond = Noise(0, torch.arange(8), (1, 28, 28))(0), torch.arange(8)
-    level = level_at(shipped.sde, 0.0)
+    level = shipped.sde.level_of(0.0)
     low = Denoiser(shipped.net, shipped.sde, shipped.prediction, dtype=torch.bfloat16)
     with torch.no_grad():
         steps = [difference_step(one, x, level, cond) for one in (shipped, low)]
