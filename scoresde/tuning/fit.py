@@ -134,7 +134,7 @@ class Fit:
 
         The models of different parts of the pairs may have been taken at other parameters near theta: each is
         evaluated at theta (the Newton-type incremental method of Rodomanov and Kropotov 2016, PMLR 48:2597).
-        Ours differs: the matrices are Gauss-Newton's, and the term of the bands is no sum over parts.
+        Ours differs: the matrices are Gauss-Newton's, and the term of the bands is not a sum over parts.
         """
         objective = self.objective
         shares = np.array([model.count for model in models]) / sum(model.count for model in models)

@@ -13,7 +13,7 @@ DAMPING_FACTORS = (0.03, 0.3, 3.0, 30.0, 300.0, 3000.0)  # on the last damping, 
 LONGEST_STEP = 0.5  # of one parameter, in an iteration
 DOWNWEIGHT_ABOVE = 10.0  # samples more than 10 x the median sensitive lie near a basin boundary
 LEAST_DECREASE = 5e-3  # relative decrease of the objective below which an iteration counts as slow
-PATIENCE = 3  # iterations in which the objective on training and validation pairs together may not fall
+PATIENCE = 3  # iterations without a new best objective on training and validation pairs together
 
 Theta = tuple[float, ...]
 ModelCache = dict[tuple[int, Theta], LocalModel]  # of a part of the training pairs, at parameters

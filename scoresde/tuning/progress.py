@@ -38,7 +38,7 @@ class Progress:
         self._set_total()
 
     def describe(self, text: str) -> None:
-        """Show what is being done."""
+        """Show a description."""
         self.bar.set_description_str(text, refresh=False)
 
     def observe(self, x: Tensor, level: Level[Any], estimate: Tensor) -> None:

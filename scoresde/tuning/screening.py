@@ -22,14 +22,20 @@ Save = Callable[[TuningState], None]
 
 
 def prepare_teacher(
-    task: Task, candidates: list[Candidate], pairs: Pairs, folder: StateFolder, save: Save
+    task: Task,
+    candidates: list[Candidate],
+    pairs: Pairs,
+    folder: StateFolder,
+    state: TuningState | None,
+    save: Save,
 ) -> tuple[TeacherTargets, TuningState]:
     """The targets, and the state with the stock candidates that may be the best.
 
-    A saved teacher is taken if it is accurate enough. The state is saved before the targets: a tuning that
-    is killed between the two computes the same targets again.
+    A saved teacher is taken if it is accurate enough, and a saved ``state`` if it is of the saved teacher. A
+    new state is saved before its targets: a tuning that is killed between the two computes the same targets
+    again.
     """
-    saved, state = folder.teacher(), folder.state()
+    saved = folder.teacher()
     if saved is not None and state is not None and saved.calls == state.teacher.calls:
         return saved, state
     task.progress.begin("teacher")

@@ -100,7 +100,7 @@ class Task:
         return pairs[:a], pairs[a:b], pairs[b:c]
 
     def check(self, pairs: Pairs) -> None:
-        """Refuse a network that is not finite, or not deterministic.
+        """Check that the network is finite and deterministic.
 
         Raises:
             ValueError: the network is in training mode, or two equal calls differ.

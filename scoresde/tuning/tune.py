@@ -130,7 +130,7 @@ def _run(task: Task, folder: StateFolder) -> tuple[Plan, Report]:
         state.seconds = seconds + time.perf_counter() - begun
         folder.save(state)
 
-    targets, state = prepare_teacher(task, candidates, pairs, folder, save)
+    targets, state = prepare_teacher(task, candidates, pairs, folder, old, save)
     parts = task.parts(replace(pairs, target=targets.target.to(task.device)))
     variance = variance_of(parts[0].target)
     if not state.starts:
