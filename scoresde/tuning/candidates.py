@@ -89,27 +89,24 @@ def tunable_candidates(
     """
     solver = SOLVERS[candidate.solver]
     assert not isinstance(solver, Integrator)
-    begin, made = sde.lam_at(sde.t_max), []
-    for ratio in (math.inf, *ratios):
-        lam = -math.log(ratio) - math.log(variance) / 2 if ratio < math.inf else begin
-        if lam < begin or math.isinf(lam) or (lam == begin and ratio < math.inf):
-            continue
-        spacing = spacing_of(candidate.spacing)
-        spacing = Clipped(spacing, lam) if lam > begin else spacing
+    begin, end = sde.lam_ends()
+    first_steps = (-math.log(ratio) - math.log(variance) / 2 for ratio in ratios)
+    plain = [begin] * math.isfinite(begin)  # knots must be finite: alpha is not 0 at the first
+    made = []
+    for lam in (*plain, *(lam for lam in first_steps if lam > begin)):
+        spacing, name = spacing_of(candidate.spacing), candidate.name
+        if lam > begin:
+            spacing = Clipped(spacing, lam)
+            name += f", analytical first step to sigma / alpha = {math.exp(-lam):.3g}"
         try:
-            *lams, _ = sde.lam(
-                spacing(sde, nfe)
-            ).tolist()  # the end is the SDE's, not that of a list of levels
-            family = Family(sde, solver, (*lams, sde.lam_at(sde.t_min)), variance, window)
+            # The end is the SDE's, also for a list of levels.
+            lams = (*sde.lam(spacing(sde, nfe)).tolist()[:-1], end)
+            family = Family(sde, solver, lams, variance, window)
             table = family.initial
         except ValueError:  # no such plan on this part of the SDE
             continue
-        if table.nfe != nfe:
-            continue
-        name = candidate.name
-        if lam > begin:
-            name += f", analytical first step to sigma / alpha = {math.exp(-lam):.3g}"
-        made.append(Candidate(name, candidate.solver, candidate.spacing, table, family))
+        if table.nfe == nfe:
+            made.append(Candidate(name, candidate.solver, candidate.spacing, table, family))
     return made
 
 

@@ -85,7 +85,7 @@ class Task:
         names = self.settings.solvers
         return {name: lookup("solver", name, SOLVERS) for name in names} if names else SOLVERS
 
-    def noises(self) -> Pairs:
+    def initial_pairs(self) -> Pairs:
         """The initial states of all parts. The targets are not known yet: x stands in their place."""
         ids = torch.arange(sum(self.settings.sizes))
         times = torch.tensor(self.sde.t_max, dtype=torch.float64)

@@ -115,7 +115,7 @@ def tune(
 def _run(task: Task, folder: StateFolder) -> tuple[Plan, Report]:
     """The phases of a tuning, each of which resumes from the saved state."""
     begun, progress = time.perf_counter(), task.progress
-    pairs = task.noises()
+    pairs = task.initial_pairs()
     task.check(pairs)
     candidates = stock_candidates(task.sde, task.nfe, task.solvers, task.settings.spacings)
     if not candidates:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_tuning import CLIPPED, EXACT, MIXTURE, exact_pairs
 
-from scoresde import EDM, SOLVERS, Counted, ExactDenoiser, integrate, prepare
+from scoresde import EDM, SOLVERS, Counted, ExactDenoiser, RectifiedFlow, integrate, prepare
 from scoresde.plans.fingerprint import check_levels
 from scoresde.spacings import AlignYourSteps
 from scoresde.tuning.candidates import named, stock_candidates, tunable_candidates
@@ -67,6 +67,14 @@ def test_first_steps_end_at_the_ratios_asked_for():
     assert named([others[1].name, plain.name], [plain, *others]) == [others[1], plain]
     # A ratio at which the data has no part yet is left out.
     assert len(tunable_candidates(candidate, CLIPPED, 4, 0.25, 3, (1000.0,))) == 1
+
+
+def test_a_process_that_begins_without_data_has_knots_only_after_a_first_step():
+    """alpha is 0 at the start of a rectified flow: no half log-SNR is there."""
+    sde = RectifiedFlow()
+    (candidate,) = stock_candidates(sde, 4, {"dpmpp-2m": SOLVERS["dpmpp-2m"]}, ["uniform-t"])
+    tunable = tunable_candidates(candidate, sde, 4, 0.25, 3, (10.0, 5.0))
+    assert [math.exp(-one.table.levels[0].lam) for one in tunable] == pytest.approx([5.0, 2.5])
 
 
 def test_a_stock_solver_that_begins_late_begins_with_the_same_noise():

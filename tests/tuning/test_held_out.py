@@ -24,7 +24,7 @@ def first_coordinate(x):
 
 
 def held_out_pairs(of, calls=32):
-    noises = of.noises()
+    noises = of.initial_pairs()
     return of.parts(teacher_pairs(of.denoiser, noises.x, None, calls, 256))[2]
 
 

@@ -27,7 +27,7 @@ def best(states):
 def small_fit(**settings):
     """A task, its candidates, and the parts of its pairs."""
     of = task(**settings)
-    noises = of.noises()
+    noises = of.initial_pairs()
     parts = of.parts(teacher_pairs(of.denoiser, noises.x, None, 32, 256))
     stocks = stock_candidates(of.sde, of.nfe, of.solvers, of.settings.spacings)
     return of, all_tunable(of, stocks, 0.5)[:2], parts
