@@ -44,7 +44,7 @@ OWN: dict[str, dict[str, Any]] = {
 WHOLE: dict[str, Any] = {"robust": True, "bands": 8}
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "all": WHOLE,
-    "levels only": WHOLE | {"groups": ("knots", "free")},
+    "levels only": WHOLE | {"groups": ("knots", "first_step")},
     "weights only": WHOLE | {"groups": ("weights", "scales")},
     "levels and weights, no free step": WHOLE | {"groups": ("weights", "scales", "knots")},
     "not robust": WHOLE | {"robust": False},

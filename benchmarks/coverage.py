@@ -20,10 +20,11 @@ from problems import make_problem
 
 from scoresde.noise import Noise
 from scoresde.solvers import SOLVERS
-from scoresde.tuning.gate import intervals, log_ratio
+from scoresde.tuning.candidates import stock_candidates
+from scoresde.tuning.confidence import intervals, log_rmse_ratio
 from scoresde.tuning.pairs import Pairs
-from scoresde.tuning.race import errors, stock
-from scoresde.tuning.teacher import taught
+from scoresde.tuning.successive_halving import table_errors
+from scoresde.tuning.teacher import teacher_pairs
 
 Numbers = NDArray[np.float64]
 Law = tuple[Callable[[np.random.Generator, int], tuple[Numbers, Numbers]], float]
@@ -61,7 +62,7 @@ def covered(law: Law, noises: int, trials: int) -> dict[str, tuple[float, float,
     counts = {kind: np.zeros(3) for kind in ("percentile", "BCa", "gate")}
     for trial in range(trials):
         ours, theirs = draw(np.random.default_rng(trial), noises)
-        found = intervals(log_ratio, ours[:, None], theirs[:, None], seed=trial)
+        found = intervals(log_rmse_ratio, ours[:, None], theirs[:, None], seed=trial)
         lows, highs = zip(*found.values(), strict=True)
         for kind, (low, high) in {**found, "gate": (min(lows), max(highs))}.items():
             counts[kind] += low <= truth <= high, high < truth, high < 0
@@ -97,9 +98,9 @@ def measured(problem: str, population: int) -> Law:
     made: Any = make_problem(problem, "edm")
     denoiser, sde = made.denoiser, made.denoiser.sde
     x = sde.t_max * Noise(7, torch.arange(population), made.shape)(0)
-    pairs: Pairs = taught(denoiser, x, None, 48, 8192)
-    entered = stock(sde, 6, {"deis": SOLVERS["deis"]}, ["karras:rho=7", "karras:rho=5"])
-    ours, theirs = (errors(one.table, denoiser, pairs, 8192).numpy() for one in entered)
+    pairs: Pairs = teacher_pairs(denoiser, x, None, 48, 8192)
+    candidates = stock_candidates(sde, 6, {"deis": SOLVERS["deis"]}, ["karras:rho=7", "karras:rho=5"])
+    ours, theirs = (table_errors(one.table, denoiser, pairs, 8192).numpy() for one in candidates)
 
     def draw(generator: np.random.Generator, n: int) -> tuple[Numbers, Numbers]:
         places = generator.integers(population, size=n)

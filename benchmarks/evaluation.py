@@ -24,7 +24,7 @@ from scoresde.sampling.sample import sample
 from scoresde.sampling.tuned import tuned_plan
 from scoresde.solvers import SOLVERS
 from scoresde.tuning import Settings
-from scoresde.tuning.race import stock
+from scoresde.tuning.candidates import stock_candidates
 from scoresde.tuning.tune import tune
 
 # Options that are settings of a tuning, by their names in both.
@@ -115,7 +115,7 @@ class Evaluation:
     def stocks(self, nfe: int, measures: Sequence[str], bar: Any) -> dict[str, Plan]:
         """The best few stock solvers by each measure. Each round has fewer solvers and more samples."""
         named = {name: SOLVERS[name] for name in self.options.solver or SOLVERS}
-        entered = stock(self.problem.denoiser.sde, nfe, named, self.options.spacing)
+        entered = stock_candidates(self.problem.denoiser.sde, nfe, named, self.options.spacing)
         plans = {entrant.name: entrant.table.plan() for entrant in entered}
         for left, few in zip(reversed(range(len(self.options.screen))), self.options.screen, strict=True):
             most = self.options.best * 4**left

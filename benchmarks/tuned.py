@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from scoresde.plans.plan import Plan
 from scoresde.processes.catalogue import SDES
-from scoresde.tuning.race import SPACINGS
+from scoresde.tuning.candidates import STOCK_SPACINGS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     add("--starts", type=int, default=4, metavar="N", help="starts of its fit; default 4")
     add("--finalists", type=int, metavar="N", help="starts that are fitted to the end")
     add("--solver", nargs="+", default=[], metavar="NAME", help="stock solvers; default: all")
-    add("--spacing", nargs="+", default=list(SPACINGS), metavar="NAME", help="of the stock solvers")
+    add("--spacing", nargs="+", default=list(STOCK_SPACINGS), metavar="NAME", help="of the stock solvers")
     add("--compile", action=BooleanOptionalAction, help="compile the network (torch.compile)")
     add("--ablation", action="store_true", help="measure what each part of the tuning is worth")
     add("--batch-size", type=int, metavar="N", help="samples in each batch")

@@ -1,6 +1,5 @@
 """On a GPU: the results of the host, nothing in a loop that waits for the device, whole runs recorded."""
 
-import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +28,8 @@ from scoresde.noise import later, philox
 from scoresde.plans.plan import Plan
 from scoresde.pretrained import pretrained
 from scoresde.tuning import Settings
-from scoresde.tuning.derivatives import step_for
+from scoresde.tuning.derivatives import difference_step
+from scoresde.tuning.saved import TuningState
 from tests.problems import BLACK_BOXES, TABLES, calls
 
 pytestmark = [
@@ -169,7 +169,7 @@ def test_a_tuning_goes_on_to_the_same_bits(tmp_path, monkeypatch):
 
     whole, report = tuned(tmp_path / "whole")
     assert report.tuned
-    kind = sys.modules["scoresde.tuning.tune"].State
+    kind = TuningState
     saves, save = [], kind.save
 
     def stop(self, *args):
@@ -192,7 +192,7 @@ def test_the_step_of_differences_knows_tf32():
     steps = []
     for allowed in (False, True):
         with torch.no_grad(), tf32(allowed):
-            steps.append(step_for(denoiser, x, shipped.sde.level_of(0.0), cond))
+            steps.append(difference_step(denoiser, x, shipped.sde.level_of(0.0), cond))
     assert steps[0] < 1e-3
     assert steps[1] > 3 * steps[0]
 

@@ -1,7 +1,9 @@
-"""Tuned solvers: a table of weights fitted to one network and one budget of calls."""
+"""Everything that is fitted to one network: tuned tables, levels (GITS), statistics (DPM-Solver-v3)."""
 
+from .gits import GITS, gits
+from .measure_statistics import model_statistics
 from .report import Report
 from .settings import Settings
 from .tune import tune
 
-__all__ = ["Report", "Settings", "tune"]
+__all__ = ["GITS", "Report", "Settings", "gits", "model_statistics", "tune"]

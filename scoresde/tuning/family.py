@@ -1,4 +1,4 @@
-"""The tables that a stock solver can be tuned to: smooth functions of a few dozen parameters."""
+"""The parameters that tuning moves: levels and weights around the table of a stock solver."""
 
 import math
 from collections.abc import Sequence
@@ -15,29 +15,33 @@ from ..solvers.wrappers import free_step
 from ..spacings.lists import AtLambdas
 from .table import Numbers, Table
 
-GROUPS = ("weights", "scales", "knots", "free")
-MOST = 3.0  # of the logarithm of a gap, in either direction
-LEAST_GAP = 0.1  # of two knots, of what it is at the start
+GROUPS = ("weights", "scales", "knots", "first_step")
+LOG_GAP_BOUND = 3.0  # largest change of the logarithm of a gap between knots, in either direction
+LEAST_GAP = 0.1  # smallest gap between knots, relative to the initial gap
 
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """A stock solver's table, that moves with its knots, and what may be added to it.
+    """The tables around a stock solver's: its knots move, its weights follow, and corrections are added.
 
-    The parameters are, in this order: N x N corrections of the weights (those above the diagonal, or older
-    than ``window``, stay 0), in units of alpha at the level they lead to; N + 1 logarithms of factors of the
-    first point and of each keep_n; the half log-SNR of the first knot, beyond where it is; and the logarithms
-    of the gaps of the knots, but for a constant. All zero, they give the stock solver's own table.
+    theta holds, in this order:
 
-    Weights that are free make a second set of levels, those that the network is told, superfluous: a knot is
-    nothing but that.
+    1. N x N corrections of the weights, in units of alpha at the level that the row leads to. Corrections
+       above the diagonal, and of outputs older than ``window``, stay 0.
+    2. N + 1 logarithms of factors: of the first point, and of each decay_n.
+    3. The shift of the first knot, in the half log-SNR, beyond its initial place.
+    4. The logarithms of the gaps between knots, up to a common constant.
+
+    theta = 0 gives the stock solver's own table. With free weights, the levels of the network's calls and
+    the levels of the states need not differ: a knot is both.
 
     Args:
         sde: the process.
-        solver: whose weights the corrections are added to; deterministic.
-        lams: the knots, rising; the first is where the free step ends, the last the end of the run.
-        variance: C of the free step.
-        window: of past outputs; 0, all.
+        solver: the stock solver, deterministic; the corrections are added to its weights.
+        lams: the knots, in the half log-SNR, rising: the end of the analytical first step, the levels of the
+            other calls, the end of the run.
+        variance: C of the analytical first step, :func:`free_step`.
+        window: the number of past outputs that a row may use; 0 for all.
     """
 
     sde: SDE
@@ -47,14 +51,14 @@ class Family:
     window: int = 4
 
     @cached_property
-    def start(self) -> Table:
-        """The table of no corrections."""
+    def initial(self) -> Table:
+        """The table at theta = 0."""
         return self.table(np.zeros(self.size))
 
     @property
-    def free(self) -> bool:
-        """Does it begin with a free step?"""
-        return self.lams[0] > self._begin.lam
+    def has_first_step(self) -> bool:
+        """Does it begin with an analytical first step?"""
+        return self.lams[0] > self._noisiest.lam
 
     @cached_property
     def nfe(self) -> int:
@@ -63,54 +67,55 @@ class Family:
 
     @property
     def size(self) -> int:
-        """The number of parameters, those that are held at 0 among them."""
+        """The length of theta, fixed zeros included."""
         n = self.nfe
         return n * n + n + 1 + 1 + len(self.lams) - 1
 
     def groups(self) -> dict[str, list[int]]:
-        """The places of the parameters that may move, by what they are."""
+        """For each group of parameters, the indices in theta that may move."""
         n, k = self.nfe, len(self.lams) - 1
         window = self.window or n
-        at = n * n
+        scales = n * n
         return {
             "weights": [i * n + j for i in range(n) for j in range(max(0, i + 1 - window), i + 1)],
-            "scales": list(range(at, at + n + 1)),
-            "free": [at + n + 1],
-            "knots": list(range(at + n + 2, at + n + 2 + k)) if k > 1 else [],
+            "scales": list(range(scales, scales + n + 1)),
+            "first_step": [scales + n + 1],
+            "knots": list(range(scales + n + 2, scales + n + 2 + k)) if k > 1 else [],
         }
 
-    def places(self, groups: Sequence[str]) -> list[int]:
-        """Those of some groups together."""
-        return sorted(place for group in groups for place in self.groups()[group])
+    def indices(self, groups: Sequence[str]) -> list[int]:
+        """The indices in theta of several groups, rising."""
+        return sorted(index for group in groups for index in self.groups()[group])
 
     def table(self, theta: Numbers) -> Table:
-        """The table of parameters ``(size,)``; those out of bounds count as the bound."""
+        """The table of theta, ``(size,)``. Values out of bounds count as the bound."""
         n = self.nfe
-        weights, scales, free, gaps = np.split(theta, np.cumsum([n * n, n + 1, 1]))
-        stock = self._stock(self._knots(float(free[0]), gaps))
+        weights, scales, shift, gaps = np.split(theta, np.cumsum([n * n, n + 1, 1]))
+        stock = self._stock(self._knots(float(shift[0]), gaps))
         alphas = np.array([level.alpha for level in stock.levels[1:]])
         return replace(
             stock,
             first=stock.first * math.exp(scales[0]),
-            keep=stock.keep * np.exp(scales[1:]),
+            decay=stock.decay * np.exp(scales[1:]),
             weights=stock.weights + np.tril(weights.reshape(n, n)) * alphas[:, None],
         )
 
     @cached_property
-    def _begin(self) -> Level[float]:
+    def _noisiest(self) -> Level[float]:
         return self.sde.level_at(self.sde.t_max)
 
-    def _knots(self, free: float, gaps: Numbers) -> tuple[float, ...]:
-        if not (free or gaps.any()):
+    def _knots(self, shift: float, gaps: Numbers) -> tuple[float, ...]:
+        if not (shift or gaps.any()):
             return self.lams
         begin, end = self.lams[0], self.lams[-1]
-        first = min(max(begin + free, self._begin.lam), end - 0.3 * (end - begin))
-        shares = np.diff(self.lams) * (LEAST_GAP + (1 - LEAST_GAP) * np.exp(np.clip(gaps, -MOST, MOST)))
-        inner = first + (end - first) * np.cumsum(shares)[:-1] / shares.sum()
+        first = min(max(begin + shift, self._noisiest.lam), end - 0.3 * (end - begin))
+        bounded = np.exp(np.clip(gaps, -LOG_GAP_BOUND, LOG_GAP_BOUND))
+        lengths = np.diff(self.lams) * (LEAST_GAP + (1 - LEAST_GAP) * bounded)
+        inner = first + (end - first) * np.cumsum(lengths)[:-1] / lengths.sum()
         return (first, *inner.tolist(), end)
 
     def _stock(self, lams: tuple[float, ...]) -> Table:
-        """The solver's own table on knots, after the free step."""
+        """The stock solver's own table on these knots, after the analytical first step."""
         table = Table.read(Plan.make(self.solver, self.sde, len(lams) - 1, AtLambdas(lams)))
-        first = free_step(self._begin, table.levels[0], self.variance)
-        return replace(table, start=self._begin, first=first)
+        first = free_step(self._noisiest, table.levels[0], self.variance)
+        return replace(table, start=self._noisiest, first=first)

@@ -1,4 +1,4 @@
-"""The objective of a family's parameters on pairs, and what derivatives of a table say of it nearby."""
+"""The objective of a family's parameters on pairs, and its local quadratic models."""
 
 import math
 from collections.abc import Sequence
@@ -10,22 +10,25 @@ from torch import Tensor
 
 from ..denoisers.protocol import DenoiserLike
 from ..devices import exact
-from .derivatives import STEP, derivatives, entries, flat, rms
+from .derivatives import STEP, Entry, derivatives, entry_values, rms, table_entries
 from .family import Family
 from .objective import Objective
-from .pairs import Map, Pairs, perceived, squares
+from .pairs import FeatureMap, Pairs, features, squared_errors
 from .table import Numbers
 
 
 @dataclass(frozen=True, eq=False)
-class Near:
-    """What ``count`` pairs say of the objective near ``theta``, ends taken as linear in p active parameters.
+class LocalModel:
+    """The objective of ``count`` pairs near ``theta``, with ends linear in the p active parameters.
 
     Args:
-        gradients: of what samples miss, ``(calms, p)``; see :meth:`Fit.near`.
-        matrices: their Gauss-Newton matrices, ``(calms, p, p)``.
-        energies: of the bands, ``(bands,)``; none, without bands.
-        slopes: their derivatives, ``(p, bands)``.
+        count: the number of pairs.
+        theta: where the derivatives were taken.
+        gradients: of the end-point errors, ``(r, p)``: one for each of the r values of ``downweight_above``
+            (:meth:`Fit.local_model`).
+        matrices: the Gauss-Newton matrices, ``(r, p, p)``.
+        energies: in bands, ``(bands,)``; empty without bands.
+        energy_slopes: the derivatives of the energies, ``(p, bands)``.
     """
 
     count: int
@@ -33,14 +36,21 @@ class Near:
     gradients: Numbers
     matrices: Numbers
     energies: Numbers
-    slopes: Numbers
+    energy_slopes: Numbers
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A family on pairs, and the objective that its parameters are to lower.
+    """A family and the objective that its parameters shall lower.
 
-    ``perceive`` maps samples to what their errors are taken of, ``(B, ...)``; default, the samples.
+    Args:
+        family: the tables.
+        denoiser: the network.
+        objective: of the ends.
+        batch_size: samples in one network call.
+        step: the step of differences (:func:`difference_step`).
+        feature_map: maps samples to the features in which errors are measured, ``(B, ...)``; default, the
+            samples themselves.
     """
 
     family: Family
@@ -48,115 +58,126 @@ class Fit:
     objective: Objective
     batch_size: int = 256
     step: float = STEP
-    perceive: Map | None = None
+    feature_map: FeatureMap | None = None
 
     def ends(self, theta: Numbers, pairs: Pairs) -> Tensor:
-        """Where the table of theta takes the noises."""
+        """The ends of the runs of theta's table."""
         table = self.family.table(theta)
         return torch.cat(
             [table.run(self.denoiser, part.x, part.cond) for part in pairs.batches(self.batch_size)]
         )
 
-    def error(self, theta: Numbers, pairs: Pairs) -> float:
-        """The mean square error on pairs."""
-        return float(exact(squares(self.ends(theta, pairs), pairs.target, self.perceive)).mean())
+    def mean_squared_error(self, theta: Numbers, pairs: Pairs) -> float:
+        """The mean square error of the ends, in features."""
+        return float(exact(squared_errors(self.ends(theta, pairs), pairs.target, self.feature_map)).mean())
 
     def value(self, theta: Numbers, pairs: Pairs) -> float:
-        """The objective on pairs, with the ridge."""
+        """The objective with the ridge; infinite if an end is not finite."""
         ends = self.ends(theta, pairs)
         if not torch.isfinite(ends).all():
             return math.inf
-        errors = squares(ends, pairs.target, self.perceive)
+        errors = squared_errors(ends, pairs.target, self.feature_map)
         bands = self.objective.bands
-        energies = None if bands is None else bands.sums(bands.turned(ends)) / len(ends)
+        energies = None if bands is None else bands.batch_energy(bands.project(ends)) / len(ends)
         return self.objective.value(errors, energies) + self.objective.ridge * float(theta @ theta)
 
-    def near(
-        self, theta: Numbers, pairs: Pairs, active: list[int], calms: Sequence[float] = (math.inf,)
-    ) -> Near:
-        """Derivatives on pairs at theta, by the active parameters.
+    def local_model(
+        self,
+        theta: Numbers,
+        pairs: Pairs,
+        active: list[int],
+        downweight_above: Sequence[float] = (math.inf,),
+    ) -> LocalModel:
+        """The model from derivatives at theta by the active parameters.
 
-        For each of ``calms``: samples that change by more than so many times the median of their batch, in
-        the mean square, count less. They may soon end elsewhere, of which derivatives say nothing.
+        A sample whose end changes by much more than others' lies near a basin boundary, where a linear model
+        fails. For each value r of ``downweight_above``, a sample with mean square change c in a batch of
+        median change c' has weight 1 / (1 + c / (r c')).
         """
         family, objective, bands = self.family, self.objective, self.objective.bands
         table = family.table(theta)
-        chosen = entries(table, self._moving(theta, active))
-        k, b = len(chosen), 0 if bands is None else len(bands.energy)
-        gradients, matrices = np.zeros((len(calms), k)), np.zeros((len(calms), k, k))
+        entries = table_entries(table, self._nonzero_weights(theta, active))
+        k, b = len(entries), 0 if bands is None else len(bands.energy)
+        gradients, matrices = np.zeros((len(downweight_above), k)), np.zeros((len(downweight_above), k, k))
         energies, slopes = np.zeros(b), np.zeros((k, b))
         for part in pairs.batches(self.batch_size):
-            ends, made = derivatives(table, self.denoiser, part, chosen, self.step)
-            seen = perceived(self.perceive, ends)
-            away = (seen - perceived(self.perceive, part.target)).flatten(1)
-            errors = away.square().mean(1)
-            share = (objective.shares(errors) / (objective.scale * len(pairs) * away.shape[1])).to(away)
-            columns = (made if self.perceive is None else self._perceived(ends, seen, made)).flatten(2)
+            ends, made = derivatives(table, self.denoiser, part, entries, self.step)
+            found = features(self.feature_map, ends)
+            misses = (found - features(self.feature_map, part.target)).flatten(1)
+            errors = misses.square().mean(1)
+            normalization = objective.scale * len(pairs) * misses.shape[1]
+            weights = (objective.sample_weights(errors) / normalization).to(misses)
+            columns = made if self.feature_map is None else self._feature_derivatives(ends, found, made)
+            columns = columns.flatten(2)
             changes = columns.square().sum((0, 2))
             typical = changes.median().clamp(min=1e-30)
-            for calm, gradient, matrix in zip(calms, gradients, matrices, strict=True):
-                weighted = (columns * (share / (1 + changes / (calm * typical)))[:, None]).flatten(1)
+            for ratio, gradient, matrix in zip(downweight_above, gradients, matrices, strict=True):
+                weighted = (columns * (weights / (1 + changes / (ratio * typical)))[:, None]).flatten(1)
                 matrix += 2 * (weighted @ columns.flatten(1).T).cpu().double().numpy()
-                gradient += 2 * (weighted @ away.flatten()).cpu().double().numpy()
+                gradient += 2 * (weighted @ misses.flatten()).cpu().double().numpy()
             if bands is not None:
-                turned = bands.turned(ends)
-                slope = torch.stack([2 * bands.sums(turned, bands.turn(one)) for one in made])
-                energies += (bands.sums(turned) / len(pairs)).cpu().numpy()
+                coordinates = bands.project(ends)
+                slope = torch.stack(
+                    [2 * bands.batch_energy(coordinates, bands.to_basis(one)) for one in made]
+                )
+                energies += (bands.batch_energy(coordinates) / len(pairs)).cpu().numpy()
                 slopes += (slope / len(pairs)).cpu().numpy()
-        chain = self._chain(theta, active, chosen)
-        return Near(
+        chain = self._chain(theta, active, entries)
+        return LocalModel(
             len(pairs), theta, gradients @ chain, chain.T @ matrices @ chain, energies, chain.T @ slopes
         )
 
-    def quadratics(
-        self, theta: Numbers, nears: Sequence[Near], active: list[int]
+    def quadratic_models(
+        self, theta: Numbers, models: Sequence[LocalModel], active: list[int]
     ) -> list[tuple[Numbers, Numbers]]:
-        """Gradient ``(p,)`` and Gauss-Newton matrix ``(p, p)`` of the objective at theta, for every calm.
+        """Gradient ``(p,)`` and Gauss-Newton matrix ``(p, p)`` at theta, for each ``downweight_above``.
 
-        Each part of the pairs may have been looked at elsewhere, near theta: its model is the one it had
-        there (the Newton-type incremental method of Rodomanov and Kropotov 2016, PMLR 48:2597, with
-        Gauss-Newton matrices, and bands that are no sum over parts).
+        The models of different parts of the pairs may have been taken at other parameters near theta: each is
+        evaluated at theta (the Newton-type incremental method of Rodomanov and Kropotov 2016, PMLR 48:2597).
+        Ours differs: the matrices are Gauss-Newton's, and the term of the bands is not a sum over parts.
         """
         objective = self.objective
-        shares = np.array([near.count for near in nears]) / sum(near.count for near in nears)
-        by = [(theta - near.theta)[active] for near in nears]
-        parts = list(zip(shares, nears, by, strict=True))
-        gradients = sum(share * (near.gradients + near.matrices @ step) for share, near, step in parts)
-        matrices = sum(share * near.matrices for share, near, _ in parts)
+        shares = np.array([model.count for model in models]) / sum(model.count for model in models)
+        steps = [(theta - model.theta)[active] for model in models]
+        parts = list(zip(shares, models, steps, strict=True))
+        gradients = sum(share * (model.gradients + model.matrices @ step) for share, model, step in parts)
+        matrices = sum(share * model.matrices for share, model, _ in parts)
         gradients = gradients + 2 * objective.ridge * theta[active]
         matrices = matrices + 2 * objective.ridge * np.eye(len(active))
         if objective.bands is not None:
             target = objective.bands.energy.cpu().numpy()
-            energies = sum(share * (near.energies + step @ near.slopes) for share, near, step in parts)
-            energies = np.maximum(energies, 1e-3 * target)  # a line may reach below 0
-            rows = sum(share * near.slopes for share, near, _ in parts) / energies
+            energies = sum(
+                share * (model.energies + step @ model.energy_slopes) for share, model, step in parts
+            )
+            energies = np.maximum(energies, 1e-3 * target)  # the linear model may be negative
+            rows = sum(share * model.energy_slopes for share, model, _ in parts) / energies
             gradients = gradients + objective.gamma**2 * rows @ np.log(energies / target)
             matrices = matrices + objective.gamma**2 * rows @ rows.T
         return list(zip(gradients, matrices, strict=True))
 
-    def _moving(self, theta: Numbers, active: list[int]) -> Numbers:
-        """Where weights are, or may come to be, other than 0."""
+    def _nonzero_weights(self, theta: Numbers, active: list[int]) -> Numbers:
+        """1 where a weight is not 0, or becomes not 0 when the active parameters move."""
         moved = theta.copy()
         moved[active] += 1e-3
         here, there = (self.family.table(one).weights for one in (theta, moved))
         return np.asarray((here != 0) | (there != 0), dtype=np.float64)
 
-    def _perceived(self, ends: Tensor, seen: Tensor, made: Tensor) -> Tensor:
-        """What is perceived of derivatives of the ends, by forward differences."""
+    def _feature_derivatives(self, ends: Tensor, found: Tensor, made: Tensor) -> Tensor:
+        """The derivatives of the features, by forward differences along the derivatives of the ends."""
         steps = [self.step * rms(ends) / rms(one).clamp(min=1e-30) for one in made]
-        moved = [perceived(self.perceive, ends + by * one) for by, one in zip(steps, made, strict=True)]
-        return torch.stack([(there - seen) / by for by, there in zip(steps, moved, strict=True)])
+        moved = [features(self.feature_map, ends + by * one) for by, one in zip(steps, made, strict=True)]
+        return torch.stack([(there - found) / by for by, there in zip(steps, moved, strict=True)])
 
     def _chain(
-        self, theta: Numbers, active: list[int], chosen: Sequence[tuple[str, int, int]], by: float = 1e-5
+        self, theta: Numbers, active: list[int], entries: Sequence[Entry], by: float = 1e-5
     ) -> Numbers:
-        """The derivatives of the table's numbers by the parameters, central differences in float64."""
+        """The derivatives of the table's numbers by the parameters: central differences in float64."""
         columns = []
-        for place in active:
-            ends = []
+        for index in active:
+            values = []
             for sign in (1, -1):
                 moved = theta.copy()
-                moved[place] += sign * by
-                ends.append(flat(self.family.table(moved), chosen))
-            columns.append((ends[0] - ends[1]) / (2 * by))
+                moved[index] += sign * by
+                values.append(entry_values(self.family.table(moved), entries))
+            columns.append((values[0] - values[1]) / (2 * by))
         return np.stack(columns, 1)

@@ -1,16 +1,22 @@
-"""Noises, and where the exact solution takes them."""
+"""Initial noise, and the end of the exact solution from it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
 
-Map = Callable[[Tensor], Tensor]
+FeatureMap = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Noises ``(M, ...)`` that runs start from, and where the exact solution takes them; conditions."""
+    """M initial states, each with the end of the exact solution from it.
+
+    Args:
+        x: initial states, ``(M, ...)``.
+        target: ends of the exact solution, like x.
+        cond: conditions ``(M, ...)``, if there are any.
+    """
 
     x: Tensor
     target: Tensor
@@ -23,16 +29,16 @@ class Pairs:
         return Pairs(self.x[part], self.target[part], None if self.cond is None else self.cond[part])
 
     def batches(self, size: int) -> Iterator["Pairs"]:
-        """In order, ``size`` at a time."""
+        """All pairs in order, ``size`` at a time."""
         for first in range(0, len(self), size):
             yield self[first : first + size]
 
 
-def perceived(perceive: Map | None, x: Tensor) -> Tensor:
-    """What an error is taken of: x itself, or a map of it."""
-    return x if perceive is None else perceive(x)
+def features(feature_map: FeatureMap | None, x: Tensor) -> Tensor:
+    """The features in which errors are measured; x itself without a map."""
+    return x if feature_map is None else feature_map(x)
 
 
-def squares(ends: Tensor, target: Tensor, perceive: Map | None = None) -> Tensor:
-    """The mean square difference of every sample, ``(B,)``."""
-    return (perceived(perceive, ends) - perceived(perceive, target)).square().flatten(1).mean(1)
+def squared_errors(ends: Tensor, target: Tensor, feature_map: FeatureMap | None = None) -> Tensor:
+    """The mean square difference in features, for each sample, ``(B,)``."""
+    return (features(feature_map, ends) - features(feature_map, target)).square().flatten(1).mean(1)

@@ -1,9 +1,10 @@
-"""A picture of a tuning: its table, its training, and samples beside the stock solver's and the teacher's."""
+"""A picture of a tuning: its table, its training, its runs, and samples of three solvers."""
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +20,13 @@ from ..plans.plan import Plan
 from ..sampling.sample import sample
 from ..solvers.catalogue import SOLVERS
 from ..solvers.dpmpp import DPMSolverPP
-from .race import stock
+from .candidates import stock_candidates
 from .report import Report
 from .table import Table
+from .teacher import teacher_plan
 
-SHOWN = 8  # images of each; of vectors, 25 times as many
+SHOWN = 8  # images of each solver
+SHOWN_VECTORS = 200  # vectors of each solver
 
 
 @torch.no_grad()
@@ -36,85 +39,74 @@ def draw(
     cond: Tensor | None = None,
     device: torch.device | str = "cpu",
 ) -> None:
-    """Write a PNG; needs matplotlib (ImportError).
+    """Write a PNG of four panels.
 
-    The weights that a new point is made of, those of outputs over its alpha; the objective, on training and
-    validation noises, before and after each iteration; how far the points of the runs, and their ends, are
-    from the exact path at their levels; samples from the same noises, tuned, stock and teacher.
+    1. The table: each row makes a new point; the weights of outputs are over its alpha.
+    2. The objective on training and validation samples, before and after each iteration.
+    3. The distance of the points of the runs from the exact path at their levels.
+    4. Samples from the same noise: returned plan, stock solver, teacher.
+
+    Args:
+        path: the file.
+        denoiser: the network.
+        plan: the plan that the tuning returned.
+        report: the report of the tuning.
+        shape: of one sample.
+        cond: conditions ``(K, ...)``; sample i has condition i mod K.
+        device: of the state.
+
+    Raises:
+        ImportError: matplotlib is not installed.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    solver, _, spacing = report.stock.partition(" on ")
-    (best,) = stock(denoiser.sde, report.nfe, {solver: SOLVERS[solver]}, [spacing])
-    runs = {
-        "tuned" if report.tuned else "returned: stock": plan,
-        report.stock: best.table.plan(),
-        f"teacher, {report.teacher.calls} calls": Plan.make(
-            DPMSolverPP(3), denoiser.sde, report.teacher.calls
-        ),
-    }
     images = len(shape) == 3 and shape[0] in (1, 3)
-    n = SHOWN if images else 25 * SHOWN
+    n = SHOWN if images else SHOWN_VECTORS
     given = None if cond is None else cond[torch.arange(n) % len(cond)]
+    stock = _stock_plan(denoiser, report)
+    solvers = {"tuned" if report.tuned else "returned: stock": plan, report.stock: stock}
     figure = Figure(figsize=(12, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    (table_axis, curve_axis), (path_axis, sample_axis) = figure.subplots(2, 2)
-
-    table = Table.read(plan)
-    alphas = np.array([level.alpha for level in table.levels[1:]])
-    cells = np.column_stack([table.keep, table.weights / alphas[:, None]])
-    most = max(np.abs(cells).max(), 1e-12)
-    table_axis.imshow(cells, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
-    for (i, j), cell in np.ndenumerate(cells):
-        if abs(cell) >= 0.005:  # what would not be written as 0.00
-            shade = "white" if abs(cell) > 0.6 * most else "black"
-            table_axis.text(j, i, f"{cell:.2f}", ha="center", va="center", fontsize=7, color=shade)
-    ratios = [f"{np.exp(-level.lam):.3g}" for level in table.levels[:-1]]
-    table_axis.set_xticks(range(table.nfe + 1), ["point", *(f"d{j}" for j in range(table.nfe))], fontsize=7)
-    table_axis.set_yticks(range(table.nfe), ratios, fontsize=7)
-    table_axis.set(title=f"{report.nfe} calls: weights", ylabel="sigma / alpha of the call")
-
-    if report.training:
-        for values, name in zip(zip(*report.training, strict=True), ("training", "validation"), strict=True):
-            curve_axis.semilogy(values, marker=".", label=name)
-        curve_axis.legend()
-    curve_axis.set(title=f"RMSE {report.rmse.value:.3g}, stock {report.stock_rmse.value:.3g}")
-    curve_axis.set(xlabel="iteration, on more and more noises", ylabel="objective")
-
-    x = runs[report.stock].start.sigma * Noise(0, torch.arange(n, device=device), tuple(shape))(0)
-    moved = None if given is None else given.to(device)
-    for run, name in zip(list(runs.values())[:2], list(runs)[:2], strict=True):
-        path_axis.loglog(*_away(Table.read(run), denoiser, x, moved, report.teacher.calls), "o-", label=name)
+    (table_axis, training_axis), (path_axis, sample_axis) = figure.subplots(2, 2)
+    _draw_table(table_axis, Table.read(plan))
+    _draw_training(training_axis, report)
+    x = stock.start.sigma * Noise(0, torch.arange(n, device=device), tuple(shape))(0)
+    on_device = None if given is None else given.to(device)
+    for name, solver in solvers.items():
+        errors = path_errors(Table.read(solver), denoiser, x, on_device, report.teacher.calls)
+        path_axis.loglog(*errors, "o-", label=name)
     path_axis.invert_xaxis()
     path_axis.legend(fontsize=7)
     path_axis.set(xlabel="sigma / alpha", ylabel="RMSE to the exact path, over alpha")
-
-    drawn = {
-        name: sample(denoiser, run, (n, *shape), cond=given, device=device).cpu()
-        for name, run in runs.items()
+    solvers[f"teacher, {report.teacher.calls} calls"] = teacher_plan(denoiser, report.teacher.calls)
+    samples = {
+        name: sample(denoiser, solver, (n, *shape), cond=given, device=device).cpu()
+        for name, solver in solvers.items()
     }
-    if images:
-        sheet = tile(to_uint8(torch.cat(list(drawn.values()))), columns=n).movedim(0, 2)
-        sample_axis.imshow(sheet.squeeze(2).numpy(), cmap="gray", vmin=0, vmax=255)
-        sample_axis.set_axis_off()
-        sample_axis.set_title("\n".join(drawn), fontsize=8)
-    else:
-        for (name, x), look in zip(drawn.items(), "x+.", strict=True):
-            flat = x.flatten(1)
-            sample_axis.scatter(flat[:, 0], flat[:, min(1, flat.shape[1] - 1)], s=12, marker=look, label=name)
-        sample_axis.legend(fontsize=7)
+    (_draw_images if images else _draw_vectors)(sample_axis, samples)
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=130)
     write_atomically(path, file.getvalue())
 
 
-def _away(
+def path_errors(
     table: Table, denoiser: DenoiserLike, x: Tensor, cond: Tensor | None, calls: int
 ) -> tuple[list[float], list[float]]:
-    """sigma / alpha of a table's points, and their distance from the exact path there, over alpha."""
+    """The distances of a table's points from the exact path through the same initial states.
+
+    Args:
+        table: the table.
+        denoiser: the network.
+        x: initial states ``(B, ...)``.
+        cond: conditions ``(B, ...)``, if there are any.
+        calls: network calls for each exact point.
+
+    Returns:
+        sigma / alpha of each point, and its root mean square error over alpha.
+    """
     begin = table.start.lam
-    points, _ = table.roll(denoiser, [table.first * x], [], cond)
+    points, _ = table.rollout(denoiser, [table.first * x], [], cond)
     ratios, errors = [], []
     for point, level in zip(points, table.levels, strict=True):
         if level.lam > begin:
@@ -123,3 +115,49 @@ def _away(
             errors.append((point - exact).square().mean().sqrt().item() / level.alpha)
             ratios.append(math.exp(-level.lam))
     return ratios, errors
+
+
+def _stock_plan(denoiser: DenoiserLike, report: Report) -> Plan:
+    solver, _, spacing = report.stock.partition(" on ")
+    (best,) = stock_candidates(denoiser.sde, report.nfe, {solver: SOLVERS[solver]}, [spacing])
+    return best.table.plan()
+
+
+def _draw_table(axis: Any, table: Table) -> None:
+    alphas = np.array([level.alpha for level in table.levels[1:]])
+    cells = np.column_stack([table.decay, table.weights / alphas[:, None]])
+    most = max(np.abs(cells).max(), 1e-12)
+    axis.imshow(cells, cmap="RdBu_r", vmin=-most, vmax=most, aspect="auto")
+    for (i, j), cell in np.ndenumerate(cells):
+        if abs(cell) >= 0.005:  # not written as 0.00
+            shade = "white" if abs(cell) > 0.6 * most else "black"
+            axis.text(j, i, f"{cell:.2f}", ha="center", va="center", fontsize=7, color=shade)
+    ratios = [f"{np.exp(-level.lam):.3g}" for level in table.levels[:-1]]
+    axis.set_xticks(range(table.nfe + 1), ["point", *(f"d{j}" for j in range(table.nfe))], fontsize=7)
+    axis.set_yticks(range(table.nfe), ratios, fontsize=7)
+    axis.set(title=f"{table.nfe} calls: weights", ylabel="sigma / alpha of the call")
+
+
+def _draw_training(axis: Any, report: Report) -> None:
+    if report.training:
+        for values, name in zip(zip(*report.training, strict=True), ("training", "validation"), strict=True):
+            axis.semilogy(values, marker=".", label=name)
+        axis.legend()
+    axis.set(title=f"RMSE {report.rmse.value:.3g}, stock {report.stock_rmse.value:.3g}")
+    axis.set(xlabel="iteration, on more and more noise samples", ylabel="objective")
+
+
+def _draw_images(axis: Any, samples: Mapping[str, Tensor]) -> None:
+    """A row of images for each solver."""
+    sheet = tile(to_uint8(torch.cat(list(samples.values()))), columns=SHOWN).movedim(0, 2)
+    axis.imshow(sheet.squeeze(2).numpy(), cmap="gray", vmin=0, vmax=255)
+    axis.set_axis_off()
+    axis.set_title("\n".join(samples), fontsize=8)
+
+
+def _draw_vectors(axis: Any, samples: Mapping[str, Tensor]) -> None:
+    """The first two coordinates."""
+    for (name, x), marker in zip(samples.items(), "x+.", strict=True):
+        flat = x.flatten(1)
+        axis.scatter(flat[:, 0], flat[:, min(1, flat.shape[1] - 1)], s=12, marker=marker, label=name)
+    axis.legend(fontsize=7)

@@ -1,43 +1,54 @@
-"""What is known of a tuned table, by measurement."""
+"""The figures of a tuning."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from ..files import write_atomically
-from .gate import RULE_OF_THREE, Interval
-from .strict import parsed
-from .teacher import Certificate
+from .confidence import RULE_OF_THREE, Interval
+from .strict_json import parse_json, plain_data
+from .teacher import TeacherCheck
 
 
 @dataclass(frozen=True)
 class Report:
-    """Figures of a tuned solver, all but ``training`` on noises that the tuning did not see.
+    """The figures of a tuned solver; all but ``training`` are of held-out noise samples.
+
+    Some keys of the JSON file are shorter than the names here; they stand in parentheses.
 
     Args:
         nfe: network calls.
-        tuned: False if the best stock solver was not beaten, and its table is what was returned.
-        start: the solver that the tuning began with.
+        tuned: True if the tuned plan was returned, False if the best stock solver's.
+        start: the candidate that the fit started from.
         stock: the best stock solver.
-        rmse: to the teacher's ends, of the tuned table.
-        stock_rmse: to the teacher's ends, of the best stock solver.
-        gain: log(rmse / stock_rmse), paired; of what is perceived, if the tuning was given a map.
-        bands: energies in bands over the teacher's, of the tuned table; ``stock_bands`` of the stock solver.
-        band_gain: root mean square of the logs of these, less the stock solver's, paired.
-        coupling: a bound on the Wasserstein distance of the laws of tuned and teacher: W2 <= sqrt(E |y_N -
-            y*|^2), for both begin with the same noise; estimate, and the upper end of a one-sided 95 %
-            interval.
-        equivalent: calls at which the best stock solvers do as well; None if not within ``searched`` calls.
-        teacher: its certificate.
-        samples: of training, validation and held-out noises.
-        parameters: of the table, that were free.
-        training: the objective after each iteration, on the training and the validation noises.
-        calls: network evaluations, of one sample at one level, that the tuning took.
-        seconds: that it took.
+        rmse: the root mean square error of the tuned table, to the teacher's ends.
+        stock_rmse: that of the stock solver.
+        log_rmse_ratio: log(rmse / stock_rmse), paired; in features, if the tuning had a feature map
+            (``gain``).
+        bands: energies in bands over the teacher's, of the tuned table.
+        stock_bands: those of the stock solver.
+        band_difference: the root mean square of the logs of ``bands``, less the stock solver's, paired
+            (``band_gain``).
+        w2_bound: a bound on the Wasserstein distance of the laws of the returned plan and the teacher: W2 <=
+            sqrt(E |y_N - y*|^2), because both start from the same noise; the estimate, and the upper end of a
+            one-sided 95 % interval (``coupling``).
+        equivalent_calls: the least calls at which a good stock solver is as accurate; None if there are none
+            up to ``equivalent_searched_up_to`` (``equivalent``).
+        equivalent_searched_up_to: the most calls that were tried (``searched``).
+        teacher: the check of the teacher.
+        samples: the numbers of training, validation and held-out noise samples.
+        parameters: the number of free parameters of the table.
+        training: the objective on training and on validation samples, at the start of each round and after
+            each iteration.
+        calls: network evaluations of the tuning, each of one sample at one level.
+        seconds: the time of the tuning.
         network: what the table was tuned for: hash of the weights, SDE and precision.
-        unseen: the RMSE of the returned plan, if samples ended elsewhere as often as the held-out noises, of
-            which none shows it, allow (:func:`scoresde.tuning.gate.with_unseen`); None in files of before.
+        rmse_with_unseen: the RMSE of the returned plan, if misses that no held-out sample shows were as
+            frequent as they can be (:func:`scoresde.tuning.confidence.with_unseen`); None in older files
+            (``unseen``).
     """
 
     nfe: int
@@ -46,55 +57,56 @@ class Report:
     stock: str
     rmse: Interval
     stock_rmse: Interval
-    gain: Interval
+    log_rmse_ratio: Annotated[Interval, Field(alias="gain")]
     bands: tuple[float, ...]
     stock_bands: tuple[float, ...]
-    band_gain: Interval
-    coupling: tuple[float, float]
-    equivalent: int | None
-    searched: int
-    teacher: Certificate
+    band_difference: Annotated[Interval, Field(alias="band_gain")]
+    w2_bound: Annotated[tuple[float, float], Field(alias="coupling")]
+    equivalent_calls: Annotated[int | None, Field(alias="equivalent")]
+    equivalent_searched_up_to: Annotated[int, Field(alias="searched")]
+    teacher: TeacherCheck
     samples: tuple[int, int, int]
     parameters: int
     training: tuple[tuple[float, float], ...]
     calls: int
     seconds: float
     network: dict[str, str]
-    unseen: float | None = None
+    rmse_with_unseen: Annotated[float | None, Field(alias="unseen")] = None
 
     def __str__(self) -> str:
         def percents(values: tuple[float, ...]) -> str:
             return " ".join(f"{100 * value:.0f}" for value in values)
 
-        noises = self.samples[-1]
+        held_out = self.samples[-1]
+        needed = self.equivalent_calls or f"more than {self.equivalent_searched_up_to}"
         rows = {
             "network calls": f"{self.nfe}",
             "returned": ("tuned: better" if self.tuned else "the stock solver: tuning did not beat it")
-            + f" on {noises} held-out noises",
+            + f" on {held_out} held-out samples",
             "tuned from": self.start,
             "best stock solver": self.stock,
             "RMSE": f"{self.rmse}, stock {self.stock_rmse}",
-            "log of their ratio": str(self.gain),
+            "log of their ratio": str(self.log_rmse_ratio),
             "band energies, %": f"{percents(self.bands)}; stock {percents(self.stock_bands)}",
-            "W2 to the teacher": "at most {:.4g}; {:.4g} with 95 % confidence".format(*self.coupling),
-            **self._not_excluded(noises),
-            "stock solver needs": f"{self.equivalent or f'more than {self.searched}'} calls to be as good",
+            "W2 to the teacher": "at most {:.4g}; {:.4g} with 95 % confidence".format(*self.w2_bound),
+            **self._not_excluded(held_out),
+            "stock solver needs": f"{needed} calls to be as accurate",
             "teacher": f"{self.teacher.calls} calls, {self.teacher.difference:.3g} from twice as many "
             f"({self.teacher.share:.2%} of the stock solver's error)",
-            "noises": "{} training, {} validation, {} held out".format(*self.samples),
+            "noise samples": "{} training, {} validation, {} held out".format(*self.samples),
             "parameters": str(self.parameters),
             "evaluations": f"{self.calls}, {self.seconds:.0f} s",
         }
         return "\n".join(f"{name:<20} {value}" for name, value in rows.items())
 
-    def _not_excluded(self, noises: int) -> dict[str, str]:
-        """What so many noises do not show, and what it could cost."""
-        if self.unseen is None:
+    def _not_excluded(self, held_out: int) -> dict[str, str]:
+        """What ``held_out`` samples cannot exclude, and what it would cost."""
+        if self.rmse_with_unseen is None:
             return {}
         words = (
-            f"a miss in up to {RULE_OF_THREE / noises:.2%} of samples, {RULE_OF_THREE:g} / {noises}, that no "
-            f"held-out noise shows; with it, RMSE up to {self.unseen:.4g}, sqrt(RMSE^2 + "
-            f"{RULE_OF_THREE:g} / {noises} m^2), m that of unrelated samples"
+            f"a miss in up to {RULE_OF_THREE / held_out:.2%} of samples, {RULE_OF_THREE:g} / {held_out}, "
+            f"that no held-out sample shows; with it, RMSE up to {self.rmse_with_unseen:.4g}, sqrt(RMSE^2 + "
+            f"{RULE_OF_THREE:g} / {held_out} m^2), m the RMS distance of unrelated samples"
         )
         return {"not excluded": words}
 
@@ -103,13 +115,18 @@ class Report:
         write_atomically(Path(path), json.dumps(self.to_json(), indent=1).encode())
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain data."""
-        return asdict(self)
+        """The report as plain data, with the keys of the file."""
+        content: dict[str, Any] = plain_data(self)
+        return content
 
     @classmethod
     def load(cls, path: str | Path) -> "Report":
-        """Read what :meth:`save` wrote; ValueError, with the file and the key, if it is no report."""
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ValueError: it is no report; the message names the file and the key.
+        """
         try:
-            return parsed(Path(path).read_bytes(), cls)
+            return parse_json(Path(path).read_bytes(), cls)
         except (OSError, ValueError) as error:
             raise ValueError(f"{path} is no report of a tuning: {error}") from None

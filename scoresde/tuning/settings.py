@@ -1,70 +1,83 @@
-"""How a table is tuned, and which budgets it can be tuned for."""
+"""The settings of a tuning, and the budgets that they allow."""
 
 import math
 from dataclasses import dataclass
 
+from ..integer import integer
+from .candidates import STOCK_SPACINGS
 from .family import GROUPS
-from .race import SPACINGS
 from .teacher import MOST_CALLS
+
+LEAST = {"samples": 2, "held_out": 2, "window": 0, "bands": 0, "starts": 1, "finalists": 1, "iterations": 0}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a table is tuned.
+    """The settings of a tuning.
 
     Args:
-        samples: noises of the fit; half as many more validate it, and ``held_out`` decide. Where calls are
-            cheap, thousands are better: the few that change mode make most of the mean square error.
-        groups: the parameters that may move: ``weights``, ``scales``, ``knots``, ``free``; without the last,
-            there is no free first step.
-        window: of past outputs; 0, all.
-        bands: number of the bands of energies; 0 for none.
-        gamma: weight of the bands.
-        robust: whether samples that cannot be followed count less to the end; if not, they do until a last
-            heat more, for their sum alone has many poor minima.
-        starts: of the fit, at most; after a few iterations the better half of them goes on, twice.
-        finalists: starts that go to the last heat, at most; the best after it is the result.
-        iterations: of the last heat of the fit, at most.
-        solvers: names of those that race; none, all that make deterministic plans.
-        spacings: names of those that race.
+        samples: the number of noise samples to fit on; half as many more validate the fit. Where calls are
+            cheap, take thousands: most of the mean square error comes from the few samples that end in
+            another mode.
+        held_out: the number of other noise samples, which decide whether the tuned table is better.
+        groups: the groups of parameters that may move: ``weights``, ``scales``, ``knots``, ``first_step``.
+            Without the last, there is no analytical first step.
+        window: the number of past outputs that a row may use; 0 for all.
+        bands: the number of bands of energies in the objective; 0 for none.
+        gamma: the weight of the bands.
+        robust: use the robust loss throughout; if False, add a last round of plain least squares (which alone
+            finds poor minima).
+        starts: the maximum number of initial tables; half are dropped after each of two short rounds.
+        finalists: the maximum number of tables in the last round; the best of them is the result.
+        drop_above: a table whose objective exceeds the best one's times this is dropped after a round.
+        iterations: the maximum number of iterations in the last round.
+        solvers: names of the stock solvers to compare; empty, all that make deterministic plans.
+        spacings: names of the spacings to compare them on.
 
     Raises:
-        ValueError: a number below what it can be, or an unknown group.
+        TypeError: a number is no integer where it must be one.
+        ValueError: a number is out of range, or a group is unknown.
     """
 
     samples: int = 256
     held_out: int = 1024
-    groups: tuple[str, ...] = ("weights", "scales", "knots", "free")
+    groups: tuple[str, ...] = GROUPS
     window: int = 4
     bands: int = 8
     gamma: float = 0.2
     robust: bool = True
     starts: int = 4
     finalists: int = 1
+    drop_above: float = 2.0
     iterations: int = 12
     solvers: tuple[str, ...] = ()
-    spacings: tuple[str, ...] = SPACINGS
+    spacings: tuple[str, ...] = STOCK_SPACINGS
 
     def __post_init__(self) -> None:
-        least = {
-            **{"samples": 2, "held_out": 2, "window": 0, "bands": 0},
-            **{"starts": 1, "finalists": 1, "iterations": 0},
-        }
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < bound:
-                raise ValueError(f"{name} must be an integer of at least {bound}, got {value!r}")
+        for name, least in LEAST.items():
+            object.__setattr__(self, name, integer(name, getattr(self, name), least))
         if not 0 <= self.gamma < math.inf:
-            raise ValueError(f"gamma must be finite and not negative, got {self.gamma!r}")
+            raise ValueError(f"gamma must be finite and at least 0, got {self.gamma!r}")
+        if not self.drop_above >= 1:
+            raise ValueError(f"drop_above must be at least 1, got {self.drop_above!r}")
         if not self.groups or (unknown := set(self.groups) - set(GROUPS)):
-            what = ", ".join(sorted(unknown)) if self.groups else "none"
-            raise ValueError(f"groups must be some of {', '.join(GROUPS)}, got {what}")
+            found = ", ".join(sorted(unknown)) if self.groups else "none"
+            raise ValueError(f"groups must be some of {', '.join(GROUPS)}, got {found}")
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """The numbers of noise samples to fit on, to validate with, and to decide with."""
+        return self.samples, -(-self.samples // 2), self.held_out
 
 
 def check_budget(nfe: int, settings: Settings) -> None:
-    """ValueError if a table of ``nfe`` calls cannot be tuned so."""
-    if not isinstance(nfe, int) or isinstance(nfe, bool) or nfe < 2:
-        raise ValueError(f"nfe must be an integer of at least 2, got {nfe!r}; of one call there is no choice")
+    """Check that a table of ``nfe`` calls can be tuned with these settings.
+
+    Raises:
+        TypeError: ``nfe`` is no integer.
+        ValueError: ``nfe`` is out of range, or too large for the number of samples.
+    """
+    nfe = integer("nfe", nfe, 2)  # a table of one call leaves nothing to tune
     if not 4 * nfe <= MOST_CALLS:
         raise ValueError(f"nfe must be at most {MOST_CALLS // 4}, a part of the teacher's calls, got {nfe}")
     window = settings.window or nfe

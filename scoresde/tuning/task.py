@@ -1,4 +1,4 @@
-"""A tuning's task: a network, its noises, and the key by which tunings are distinguished."""
+"""The task of a tuning: a network, its noise samples, and the keys of its saved files."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,8 +7,10 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..denoisers.modes import modules_of
+from ..denoisers.protocol import DenoiserLike, unobserved
 from ..noise import Noise
 from ..plans.fingerprint import fingerprint
 from ..plans.plan import Plan
@@ -18,27 +20,40 @@ from ..registry import lookup
 from ..solvers.catalogue import SOLVERS
 from ..solvers.first_order import DDIM
 from ..solvers.integrators.base import Integrator
-from .pairs import Map, Pairs
+from .pairs import FeatureMap, Pairs
+from .progress import Progress
 from .settings import Settings
-from .watched import Watched
 
 SEED = 0x7475_6E65_0000_0000  # so that tuning shares no noise with sample() at a seed below 2^32
-FEW = 64  # noises, at least, of a part; that all stock solvers, and starts, are tried on
+SCREEN_SAMPLES = 64  # noise samples on which all candidates are compared
 
 Parts = tuple[Pairs, Pairs, Pairs]
 
 
 @dataclass(eq=False)
 class Task:
-    """What is asked of :func:`scoresde.tuning.tune`; its arguments are the fields.
+    """The arguments of :func:`scoresde.tuning.tune`, and the keys that distinguish tunings.
 
-    ``network``, ``teacher_key`` and ``key``, of the network, its teacher and the tuning, are taken when the
-    task is made: what a denoiser counts or stores while it is called is no part of them.
+    ``network``, ``teacher_key`` and ``key`` (of the network, of its teacher, of the tuning) are taken when
+    the task is made, so that counters and caches which calls change are no part of them.
+
+    Args:
+        denoiser: the network.
+        draft: the network for screening; may be ``denoiser`` itself.
+        feature_map: maps samples to the features in which errors are measured.
+        nfe: network calls.
+        shape: of one sample.
+        cond: conditions ``(K, ...)``; noise sample i has condition i mod K.
+        seed: of the noise.
+        settings: of the tuning.
+        batch_size: samples in one network call.
+        device: of the state.
+        progress: observes all calls of ``denoiser`` and ``draft``.
     """
 
-    denoiser: Watched
-    draft: Watched
-    perceive: Map | None
+    denoiser: DenoiserLike
+    draft: DenoiserLike
+    feature_map: FeatureMap | None
     nfe: int
     shape: tuple[int, ...]
     cond: Tensor | None
@@ -46,36 +61,33 @@ class Task:
     settings: Settings
     batch_size: int
     device: torch.device
+    progress: Progress
     network: dict[str, str] = field(init=False)
     teacher_key: str = field(init=False)
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.network = fingerprint(self.denoiser.denoiser)
+        self.network = fingerprint(unobserved(self.denoiser))
         cond = None if self.cond is None else self.cond.tolist()
-        draft = self.network if self.draft is self.denoiser else fingerprint(self.draft.denoiser)
-        maps = None if self.perceive is None else fingerprint(self.perceive)
-        self.teacher_key = _hash(self.network, self.shape, cond, self.seed, self.sizes)
-        self.key = _hash(self.teacher_key, draft, maps, self.nfe, self.settings)
+        draft = self.network if self.draft is self.denoiser else fingerprint(unobserved(self.draft))
+        feature_map = None if self.feature_map is None else fingerprint(self.feature_map)
+        self.teacher_key = _hash(self.network, self.shape, cond, self.seed, self.settings.sizes)
+        self.key = _hash(self.teacher_key, draft, feature_map, self.nfe, self.settings)
 
     @property
     def sde(self) -> SDE:
+        """The process of the network."""
         return self.denoiser.sde
 
     @property
     def solvers(self) -> Mapping[str, Solver | Integrator]:
-        """Those that race."""
+        """The stock solvers to compare."""
         names = self.settings.solvers
         return {name: lookup("solver", name, SOLVERS) for name in names} if names else SOLVERS
 
-    @property
-    def sizes(self) -> tuple[int, int, int]:
-        """How many noises are for the fit, its validation, and the decision."""
-        return self.settings.samples, -(-self.settings.samples // 2), self.settings.held_out
-
-    def noises(self) -> Pairs:
-        """The noises of all parts; the targets are not there yet."""
-        ids = torch.arange(sum(self.sizes))
+    def initial_pairs(self) -> Pairs:
+        """The initial states of all parts. The targets are not known yet: x stands in their place."""
+        ids = torch.arange(sum(self.settings.sizes))
         times = torch.tensor(self.sde.t_max, dtype=torch.float64)
         sigma = self.sde.sigma(times).item()
         x = sigma * Noise(self.seed + SEED, ids.to(self.device), self.shape)(0)
@@ -83,17 +95,22 @@ class Task:
         return Pairs(x, x, cond)
 
     def parts(self, pairs: Pairs) -> Parts:
-        """Those of the fit, of its validation, and of the decision."""
-        a, b, c = accumulate(self.sizes)
+        """The pairs to fit on, to validate with, and to decide with."""
+        a, b, c = accumulate(self.settings.sizes)
         return pairs[:a], pairs[a:b], pairs[b:c]
 
     def check(self, pairs: Pairs) -> None:
-        """Refuse a network that is not finite, or not the same twice."""
-        inner = self.denoiser.denoiser
-        modules = [inner, getattr(inner, "net", None)]
-        if any(isinstance(module, nn.Module) and _training(module) for module in modules):
+        """Check that the network is finite and deterministic.
+
+        Raises:
+            ValueError: the network is in training mode, or two equal calls differ.
+            FloatingPointError: its output is not finite.
+        """
+        # A container in training mode does no harm if its children are in eval mode.
+        modules = [one for part in modules_of(unobserved(self.denoiser)) for one in part.modules()]
+        if any(module.training and not list(module.children()) for module in modules):
             raise ValueError("the network is in training mode; call its eval() first")
-        few = pairs[:FEW]
+        few = pairs[:SCREEN_SAMPLES]
         level = Plan.make(DDIM(), self.sde, 1).start
         first, second = (self.denoiser(few.x, level, few.cond) for _ in range(2))
         if not torch.isfinite(first).all():
@@ -105,14 +122,9 @@ class Task:
 
 
 def variance_of(target: Tensor) -> float:
-    """The mean over coordinates of the variance over samples."""
+    """The variance over samples, averaged over coordinates."""
     return float((target - target.mean(0)).square().mean())
 
 
 def _hash(*parts: Any) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-
-
-def _training(module: nn.Module) -> bool:
-    """A container in training mode does no harm if everything in it is in eval mode."""
-    return any(part.training for part in module.modules() if not list(part.children()))

@@ -1,4 +1,4 @@
-"""Where the exact solution ends, and how well that is known."""
+"""The ends of the exact solution, and how accurate they are."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,22 +14,34 @@ from ..solvers.dpmpp import DPMSolverPP
 from .pairs import Pairs
 
 MOST_CALLS = 1024
-SHARE = 0.05  # of the best stock solver's error, that the teacher's own may be
+MAX_ERROR_SHARE = 0.05  # largest error of the teacher, relative to that of the best stock solver
 
 
 @dataclass(frozen=True)
-class Certificate:
-    """A teacher of ``calls`` calls, whose ends differ by ``difference``, in root mean square, from those of
-    twice as many; ``share`` of the best stock solver's error."""
+class TeacherCheck:
+    """How accurate a teacher is.
+
+    Args:
+        calls: its network calls.
+        difference: the root mean square difference of its ends from those of twice as many calls.
+        share: ``difference`` over the error of the best stock solver.
+    """
 
     calls: int
     difference: float
     share: float
 
 
-def taught(denoiser: DenoiserLike, x: Tensor, cond: Tensor | None, calls: int, batch_size: int) -> Pairs:
-    """Noises with their ends by DPM-Solver++(3M) in as many calls, equal steps in the half log-SNR."""
-    plan = Plan.make(DPMSolverPP(3), denoiser.sde, calls)
+def teacher_plan(denoiser: DenoiserLike, calls: int) -> Plan:
+    """DPM-Solver++(3M) with equal steps in the half log-SNR."""
+    return Plan.make(DPMSolverPP(3), denoiser.sde, calls)
+
+
+def teacher_pairs(
+    denoiser: DenoiserLike, x: Tensor, cond: Tensor | None, calls: int, batch_size: int
+) -> Pairs:
+    """Initial states with their ends by :func:`teacher_plan`."""
+    plan = teacher_plan(denoiser, calls)
     ends = [
         integrate(plan, lambda at, level, c=part.cond: denoiser(at, level, c), part.x)  # type: ignore[misc]
         for part in Pairs(x, x, cond).batches(batch_size)
@@ -37,38 +49,42 @@ def taught(denoiser: DenoiserLike, x: Tensor, cond: Tensor | None, calls: int, b
     return Pairs(x, torch.cat(ends), cond)
 
 
-def certify(
+def converged_teacher(
     denoiser: DenoiserLike,
     x: Tensor,
     cond: Tensor | None,
     calls: int,
     error: Callable[[Pairs], float],
     batch_size: int,
-) -> tuple[Pairs, Certificate]:
-    """Double a teacher's calls until its ends stand still, beside the error of the best stock solver.
+) -> tuple[Pairs, TeacherCheck]:
+    """Double a teacher's calls until its error is small beside that of the best stock solver.
 
-    Halving the steps takes away most of an error, so that the difference is nearly all of the teacher's
-    (Richardson).
+    Halving the steps removes most of the error, so that the difference of the ends is nearly all of the
+    coarser teacher's error (Richardson).
 
     Args:
+        denoiser: the network.
+        x: initial states ``(B, ...)``.
+        cond: conditions ``(B, ...)``, if there are any.
         calls: of the first teacher.
-        error: of the best stock solver to given pairs, root mean square.
+        error: the root mean square error of the best stock solver on given pairs.
+        batch_size: samples in one network call.
 
     Raises:
-        ValueError: no teacher of up to 512 calls is good enough.
+        ValueError: no teacher of up to 512 calls is accurate enough.
     """
-    coarse = taught(denoiser, x, cond, calls, batch_size)
+    coarse = teacher_pairs(denoiser, x, cond, calls, batch_size)
     while True:
-        fine = taught(denoiser, x, cond, 2 * calls, batch_size)
+        fine = teacher_pairs(denoiser, x, cond, 2 * calls, batch_size)
         difference = float(exact(fine.target - coarse.target).square().mean().sqrt())
         share = difference / max(error(fine), 1e-300)
-        if share < SHARE:
-            return coarse, Certificate(calls, difference, share)
+        if share < MAX_ERROR_SHARE:
+            return coarse, TeacherCheck(calls, difference, share)
         calls *= 2
         if not 2 * calls <= MOST_CALLS:
             raise ValueError(
                 f"the teacher does not converge: {calls} calls and half as many differ by {difference:.3g}, "
-                f"{share:.0%} of the best stock solver's error, where {SHARE:.0%} is asked; is the network "
-                f"smooth in the noise level, and its precision enough?"
+                f"{share:.0%} of the best stock solver's error; at most {MAX_ERROR_SHARE:.0%} is allowed; is "
+                f"the network smooth in the noise level, and its precision enough?"
             )
         coarse = fine

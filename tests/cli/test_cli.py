@@ -18,7 +18,7 @@ from scoresde.denoisers.predictions import edm
 from scoresde.tuning import Settings
 
 TUNING = sys.modules["scoresde.tuning.tune"]  # the module, not the function of its name
-FITTED = TUNING.fitted
+FITTED = TUNING.fit_candidates
 
 
 def drawn(folder, *arguments):
@@ -154,7 +154,7 @@ def test_a_draft_in_low_precision_races_and_the_network_itself_is_fitted_to(tmp_
         PHASE[0] = "after"
         return found
 
-    monkeypatch.setattr(TUNING, "fitted", fitted)
+    monkeypatch.setattr(TUNING, "fit_candidates", fitted)
     assert tuned(monkeypatch, tmp_path, "--nfe", "3", "--draft-dtype", "bfloat16", network=network) == 0
     low = [low for _, low in CALLS]
     assert low.index(True) >= 32 + 64  # the teacher and its certificate

@@ -43,7 +43,7 @@ from scoresde.spacings import (
 )
 from scoresde.spacings.catalogue import steps_of
 from scoresde.spacings.lists import ALIGN_YOUR_STEPS
-from scoresde.tuning.gits import _cheapest_path, gits
+from scoresde.tuning.gits import cheapest_path, gits
 from tests.problems import SDES, TABLES, floats, mixture, normal, sdes
 
 
@@ -417,7 +417,7 @@ def test_the_cheapest_path_is_the_cheapest_of_all(nodes: int, data: st.DataObjec
         return sum(coeff**k * cost[i, j] for k, (i, j) in enumerate(pairwise(path)))
 
     every = [[0, *inner, nodes - 1] for inner in combinations(range(1, nodes - 1), n - 1)]
-    path = _cheapest_path(cost, n, coeff)
+    path = cheapest_path(cost, n, coeff)
     assert path in every
     assert total(path) == pytest.approx(min(map(total, every)), rel=1e-12, abs=1e-15)  # roundings
 

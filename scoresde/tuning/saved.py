@@ -1,4 +1,4 @@
-"""What a tuning keeps in a folder, to go on from: its teacher, and what it has found out so far."""
+"""The files from which an interrupted tuning resumes: the targets of its teacher, and its state."""
 
 import hashlib
 import json
@@ -10,28 +10,38 @@ from typing import Any
 from torch import Tensor
 
 from ..files import read_tensors, write_atomically, write_tensors
-from .descent import Descent
-from .strict import parsed
+from .levenberg_marquardt import LMState
+from .strict_json import parse_json
 from .task import Task
-from .teacher import MOST_CALLS, Certificate
+from .teacher import MOST_CALLS, TeacherCheck
 
 
 @dataclass(frozen=True, eq=False)
-class Teacher:
-    """Where all noises end, by ``calls`` calls; by twice as many, those of the fit, ``difference`` away."""
+class TeacherTargets:
+    """The ends of all noise samples of a tuning.
+
+    Args:
+        target: the ends, ``(M, ...)``.
+        calls: network calls of the teacher.
+        difference: the root mean square difference, on the samples of the fit, from twice as many calls.
+    """
 
     target: Tensor
     calls: int
     difference: float
 
     def save(self, path: Path, key: str) -> None:
-        """Replace the file as a whole."""
+        """Write the file, or replace it as a whole."""
         header = {"key": key, "calls": self.calls, "difference": self.difference}
         write_tensors(path, {"target": self.target}, **header)
 
     @classmethod
-    def load(cls, path: Path, key: str, shape: tuple[int, ...]) -> "Teacher":
-        """What :meth:`save` wrote; ValueError if it is of another tuning, damaged, or of another shape."""
+    def load(cls, path: Path, key: str, shape: tuple[int, ...]) -> "TeacherTargets":
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ValueError: the file is damaged, or of another tuning or shape.
+        """
         try:
             tensors, header = read_tensors(path)
         except (OSError, ValueError, RecursionError) as error:
@@ -48,32 +58,45 @@ class Teacher:
 
 
 @dataclass
-class State:
-    """What a tuning has found out so far, beside its teacher; all that going on needs."""
+class TuningState:
+    """The results of a tuning so far, apart from the teacher's targets.
 
-    certificate: Certificate
+    Args:
+        teacher: the check of the teacher.
+        stock: names of the stock candidates that may be the best, best first.
+        starts: names of the candidates that the fit starts from.
+        rounds: for each round of the fit, the state of each candidate.
+        calls: network evaluations so far.
+        seconds: time so far.
+    """
+
+    teacher: TeacherCheck
     stock: list[str]
     starts: list[str]
-    heats: list[dict[str, Descent]]
+    rounds: list[dict[str, LMState]]
     calls: int = 0
     seconds: float = 0.0
 
     def save(self, path: Path, key: str) -> None:
-        """Replace the file as a whole."""
+        """Write the file, or replace it as a whole."""
         content = {"key": key, "hash": self.hash} | asdict(self)
         write_atomically(path, json.dumps(content).encode())
 
     @property
     def hash(self) -> str:
-        """Of all numbers and names, to the last bit."""
+        """The hash of all numbers, to the last bit, and of all names."""
         return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()
 
     @classmethod
-    def load(cls, path: Path, key: str) -> "State":
-        """What :meth:`save` wrote, to the same bits; ValueError if it is of another tuning, or damaged."""
+    def load(cls, path: Path, key: str) -> "TuningState":
+        """Read what :meth:`save` wrote, to the same bits.
+
+        Raises:
+            ValueError: the file is damaged, or of another tuning.
+        """
         try:
             content = path.read_bytes()
-            header, state = parsed(content, dict[str, Any]), parsed(content, cls)
+            header, state = parse_json(content, dict[str, Any]), parse_json(content, cls)
         except (OSError, ValueError) as error:
             raise _damaged(path, str(error)) from None
         _check_key(path, header.get("key"), key)
@@ -83,8 +106,8 @@ class State:
 
 
 @dataclass(frozen=True, eq=False)
-class Folder:
-    """Where the teacher and the state of a task are kept, if anywhere."""
+class StateFolder:
+    """The saved files of a task; without a path, nothing is saved."""
 
     path: Path | None
     task: Task
@@ -94,21 +117,22 @@ class Folder:
         assert self.path is not None
         return self.path / "teacher.safetensors", self.path / f"state-{self.task.nfe}.json"
 
-    def teacher(self) -> Teacher | None:
-        """The one that is there."""
+    def teacher(self) -> TeacherTargets | None:
+        """The saved targets, if there are any."""
         if self.path is None or not self._files[0].exists():
             return None
-        shape = (sum(self.task.sizes), *self.task.shape)
-        return Teacher.load(self._files[0], self.task.teacher_key, shape)
+        shape = (sum(self.task.settings.sizes), *self.task.shape)
+        return TeacherTargets.load(self._files[0], self.task.teacher_key, shape)
 
-    def state(self) -> State | None:
-        """The one that is there."""
-        there = self.path is not None and self._files[1].exists()
-        return State.load(self._files[1], self.task.key) if there else None
+    def state(self) -> TuningState | None:
+        """The saved state, if there is one."""
+        if self.path is None or not self._files[1].exists():
+            return None
+        return TuningState.load(self._files[1], self.task.key)
 
-    def keep(self, part: Teacher | State) -> None:
-        """Write it."""
-        if self.path is not None and isinstance(part, Teacher):
+    def save(self, part: TeacherTargets | TuningState) -> None:
+        """Save the targets or the state."""
+        if self.path is not None and isinstance(part, TeacherTargets):
             part.save(self._files[0], self.task.teacher_key)
         elif self.path is not None:
             part.save(self._files[1], self.task.key)
@@ -120,4 +144,4 @@ def _check_key(path: Path, found: object, key: str) -> None:
 
 
 def _damaged(path: Path, what: str) -> ValueError:
-    return ValueError(f"{path} is damaged: {what}; remove it, and what it held is made again")
+    return ValueError(f"{path} is damaged: {what}; remove it, and its content is computed again")
