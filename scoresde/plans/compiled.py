@@ -19,7 +19,9 @@ from torch import Tensor
 from ..devices import float64_device
 from ..noise import Noise, normal
 from ..processes.level import Level
-from .executor import Buffers, Denoise, Draw, carry_out
+from .executor import Denoise, Draw, execute
+from .memory import Buffers
+from .names import START
 from .plan import Plan
 from .tape import Line
 
@@ -55,7 +57,7 @@ def integrate_compiled(plan: Plan, denoise: Denoise, x: Tensor, noise: Draw | No
         return denoise(point, Level(*next(levels)))  # type: ignore[no-any-return]
 
     end = x
-    for state in carry_out(plan.lines, {"x0": x}, ask, noise, _Fused(plan.lines, x)):
+    for state in execute(plan.lines, {START: x}, ask, noise, _Fused(plan.lines, x)):
         end = state
     return end
 
