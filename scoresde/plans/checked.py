@@ -44,8 +44,8 @@ def check_level(level: Level[float]) -> Level[float]:
     finite = all(map(math.isfinite, level[:3])) and not math.isnan(level.lam)
     if not (finite and level.alpha >= 0 and level.sigma >= 0):
         raise ValueError(
-            f"a level must be of numbers that a process can have: t, alpha and sigma finite, alpha and sigma not "
-            f"negative, lambda not NaN; got {tuple(level)}"
+            f"a level must be of numbers that a process can have, t, alpha and sigma finite, alpha and sigma "
+            f"not negative, and lambda not NaN; got {tuple(level)}"
         )
     return level
 

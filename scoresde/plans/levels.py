@@ -57,7 +57,7 @@ def check_run(sde: SDE, levels: Sequence[Level[float]]) -> None:
 
 
 def outside(sde: SDE, levels: Iterable[Level[float]]) -> Level[float] | None:
-    """The first level whose alpha, sigma and lambda are not those of the process at its t; None if all are."""
+    """The first level whose alpha, sigma and lambda differ from the process at its t; None if all agree."""
     for level in levels:
         own = sde.level(torch.tensor(level.t, dtype=torch.float64))
         near = all(

@@ -1,4 +1,4 @@
-"""The names of a run's vectors: ``x3`` is state 3, ``h3`` point 3, ``d3`` output 3 and ``z3`` draw of noise 3."""
+"""The names of a run's vectors: ``x3`` is state 3, ``h3`` point 3, ``d3`` output 3, ``z3`` noise 3."""
 
 import re
 from typing import Literal

@@ -54,8 +54,8 @@ def warn_of_near_levels(
     if near and near.share < NEAR and (size := amplification()) > LARGE:
         warnings.warn(
             f"levels {near}: the weights of {solver} reach {size:.2g} for this step. They multiply the "
-            f"difference of two outputs, fresh noise, and in float32 a rounding, to about {6e-8 * size:.1g} of "
-            f"an output; leave out one of the two levels",
+            f"difference of two outputs, fresh noise, and in float32 a rounding, to about "
+            f"{6e-8 * size:.1g} of an output; leave out one of the two levels",
             stacklevel=3,
         )
 

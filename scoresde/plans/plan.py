@@ -73,8 +73,7 @@ class Plan:
             to_clean: the last step goes to sigma = 0.
 
         Raises:
-            ValueError: a grid that cannot be built (:meth:`Grid.build`), or a step that the solver cannot take
-                on it.
+            ValueError: the grid cannot be built (:meth:`Grid.build`), or the solver cannot take a step on it.
         """
         plan, levels = _made(solver, Grid.build(sde, steps, spacing, to_clean=to_clean))
         warn_of_near_levels(solver, levels, lambda: plan.amplification)
@@ -128,8 +127,7 @@ class Plan:
                 the clean level, sigma = 0.
 
         Raises:
-            ValueError: other levels, a level that is not on the process, or a step that the solver cannot
-                take.
+            ValueError: other levels, a level that is not on the process, or the solver cannot take a step.
         """
         given = tuple(Level(*map(float, level)) for level in levels)
         check_run(sde, given)
@@ -197,7 +195,10 @@ class Plan:
         return "\n".join(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as lists, texts and numbers, for any JSON. ``plan.schema.json`` of this package is its schema."""
+        """The plan as lists, texts and numbers, to be part of any JSON.
+
+        The file ``plan.schema.json`` of this package is its JSON Schema.
+        """
         return content_of(self.lines, self.start, self.end, self.about)
 
     @classmethod
