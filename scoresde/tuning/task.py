@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..noise import Noise
-from ..plans.fingerprint import fingerprint
+from ..plans.fingerprint import fingerprint, hash_of
 from ..plans.plan import Plan
 from ..plans.tape import Solver
 from ..processes.sde import SDE
@@ -54,7 +54,7 @@ class Task:
         self.network = fingerprint(self.denoiser.denoiser)
         cond = None if self.cond is None else self.cond.tolist()
         draft = self.network if self.draft is self.denoiser else fingerprint(self.draft.denoiser)
-        maps = None if self.perceive is None else fingerprint(self.perceive)
+        maps = None if self.perceive is None else hash_of(self.perceive)
         self.teacher_key = _hash(self.network, self.shape, cond, self.seed, self.sizes)
         self.key = _hash(self.teacher_key, draft, maps, self.nfe, self.settings)
 
