@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from ..denoisers.protocol import DenoiserLike
+from ..denoisers.protocol import DenoiserLike, as_denoiser
 from ..processes.sde import SDE
 from .levels import outside
 from .plan import Plan
@@ -24,9 +24,13 @@ def fingerprint(denoiser: DenoiserLike) -> dict[str, str]:
         ``weights``, the hash; ``sde``, its text; ``dtype``, the precision of the network, float32 where it
         runs in the precision of x.
 
+    Raises:
+        TypeError: it is not a denoiser (:func:`scoresde.denoisers.protocol.as_denoiser`).
+
     Warns:
         UserWarning: the denoiser holds an object that cannot be hashed; a change of it is not noticed.
     """
+    denoiser = as_denoiser(denoiser)
     return {
         "weights": hash_of(denoiser, stacklevel=4),
         "sde": repr(denoiser.sde),
