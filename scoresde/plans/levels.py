@@ -9,23 +9,25 @@ import torch
 
 from ..processes.level import CLEAN, Level
 from ..processes.sde import SDE, levels_of
+from ..spacings.lists import times_at, within
 
-SINGLE = 1e-5  # in lambda: the rounding of another program that computes in float32
+SINGLE = 1e-5  # in lambda: the rounding of another program that computes its levels in float32
 
 
 def levels_at(sde: SDE, sigmas: Any, alphas: Any = 1.0) -> tuple[Level[float], ...]:
-    """The levels of a process at the sigma / alpha of another program, whatever its own variables.
+    """The levels of a process at the sigma / alpha of another program.
 
-    lambda = log(alpha / sigma) decides the level: its t, alpha and sigma are those of ``sde``.
+    lambda = log(alpha / sigma) alone decides a level: its t, alpha and sigma are those of ``sde``, whatever
+    the variables of the other program. A level within 1e-5 of an end of the process, in lambda, is that end.
 
     Args:
         sde: the process of the run.
-        sigmas: ``(n,)``, at least two, noisiest first; the last may be 0, the clean level.
-        alphas: ``(n,)``, or one number for all; the first may be 0.
+        sigmas: ``(n,)``, at least two, noisiest first. The last one may be 0, the clean level.
+        alphas: ``(n,)``, or one number for all. The first one may be 0.
 
     Raises:
-        ValueError: other shapes, a number that is negative or not finite, or a level that the process does
-            not reach.
+        ValueError: other shapes, a number that is negative or not finite, or a level beyond the ends of the
+            process.
     """
     sigma = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")
     alpha = torch.as_tensor(alphas, dtype=torch.float64, device="cpu")
@@ -38,20 +40,21 @@ def levels_at(sde: SDE, sigmas: Any, alphas: Any = 1.0) -> tuple[Level[float], .
         raise ValueError("sigmas and alphas must be finite and not negative")
     lams = alpha.log() - sigma.log()
     noisy = lams[:-1] if sigma[-1] == 0 else lams
-    levels = levels_of(sde, sde.time_of(noisy))
-    for lam, level in zip(noisy.tolist(), levels, strict=True):
-        if not math.isclose(lam, level.lam, rel_tol=0.0, abs_tol=SINGLE):
-            raise ValueError(f"{sde} has no level at lambda = {lam:.6g}, nearest {level.lam:.6g}")
+    levels = levels_of(sde, times_at(sde, within(sde, noisy, SINGLE)))
     return levels + (CLEAN,) * (len(sigma) - len(noisy))
 
 
 def check_run(sde: SDE, levels: Sequence[Level[float]]) -> None:
-    """ValueError unless levels are those of a run: at least two, lambda rising, each on the process."""
+    """ValueError unless levels can be those of a run: at least two, lambda rising, each on the process."""
     if len(levels) < 2:
         raise ValueError(f"levels must be at least 2, got {len(levels)}")
     for t, s in pairwise(levels):
         if not (t.lam < s.lam and t.sigma > 0):
             raise ValueError(f"levels must strictly rise in lambda, got {t.lam!r} before {s.lam!r}")
+    slack = 1e-9 * (sde.t_max - sde.t_min)  # rounding of an inverse
+    for level in levels:
+        if level != CLEAN and not sde.t_min - slack <= level.t <= sde.t_max + slack:
+            raise ValueError(f"levels must have t in [{sde.t_min}, {sde.t_max}], got {level.t!r}")
     if (off := outside(sde, levels)) is not None:
         raise ValueError(f"levels must lie on {sde}, got {tuple(off)}")
 

@@ -123,8 +123,8 @@ class Plan:
         Args:
             solver: writes the run.
             sde: the process of the levels. A solver asks it for levels inside a step, and for its drift.
-            levels: at least two, lambda rising; they may lie beyond the ends of the process. The last may be
-                the clean level, sigma = 0.
+            levels: at least two, lambda rising, within the ends of the process; the last may be the clean
+                level, sigma = 0.
 
         Raises:
             ValueError: other levels, a level that is not on the process, or the solver cannot take a step.
