@@ -4,7 +4,7 @@ import math
 import reprlib
 
 from ..processes.level import Level
-from .names import LETTERS, Kind, is_name, kind_of
+from .names import HELD, LETTERS, Kind, is_name, kind_of
 from .vector import Row
 
 
@@ -20,7 +20,7 @@ def check_line(
         measured: the row of the score and the signal-to-noise ratio; None for other lines.
         known: the vectors that earlier lines made, and the start.
     """
-    kinds: tuple[Kind, ...] = ("state", "point") if level is None else ("output",)
+    kinds: tuple[Kind, ...] = HELD if level is None else ("output",)
     if not is_name(name) or kind_of(name) not in kinds or name in known:
         letters = " or ".join(LETTERS[kind] for kind in kinds)
         raise ValueError(f"{shown(name)} is no name of a new vector, which is {letters} and a number")

@@ -1,14 +1,13 @@
 """The memory of a run: when a vector is read last, and how its memory is used again."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .combine import linear_combination
-from .names import kind_of
+from .names import HELD, KINDS
 from .tape import Line
 
 TEMPORARIES = 5  # of a measured Langevin step: x, the score, their sum, the scaled noise, and the new state
@@ -21,8 +20,9 @@ def with_last_uses(lines: Sequence[Line]) -> tuple[Line, ...]:
     """
     last: dict[str, int] = {}
     for i, line in enumerate(lines):
-        for name in (*line.reads, line.name):
+        for name in line.reads:
             last[name] = i
+        last[line.name] = i
     last.pop(lines[-1].name)
     done: dict[int, list[str]] = {}
     for name, i in last.items():
@@ -32,11 +32,10 @@ def with_last_uses(lines: Sequence[Line]) -> tuple[Line, ...]:
 
 def _ending(line: Line, done: tuple[str, ...]) -> Line:
     row = line.row
-    if line.level is None and line.measured is None:
-        row = tuple(
-            sorted(row, key=lambda term: not (term[0] in done and kind_of(term[0]) in ("state", "point")))
-        )
-    return replace(line, row=row, done=done)
+    if row[1:] and line.level is None and line.measured is None:
+        held = [name for name in done if KINDS[name[0]] in HELD]
+        row = tuple(sorted(row, key=lambda term: term[0] not in held))
+    return Line(line.name, row, line.level, line.measured, done)
 
 
 class Buffers:

@@ -8,6 +8,8 @@ Kind = Literal["state", "point", "output", "noise"]
 KINDS: dict[str, Kind] = {"x": "state", "h": "point", "d": "output", "z": "noise"}
 LETTERS: dict[Kind, str] = {kind: letter for letter, kind in KINDS.items()}
 
+HELD: tuple[Kind, ...] = ("state", "point")  # the kinds that a combination makes
+
 # A number has one spelling, at most nine digits long.
 NAME = re.compile(r"[xhdz](0|[1-9][0-9]{0,8})", re.ASCII)
 

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from ..processes.level import Level
 from ..spacings.grid import MOST, Grid
-from .names import START, Kind, index_of, kind_of, name_of
+from .names import HELD, KINDS, START, Kind, index_of, name_of
 from .vector import Row, Vector
 
 
@@ -41,11 +41,15 @@ class Line:
     freed: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        own = object.__setattr__
-        own(self, "kind", kind_of(self.name))
-        own(self, "draws", tuple([name for name in self.reads if kind_of(name) == "noise"]))
-        held = [name for name in self.done if name != START and kind_of(name) in ("state", "point")]
-        own(self, "freed", tuple(held))
+        own = self.__dict__  # as the dataclass is frozen
+        own["kind"] = KINDS[self.name[0]]
+        own["draws"] = own["freed"] = ()
+        for name, _ in self.row + self.measured[0] if self.measured else self.row:
+            if KINDS[name[0]] == "noise":
+                own["draws"] += (name,)
+        for name in self.done:
+            if KINDS[name[0]] in HELD and name != START:
+                own["freed"] += (name,)
 
     @property
     def index(self) -> int:
@@ -55,7 +59,7 @@ class Line:
     @property
     def reads(self) -> list[str]:
         """The vectors that the line combines."""
-        return [name for name, _ in self.row + (self.measured[0] if self.measured else ())]
+        return [name for name, _ in (self.row + self.measured[0] if self.measured else self.row)]
 
 
 class Tape:
