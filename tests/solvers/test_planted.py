@@ -119,7 +119,7 @@ def changed_plan(path, change):
     [
         ([], "x[0-9]+ is made of nothing"),
         ([["d77", 1.0]], "x[0-9]+ is made of d77, which no line before it makes"),
-        ([["x0", "inf"]], "x[0-9]+ has the weight inf on x0"),
+        ([["x0", float("inf")]], "x[0-9]+ has the weight inf on x0"),
     ],
 )
 def test_measured_noise_is_sized_by_a_row_that_can_be_made(row, named, tmp_path):
