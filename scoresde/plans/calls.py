@@ -114,7 +114,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 
 def _defined(kind: type, name: str) -> Iterator[FunctionType]:
-    """The methods or properties of this name in a class and its bases, without those of libraries."""
+    """The methods or properties of this name in a class and its bases, without methods of libraries."""
     for part in kind.__mro__:
         own: Any = vars(part).get(name)
         if isinstance(own, property):

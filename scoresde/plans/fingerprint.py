@@ -65,10 +65,10 @@ def hash_of(network: Any, stacklevel: int = 3) -> str:
     contents = Contents()
     found = contents.of(network).hex()[:16]
     if contents.unseen:
+        types = ", ".join(sorted(contents.unseen))
         warnings.warn(
-            f"the fingerprint of the network does not see what is in {', '.join(sorted(contents.unseen))}: a "
-            f"change there is not noticed; give the object that holds it a method __fingerprint__ that "
-            f"returns its settings",
+            f"the fingerprint of the network does not cover objects of {types}: a change there is not "
+            f"noticed; give the object that holds it a method __fingerprint__ that returns its settings",
             stacklevel=stacklevel,
         )
     return VERSION + found

@@ -45,7 +45,7 @@ def levels_at(sde: SDE, sigmas: Any, alphas: Any = 1.0) -> tuple[Level[float], .
 
 
 def check_run(sde: SDE, levels: Sequence[Level[float]]) -> None:
-    """ValueError unless levels can be those of a run: at least two, lambda rising, each on the process."""
+    """ValueError unless a run can have these levels: at least two, lambda rising, each on the process."""
     if len(levels) < 2:
         raise ValueError(f"levels must be at least 2, got {len(levels)}")
     for t, s in pairwise(levels):

@@ -2,8 +2,8 @@
 
 A solver of this library is *linear*: it adds states, outputs of the network and noise, with factors that
 depend only on the noise levels. So it runs once, before there is any data, on symbols: it asks a
-:class:`Tape` for the network's output at a point, for noise, or for a new state, and combines what it
-receives as if these were tensors. The tape then holds the whole run. In numerical analysis this is a general
+:class:`Tape` for the network's output at a point, for noise, or for a new state, and combines the answers as
+if they were tensors. The tape then holds the whole run. In numerical analysis this is a general
 linear method (Butcher 2006): any number of states, any length of history, points that are not states, several
 draws of noise in a step. A plan is plain data: print it, compare it, save it.
 """

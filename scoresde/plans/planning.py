@@ -18,7 +18,7 @@ def written(solver: Solver, grid: Grid) -> list[Line]:
     """
     tape = Tape()
     try:
-        with np.errstate(all="ignore"):  # the check of the weights below finds what is not finite
+        with np.errstate(all="ignore"):  # weights that are not finite are found below
             end = solver.solve(tape, tape.start(), grid)
     except (ZeroDivisionError, OverflowError) as error:
         raise ValueError(no_step(solver, grid.sde, grid.levels)) from error

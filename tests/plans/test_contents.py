@@ -159,7 +159,7 @@ def test_an_object_says_what_it_is() -> None:
 
 def test_what_cannot_be_seen_is_warned_of() -> None:
     with pytest.warns(
-        UserWarning, match=r"does not see what is in builtins.generator: .*__fingerprint__"
+        UserWarning, match=r"does not cover objects of builtins.generator: .*__fingerprint__"
     ) as warned:
         weights(Held(one for one in (1, 2)))
     assert len(warned) == 1

@@ -3,14 +3,15 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from scoresde import EDM, SOLVERS, VPSDE, Counted, Denoiser, Plan, Transported, predict, sample, tune
-from scoresde.plans.fingerprint import check_made_for, fingerprint
+from scoresde import EDM, SOLVERS, VPSDE, Counted, Denoiser, Level, Plan, Transported, predict, sample, tune
+from scoresde.plans.fingerprint import check_made_for, fingerprint, hash_of
 from scoresde.pretrained import pretrained
 from scoresde.sampling.tuned import SHIPPED
 from scoresde.tuning import Settings
@@ -80,3 +81,26 @@ def test_a_tuning_knows_its_teacher_again(tmp_path: Path) -> None:
         tune(
             Denoiser(Held(np.float32(1)), EDM(), predict.v).eval(), 2, (2,), settings=settings, state=tmp_path
         )
+
+
+def test_a_callable_with_an_sde_is_a_denoiser() -> None:
+    """Its hash is that of any callable; what has no SDE is none, and a feature map needs none."""
+
+    def denoise(x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+        return x / 2
+
+    with pytest.raises(TypeError, match="or like one with its sde, got function"):
+        fingerprint(denoise)
+    before = hash_of(denoise)
+    denoise.sde = EDM()
+    assert fingerprint(denoise) == {"weights": before, "sde": repr(EDM()), "dtype": "torch.float32"}
+    assert hash_of(lambda x: x / 2) != hash_of(lambda x: x / 3)
+
+
+def test_a_thing_that_cannot_be_hashed_is_warned_of_where_the_caller_is() -> None:
+    def caller() -> str:
+        return hash_of(Held(one for one in (1, 2)))
+
+    with pytest.warns(UserWarning, match=r"does not cover objects of builtins\.generator") as warned:
+        caller()
+    assert warned[0].filename == __file__
