@@ -13,7 +13,6 @@ from torch import Tensor
 from scoresde import __version__
 from scoresde.files import read_tensors, write_tensors
 from scoresde.plans.plan import Plan
-from scoresde.processes.sde import lam_at
 from scoresde.sampling.prepare import prepare
 from scoresde.solvers.integrators.base import Integration
 from scoresde.spacings.composed import Joined
@@ -26,7 +25,7 @@ def converged_plan(problem: Problem, calls: int, to_clean: bool = False) -> Plan
     Where alpha = 0 at t_max, lambda has no beginning there: the steps to lambda = 0 are then equal in t.
     """
     sde = problem.denoiser.sde
-    begins = math.isfinite(lam_at(sde, sde.t_max))
+    begins = math.isfinite(sde.lam_at(sde.t_max))
     spacing = UniformLambda() if begins else Joined(UniformTime(), UniformLambda(), lam=0.0)
     return prepare("dpmpp-3m", sde, calls, spacing, to_clean=to_clean)
 

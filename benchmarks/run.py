@@ -24,7 +24,6 @@ from problems import FEATURES, PROBLEMS, Problem
 from records import dtype_of, prepare_networks
 from tqdm import tqdm
 
-from scoresde.cli.shared import usual_spacing
 from scoresde.denoisers.protocol import DenoiserLike
 from scoresde.devices import device_of, exact_float32
 from scoresde.metrics.frechet import feature_moments
@@ -37,6 +36,7 @@ from scoresde.solvers import SOLVERS
 from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
 from scoresde.solvers.integrators.solve_ivp import SciPy
 from scoresde.spacings.catalogue import SPACINGS, spacing_of
+from scoresde.spacings.default import program_spacing
 from scoresde.spacings.formulas import Spacing
 
 SHOWN = 100  # samples in a picture
@@ -170,7 +170,7 @@ def run(options: argparse.Namespace) -> tuple[Path, list[Record], list[Path], in
     if options.converged is not None and options.converged < 1:
         raise ValueError(f"--converged must be at least 1, got {options.converged}")
     problem = _problem(options)
-    options.spacing = options.spacing or [usual_spacing(problem.denoiser.sde)]
+    options.spacing = options.spacing or [program_spacing(problem.denoiser.sde)]
     spacings = {spec: spacing_of(spec) for spec in options.spacing}
     asked = _asked(options, problem.denoiser, spacings)
     file = command.lines_file(options.out, "results.jsonl")

@@ -1,14 +1,14 @@
-"""What other libraries, and papers, call the things that have a name here.
+"""Names of other libraries and of papers for the entries of the registries.
 
-They are not accepted as names, because the solvers may differ in detail. The error gives the right name.
+They are not accepted, because the entries may differ in detail: an error gives the name used here.
 """
 
 import re
 
-# By kind; names in small letters and digits alone, as :func:`plain` makes them.
+# By kind of registry. The keys are in the form of :func:`plain`.
 ALIASES: dict[str, dict[str, str]] = {
     "solver": {
-        # k-diffusion's Euler is Euler in sigma / alpha, which is DDIM; ours of this name is Euler in t.
+        # Euler of k-diffusion is Euler in sigma / alpha, which is DDIM; the entry "euler" is Euler in t.
         **dict.fromkeys(
             ["keuler", "sampleeuler", "eulerdiscrete", "edmeuler", "flowmatcheulerdiscrete"], "ddim"
         ),
@@ -68,11 +68,11 @@ ALIASES: dict[str, dict[str, str]] = {
 
 
 def plain(name: str) -> str:
-    """Small letters and digits alone: ``"DPM++ 2M"`` and ``"dpmpp_2m"`` are one."""
+    """Only small letters and digits: ``"DPM++ 2M"`` and ``"dpmpp_2m"`` both become ``"dpmpp2m"``."""
     return re.sub(r"[^a-z0-9]", "", name.lower().replace("++", "pp"))
 
 
 def bare(name: str) -> str:
-    """Without what other libraries put before and after: ``k_``, ``sample_``, ``Scheduler``, ``Karras``."""
+    """Without prefixes and suffixes of other libraries: ``k_``, ``sample_``, ``Scheduler``, ``Karras``."""
     without = re.sub(r"^(sample|k)|(scheduler|sampler|prediction|karras|exponential|gpu)$", "", name)
     return bare(without) if without != name else name

@@ -1,13 +1,13 @@
-"""What a device can do."""
+"""Devices: which have float64, by name, and the precision of float32 products."""
 
 import torch
 from torch import Tensor
 
 
 def float64_device(device: torch.device) -> torch.device:
-    """Where numbers in float64 that go with tensors of ``device`` are kept: there, or on the host.
+    """The device for float64 numbers beside tensors of ``device``: the same, or the host as a fallback.
 
-    Apple's GPUs (MPS), and some others, have no float64.
+    Apple's GPUs (MPS) and some others have no float64.
     """
     if device.type not in ("cpu", "cuda"):
         try:
@@ -18,12 +18,12 @@ def float64_device(device: torch.device) -> torch.device:
 
 
 def exact(x: Tensor) -> Tensor:
-    """x in float64, on its device or, if that has none, on the host."""
+    """x in float64, on its device, or on the host if its device has no float64."""
     return x.to(float64_device(x.device)).double()
 
 
 def device_of(name: str) -> torch.device:
-    """A device by name, after making sure that it is there."""
+    """A device by name; ValueError unless it is available."""
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()
@@ -34,6 +34,9 @@ def device_of(name: str) -> torch.device:
 
 
 def exact_float32() -> None:
-    """Have no product of float32 made in TF32, as cuDNN's convolutions are unless told; in this process."""
+    """Turn off TF32 for products and convolutions of float32, for the whole process.
+
+    By default cuDNN uses TF32 in convolutions.
+    """
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

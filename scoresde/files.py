@@ -1,4 +1,4 @@
-"""Files that are replaced at once or not at all: bytes, and tensors with JSON in their header."""
+"""Atomic writing of files, a lock for a folder, and files of tensors with a JSON header."""
 
 import hashlib
 import json
@@ -17,19 +17,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-BEGUN = ".scoresde-"  # how the name of a file begins that is not yet whole
+BEGUN = ".scoresde-"  # prefix of the names of unfinished files
 LOCK = ".lock"
-FORMAT = 2  # of files of tensors: with a hash, which 1 had not
+FORMAT = 2  # of files of tensors: 2 has a hash, 1 had none
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file as a whole: whatever happens, the old or the new content is there.
+    """Replace a file as a whole: after a crash, the old or the new content is there, complete.
 
-    Several threads and processes may write one path; the last one stays. The file keeps its mode. A
-    symbolic link is replaced, never followed. What killed writers left in the folder is removed.
+    Several threads and processes may write one path; the last one wins. The file keeps its mode. A symbolic
+    link is replaced, not followed. Unfinished files of killed writers in the folder are removed.
 
     Raises:
-        OSError: the file cannot be written; it names ``path``.
+        OSError: the file cannot be written; the message names ``path``.
     """
     if path.exists() and not path.is_file():
         raise OSError(f"{path} is a folder or a device, and cannot be replaced by a file")
@@ -43,7 +43,7 @@ def write_atomically(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-                if os.name == "nt":  # Windows moves no open file
+                if os.name == "nt":  # Windows cannot move an open file
                     file.close()
                 os.replace(file.name, path)
             except BaseException:
@@ -55,19 +55,19 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _begin(folder: Path) -> BinaryIO:
-    """A new file of a name that cannot be guessed, locked as long as its writer lives."""
+    """A new file with a random name, locked until its writer ends."""
     while True:
         file = open(folder / f"{BEGUN}{secrets.token_hex(8)}", "xb")  # noqa: SIM115 - the caller closes it
         with suppress(OSError):  # a file system without locks
             lock_descriptor(file.fileno())
         if os.path.exists(file.name):
             return file
-        file.close()  # another process tidied up before the file was locked
+        file.close()  # another process removed the file before it was locked
 
 
-@lru_cache(maxsize=64)  # once a process: a folder may hold many files
+@lru_cache(maxsize=64)  # once per process and folder: a folder may hold many files
 def _tidy(folder: Path) -> None:
-    """Remove the files in a folder whose writers were killed: those that are not locked."""
+    """Remove unfinished files without a lock: their writers were killed."""
     for left in folder.glob(f"{BEGUN}*"):
         with suppress(OSError):
             if stat.S_ISREG(left.lstat().st_mode):
@@ -78,12 +78,12 @@ def _tidy(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder, which is made if need be, so that the files of two runs never mix.
+    """Lock a folder for one run, so that the files of two runs do not mix. The folder is made if needed.
 
-    The lock ends with its process, however that ends.
+    The lock ends with the process, also if the process is killed.
 
     Raises:
-        ValueError: another run holds the folder.
+        ValueError: another run holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK)
@@ -94,13 +94,13 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows removes no open file
+        with suppress(OSError):  # Windows cannot remove an open file
             os.unlink(lock.lock_file)
         lock.release()
 
 
 def hash_of(tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None) -> str:
-    """SHA-256 over names, types, shapes and bits of tensors, and over a header of texts; 64 hex digits."""
+    """SHA-256 of the names, types, shapes and bits of tensors and of a header of texts; 64 hex digits."""
     digest = hashlib.sha256(json.dumps(header or {}, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -110,35 +110,35 @@ def hash_of(tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = No
 
 
 def check_writable(tensors: Mapping[str, object]) -> None:
-    """Make sure that tensors can be written to a file and be read again.
-
-    Tensors that share memory can: each is written.
+    """Check that tensors can be written to a file and read back. Tensors may share memory.
 
     Raises:
-        ValueError: a value that is no dense tensor, is not finite, or has a type that the file format lacks;
-            it is named.
+        ValueError: a value is not a dense tensor, is not finite, or has a type that the file format lacks;
+            the message names it.
     """
     for name, value in tensors.items():
         if not isinstance(value, Tensor):
-            raise ValueError(f"{name} is no tensor but {type(value).__name__}: a checkpoint cannot hold it")
+            raise ValueError(
+                f"{name} must be a tensor for a checkpoint to hold it, got {type(value).__name__}"
+            )
         if value.layout != torch.strided or value.is_quantized or value.is_meta:
             raise ValueError(f"{name} must be a dense tensor with numbers for a checkpoint to hold it")
         try:
             load(save({"one": torch.zeros(1, dtype=torch.uint8).expand(8).contiguous().view(value.dtype)}))
         except (KeyError, RuntimeError):
-            raise ValueError(f"{name} is of {value.dtype}, which no checkpoint can hold") from None
+            raise ValueError(f"{name} has the type {value.dtype}, which a checkpoint cannot hold") from None
         if not _finite(value):
             raise ValueError(
-                f"{name} holds numbers that are not finite, which no checkpoint holds; if it is a constant, "
-                f"register it with persistent=False, or use a large finite number"
+                f"{name} holds numbers that are not finite, which a checkpoint cannot hold; if it is a "
+                f"constant, register it with persistent=False, or use a large finite number"
             )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], **header: Any) -> None:
-    """Write tensors, with every value of ``header`` as JSON beside them, and a hash of all of it.
+    """Write tensors, the values of ``header`` as JSON, and a hash of both.
 
     Raises:
-        FloatingPointError: a tensor is not finite. Nothing is written then.
+        FloatingPointError: a tensor is not finite; then nothing is written.
     """
     bad = [name for name, tensor in tensors.items() if not _finite(tensor)]
     if bad:
@@ -148,7 +148,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], **header: Any) -> N
     for name, tensor in tensors.items():
         own[name] = tensor.detach().cpu().contiguous()
         place = own[name].untyped_storage().data_ptr()
-        if place in places:  # the format has no shared memory
+        if place in places:  # the file format cannot store shared memory
             own[name] = own[name].clone()
         places.add(place)
     texts = {key: json.dumps(value) for key, value in (header | {"format": FORMAT}).items()}
@@ -159,10 +159,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], **header: Any) -> N
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and header of a file, without its hash.
 
-    Files without a hash, written by early versions, are read as they are.
+    A file of format 1 has no hash, and is read without this check.
 
     Raises:
-        ValueError: the file is missing, cut short, changed, not finite, or of another kind (a pickle).
+        ValueError: the file is missing, incomplete, changed, not finite, or of another kind, as a pickle.
     """
     if not path.is_file():
         raise ValueError(f"checkpoint {path} does not exist")
@@ -175,9 +175,9 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, ValueError, TypeError, RuntimeError, OSError) as error:
         raise ValueError(f"checkpoint {path} is not a whole safetensors file of scoresde: {error}") from None
     written = texts.pop("hash", None)
-    # Two keys, so that a file whose key "hash" is damaged is no file of before.
+    # "format" is checked, too: a file of format 2 with a damaged key "hash" is not a file of format 1.
     if (written or "format" in texts) and written != json.dumps(hash_of(tensors, texts)):
-        raise ValueError(f"checkpoint {path} was changed since it was written: its hash does not fit")
+        raise ValueError(f"checkpoint {path} was changed after it was written: its hash is wrong")
     if bad:
         raise ValueError(f"checkpoint {path} is damaged: {', '.join(bad[:3])} not finite")
     return tensors, {key: value for key, value in header.items() if key not in ("hash", "format")}

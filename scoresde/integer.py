@@ -1,15 +1,15 @@
-"""Integers of any library, as Python's own."""
+"""Integers of any library as Python integers."""
 
 import operator
 from typing import Any
 
 
 def integer(name: str, value: Any, least: int | None = None) -> int:
-    """``value`` as an ``int``, of which no sum overflows.
+    """``value`` as a Python ``int``, whose sums do not overflow.
 
     Raises:
-        TypeError: the value is no integer; True and False are not accepted.
-        ValueError: it is less than ``least``.
+        TypeError: the value is not an integer; True and False are refused.
+        ValueError: the value is less than ``least``.
     """
     try:
         number = operator.index(value)

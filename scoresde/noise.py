@@ -29,15 +29,15 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
 
 @dataclass(frozen=True)
 class Noise:
-    """Standard normal noise for the samples ``ids``: a sample's draw is the same in any batch, order and run.
+    """Standard normal noise for the samples ``ids``: a draw of a sample is the same in any batch and order.
 
-    Called with the number of a draw, 0 being where a run starts; returns ``(B, *shape)`` in float32. The
-    global random state is neither read nor changed.
+    ``noise(draw)`` returns ``(B, *shape)`` in float32; draw 0 is the initial state of a run. The global
+    random state is neither read nor changed.
 
     Args:
-        seed: any integer; 64 bits of it count.
-        ids: int64, ``(B,)``, on the device to draw on.
-        shape: of one sample.
+        seed: any integer; its lowest 64 bits count.
+        ids: the numbers of the samples, int64 ``(B,)``, on the device of the noise.
+        shape: the shape of one sample.
     """
 
     seed: int
@@ -52,14 +52,14 @@ class Noise:
 
     @property
     def blocks(self) -> Tensor:
-        """The numbers of the blocks of four that a sample is made of."""
+        """The numbers of the blocks of a sample; a block has four values."""
         return torch.arange(-(-math.prod(self.shape) // 4), device=self.ids.device)
 
 
 def normal(
     seed: int | Tensor, ids: Tensor, block: Tensor, shape: tuple[int, ...], draw: int | Tensor
 ) -> Tensor:
-    """What :class:`Noise` returns, of numbers that may be tensors."""
+    """The values of :class:`Noise`, for a seed and a draw that may be tensors."""
     zero = torch.zeros_like(ids[:, None] + block)
     low, high = ids[:, None] & _WORD, ids[:, None] >> 32 & _WORD
     key: Any = (seed & _WORD, seed >> 32 & _WORD)
@@ -72,5 +72,5 @@ def normal(
 
 
 def later(draw: Callable[[int], Tensor], dtype: torch.dtype = torch.float32) -> Callable[[int], Tensor]:
-    """The draws of a run in the type of its state: those after draw 0, with which it starts."""
+    """Noise for the steps of a run: draws 1, 2, ... in the state's dtype; draw 0 is the initial state."""
     return lambda i: draw(i + 1).to(dtype)

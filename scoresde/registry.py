@@ -1,6 +1,7 @@
 """Registries: build an entry from a name and options, with clear errors.
 
-An entry is a frozen dataclass: a class, or an instance whose fields are the defaults of its name.
+An entry is a frozen dataclass: a class, or an instance whose fields are the defaults of its name. Entries
+can be printed, compared, hashed, copied and pickled.
 """
 
 import difflib
@@ -17,18 +18,18 @@ M = TypeVar("M")
 
 BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
-# What a word in a spec stands for, by the annotation of the option: the name of another solver, say.
+# From the annotation of an option to the function that builds its value from a word: a solver from its name.
 Nested = Mapping[Any, Callable[[Any], Any]]
 
 
 def build(kind: str, registry: Mapping[str, Any], given: Any, nested: Nested | None = None) -> Any:
-    """The entry that ``given`` stands for; ``given`` itself if it is neither a name nor options.
+    """The entry for ``given``, if it is a name or options; ``given`` itself if it is neither.
 
     Args:
         kind: what the registry holds, for messages: "solver", "spacing".
         registry: name -> entry.
         given: a spec ``"name:key=value,key=value"``, or a mapping ``{"name": ..., key: value}``.
-        nested: for an option with this annotation, the function that builds its value from a spec.
+        nested: from the annotation of an option to the function that builds its value from a spec.
 
     Raises:
         TypeError: a class of the registry in place of an instance.
@@ -81,13 +82,13 @@ def lookup(kind: str, name: Any, registry: Mapping[str, M]) -> M:
 
 
 def nearest(word: str, known: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
-    """A hint at the known name that ``word`` may stand for, or is most like, then all of them."""
+    """A hint: the known name that ``word`` may mean or is most similar to, then all known names."""
     names = sorted(known)
     others = {plain(name): repr(name) for name in names}
     for alias, name in (aliases or {}).items():
         if name.partition(":")[0] in names:
             others[alias] = repr(name)
-        elif " " in name:  # no name, but words
+        elif " " in name:  # words to print as they are
             others[alias] = name
     close = difflib.get_close_matches(word, names, 1, 0.5)
     hint = others.get(plain(word)) or others.get(bare(plain(word))) or "".join(map(repr, close))
@@ -104,13 +105,13 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
             raise ValueError(f"options are written name:key=value,key=value; got {spec!r}")
         try:
             options[key] = json.loads(value)
-        except (ValueError, RecursionError):  # no JSON, or a number or a nesting beyond all bounds
+        except (ValueError, RecursionError):  # not JSON, or a number or a nesting beyond the limits of Python
             options[key] = value
     return name, options
 
 
 def _items(tail: str) -> Iterator[str]:
-    """The parts between the commas that no bracket encloses."""
+    """The parts between the commas outside all brackets."""
     depth, start = 0, 0
     for i, character in enumerate(tail):
         depth += (character in "[{") - (character in "]}")
@@ -121,14 +122,20 @@ def _items(tail: str) -> Iterator[str]:
 
 
 def typed(what: str, value: Any, hint: Any) -> Any:
-    """A value, as read from JSON or TOML, in the type of an annotation; ValueError if it has another."""
+    """A value from JSON or TOML as the type of an annotation; ValueError if it has another type."""
     from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(hint)
-    except PydanticSchemaGenerationError:  # a type of our own, that no file can hold
+    except PydanticSchemaGenerationError:  # a type of the library: only Python code can give its values
         return value
     try:
         return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise ValueError(f"{what}: {error.errors()[0]['msg'].lower()}, got {value!r}") from None
+
+
+def as_floats(entry: object, *names: str) -> None:
+    """Make fields of a frozen dataclass Python floats: ``Karras(7)`` prints as ``Karras(rho=7.0)``."""
+    for name in names:
+        object.__setattr__(entry, name, float(getattr(entry, name)))

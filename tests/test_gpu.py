@@ -28,7 +28,6 @@ from scoresde.networks import MLP
 from scoresde.noise import later, philox
 from scoresde.plans.plan import Plan
 from scoresde.pretrained import pretrained
-from scoresde.processes.sde import level_at
 from scoresde.tuning import Settings
 from scoresde.tuning.derivatives import step_for
 from tests.problems import BLACK_BOXES, TABLES, calls
@@ -134,7 +133,7 @@ def test_a_captured_run_draws_the_same_samples(name):
         ids = torch.arange(first, first + 16)
         expected = sample(denoiser, plan, (16, 3), seed=5, ids=ids, device="cuda")
         assert torch.equal(draw(ids.cuda()), expected)
-    with pytest.raises(ValueError, match="ids must be like those recorded"):
+    with pytest.raises(ValueError, match="ids must be like the recorded ids"):
         draw(torch.arange(4).cuda())
 
 
@@ -147,7 +146,7 @@ def test_a_captured_run_has_other_conditions_the_next_time():
     for cond in (first, other):
         expected = sample(denoiser, plan, (8, 1, 28, 28), cond=cond, device="cuda")
         torch.testing.assert_close(draw(torch.arange(8).cuda(), cond.cuda()), expected, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="cond must be like those recorded"):
+    with pytest.raises(ValueError, match="cond must be like the recorded cond"):
         draw(torch.arange(8).cuda())
 
 
@@ -193,7 +192,7 @@ def test_the_step_of_differences_knows_tf32():
     steps = []
     for allowed in (False, True):
         with torch.no_grad(), tf32(allowed):
-            steps.append(step_for(denoiser, x, level_at(shipped.sde, 0.0), cond))
+            steps.append(step_for(denoiser, x, shipped.sde.level_of(0.0), cond))
     assert steps[0] < 1e-3
     assert steps[1] > 3 * steps[0]
 

@@ -1,5 +1,6 @@
-"""What ``import scoresde`` loads, and what it leaves for whoever needs it."""
+"""Imports: the modules that ``import scoresde`` loads, and each module imported first."""
 
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import scoresde
 
 ROOT = Path(__file__).parent.parent
 
-# In a process of its own: torch first, so that what torch loads by itself is not counted.
+# For a fresh process. torch is loaded first, so that its own imports do not count.
 FRESH = """
 import sys, torch
 def refuse(*arguments, **options):
@@ -51,8 +52,8 @@ def test_import_compiles_nothing_and_loads_little(loaded: dict[str, set[str]]) -
     assert not any(name.startswith(("torch._dynamo", "torch._inductor")) for name in found), found
 
 
-def test_what_was_left_out_is_loaded_when_it_is_used(loaded: dict[str, set[str]]) -> None:
-    """Each of these would have been seen in the first test."""
+def test_heavy_packages_are_loaded_at_their_first_use(loaded: dict[str, set[str]]) -> None:
+    """So the first test would find each of them if the import loaded it."""
     assert "pydantic" not in loaded["scoresde.spacing_of('karras')"]
     assert "pydantic" in loaded["scoresde.spacing_of('karras:rho=5')"]
     assert "scipy" in loaded["scoresde.spacing_of('beta')(scoresde.EDM(), 4)"]
@@ -74,3 +75,41 @@ def test_the_version_stands_in_one_place() -> None:
     assert "version" not in project["project"]
     assert project["project"]["dynamic"] == ["version"]
     assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "scoresde.__version__"}
+
+
+# For a fresh process, which has loaded other packages and no module of this one. Each module is imported in a
+# fork, because the start of a process takes seconds. An empty package stands for ``scoresde``: its
+# ``__init__`` would import most modules before the tested one, in an order that works.
+FIRST = """
+import gc, importlib, os, sys, traceback, types
+import filelock, numpy, pydantic, safetensors.torch, torch, tqdm
+gc.disable()  # each collection would copy the memory of torch into the fork
+package = types.ModuleType("scoresde")
+package.__path__, package.__version__ = [sys.argv[1]], "0"
+sys.modules["scoresde"] = package
+for name in sys.argv[2:]:
+    child = os.fork()
+    if not child:
+        try:
+            importlib.import_module(name)
+        except BaseException:
+            print(f"{name} cannot be imported first: {traceback.format_exc()}", flush=True)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        print(f"{name} ends the process at its import", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_each_module_can_be_imported_first(tmp_path: Path) -> None:
+    folder = ROOT / "scoresde"
+    paths = [path.relative_to(ROOT).with_suffix("") for path in sorted(folder.rglob("*.py"))]
+    modules = [".".join(path.parts).removesuffix(".__init__") for path in paths]
+    modules = [name for name in modules if name not in ("scoresde", "scoresde.__main__")]
+    assert len(modules) > 100
+    command = [sys.executable, "-c", FIRST, str(folder), *modules]
+    compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}  # once, not in each fork
+    run = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | compiled)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == ""

@@ -82,7 +82,7 @@ def test_a_file_whose_content_changed_is_refused_by_its_hash(tmp_path, part):
     else:
         texts[part[:-1]] = texts.pop(part)  # as a damaged byte would leave the key
     save_file(tensors, path, texts)
-    with pytest.raises(ValueError, match="was changed since it was written: its hash does not fit"):
+    with pytest.raises(ValueError, match="was changed after it was written: its hash is wrong"):
         read_tensors(path)
 
 
@@ -199,10 +199,10 @@ def test_tensors_that_overlap_are_written_each():
         (Net(torch.tensor([0.0, -torch.inf])), "mask holds numbers that are not finite.*persistent=False"),
         (Net(torch.tensor([torch.nan, 0.0])), "mask holds numbers that are not finite"),
         (Net(torch.tensor([torch.nan, 0.0]).to(FLOAT8[0])), "mask holds numbers that are not finite"),
-        (Net(torch.zeros(2, dtype=torch.complex128)), "mask is of torch.complex128, which no checkpoint"),
+        (Net(torch.zeros(2, dtype=torch.complex128)), "mask has the type torch.complex128, which a checkpoint"),
         (Net(torch.zeros(2, device="meta")), "mask must be a dense tensor with numbers"),
         (Net(torch.eye(2).to_sparse()), "mask must be a dense tensor with numbers"),
-        (Extra(), "_extra_state is no tensor but dict"),
+        (Extra(), "_extra_state must be a tensor for a checkpoint to hold it, got dict"),
     ],
     ids=["infinite", "nan", "nan of float8", "complex128", "meta", "sparse", "extra state"],
 )

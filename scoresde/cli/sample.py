@@ -24,7 +24,8 @@ from ..sampling.tuned import is_tuned
 from ..solvers.catalogue import SOLVERS, solver_of
 from ..solvers.integrators.base import Integration, Integrator
 from ..spacings.catalogue import SPACINGS
-from .shared import Loaded, add_network, labels_asked, load, say, usual_spacing
+from ..spacings.default import program_spacing
+from .shared import Loaded, add_network, labels_asked, load, say
 
 RECORD, IMAGES, GRID, VECTORS = "run.json", "images", "grid.png", "samples.json"
 NUMBERED = re.compile(r"\d{6,}\.png")  # what an image is called
@@ -122,7 +123,7 @@ def planned(options: argparse.Namespace, sde: SDE) -> Plan | Integration:
     if is_tuned(options.solver):
         return prepare(options.solver, sde, options.nfe, options.spacing or None, to_clean=options.to_clean)
     solver = solver_of(options.solver)
-    spacing = options.spacing or usual_spacing(sde)
+    spacing = options.spacing or program_spacing(sde)
     if options.nfe is None and isinstance(solver, Integrator):
         try:
             return prepare(solver, sde, None, spacing, to_clean=options.to_clean)

@@ -1,7 +1,6 @@
 """What the commands have in common: a network by name or file, its labels, and the options for both."""
 
 import argparse
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,6 @@ from ..denoisers.network import Denoiser
 from ..denoisers.transported import Transported
 from ..pretrained.shipped import FOLDERS
 from ..processes.catalogue import SDES
-from ..processes.sde import SDE, lam_at
 from ..registry import nearest
 from ..training.checkpoint import Trained, load_denoiser
 from ..training.labels import classes_of
@@ -84,11 +82,6 @@ def _label(word: str, network: Loaded) -> int:
         also = "".join(f"; or {number} for no class" for number in none)
         raise ValueError(f"--label must be one that the network was trained on, got {word!r}; {hint}{also}")
     return known[word]
-
-
-def usual_spacing(sde: SDE) -> str:
-    """Karras' levels, or equal steps in t where sigma / alpha has no beginning, for alpha = 0 at t_max."""
-    return "karras" if math.isfinite(lam_at(sde, sde.t_max)) else "uniform-t"
 
 
 def say(text: object) -> None:

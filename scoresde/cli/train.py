@@ -20,6 +20,7 @@ from ..devices import device_of
 from ..files import locked, write_atomically
 from ..sampling.checks import check_prediction
 from ..sampling.prepare import prepare
+from ..spacings.default import program_spacing
 from ..training.batches import deviation
 from ..training.checkpoint import TRAINING, data_hash, load_training, save_training, take_weights
 from ..training.configuration import (
@@ -35,7 +36,7 @@ from ..training.savable import check_savable
 from ..training.state import Progress, State, module, start
 from ..training.times import TIMES, Times
 from ..training.weighting import WEIGHTINGS, Weighting
-from .shared import say, usual_spacing
+from .shared import say
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -113,7 +114,7 @@ def _try(denoiser: Denoiser, x: Tensor, times: Times, weighting: Weighting) -> N
     x0 = to_float(x[:1])
     denoiser.eval().loss(x0, t, torch.zeros_like(x0))
     try:
-        check_prediction(denoiser, prepare("dpmpp-2m", denoiser.sde, 20, usual_spacing(denoiser.sde)))
+        check_prediction(denoiser, prepare("dpmpp-2m", denoiser.sde, 20, program_spacing(denoiser.sde)))
     except (ValueError, OverflowError) as error:
         clip = f"sde.t_max = {0.999 * denoiser.sde.t_max:.4g} would clip it"
         raise ValueError(

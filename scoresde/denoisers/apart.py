@@ -1,8 +1,8 @@
-"""The memory of a run kept apart from the network's.
+"""The memory of a run kept apart from the memory of the network.
 
-A network may write to its input, as ``SiLU(inplace=True)`` does, or return a part of it. Either would spoil a
-state that the run reads again. Which a network does is seen at its first call, on a copy; only a network that
-needs it is given copies from then on.
+A network may write to its input, as ``SiLU(inplace=True)`` does, or return a part of it. Either would change
+a state that the run reads again. The first call of a run is on a copy and shows what the network does. Only a
+network that does one of the two receives copies in the later calls.
 """
 
 from collections.abc import Callable
@@ -13,12 +13,11 @@ from torch import Tensor
 
 R = TypeVar("R")
 
-
-Ask = Callable[..., Any]  # of a point, and more
+Ask = Callable[..., Any]  # of a point, and further arguments
 
 
 def apart(denoise: Ask) -> Ask:
-    """``denoise`` for one run: it leaves the points of the run as they are, and keeps no part of them."""
+    """``denoise`` for one run: it neither changes the points of the run nor returns a part of them."""
     ask: Ask | None = None
 
     def call(x: Any, *rest: Any) -> Any:
@@ -32,13 +31,13 @@ def apart(denoise: Ask) -> Ask:
 
 
 def first_output(denoise: Ask, point: Any, copied: Callable[[Tensor], Tensor], *rest: Any) -> tuple[Any, Ask]:
-    """The first output of a run, and what the run is to ask from then on.
+    """The first output of a run, and the function to call for the later outputs.
 
-    The output is of a copy of the point, which may be overwritten afterwards.
+    ``copied`` copies the point for the first call; the run may overwrite this copy afterwards.
     """
     if not isinstance(point, Tensor):
         return denoise(point, *rest), denoise
-    if torch.compiler.is_compiling():  # a compiler leaves out the copies that are not needed
+    if torch.compiler.is_compiling():  # a compiler removes unneeded copies
         return denoise(point.clone(), *rest), _of_copies(denoise)
     copy = copied(point)
     output, wrote = watched(lambda shown: denoise(shown, *rest), copy, point)
@@ -48,8 +47,8 @@ def first_output(denoise: Ask, point: Any, copied: Callable[[Tensor], Tensor], *
 
 
 def watched(f: Callable[[Tensor], R], copy: Tensor, original: Tensor) -> tuple[R, bool]:
-    """f of a copy, and whether f wrote to it."""
-    if copy.is_inference():  # such a tensor does not count what is written
+    """f of a copy, and whether f wrote to the copy."""
+    if copy.is_inference():  # an inference tensor does not count writes
         return f(copy), not torch.equal(copy, original)
     version = copy._version
     return f(copy), copy._version != version
@@ -60,7 +59,7 @@ def _of_copies(denoise: Ask) -> Ask:
 
 
 def _share(a: Tensor, b: Tensor) -> bool:
-    """Do they lie in the same memory? Where that cannot be known, as under vmap, they may."""
+    """Whether two tensors may share memory; True where it cannot be known, as under vmap."""
     try:
         return a.untyped_storage().data_ptr() == b.untyped_storage().data_ptr()
     except RuntimeError:

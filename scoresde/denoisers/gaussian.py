@@ -1,4 +1,4 @@
-"""The probability flow of normal data, which calls no network."""
+"""The exact probability flow of normal data, without a network."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,26 +12,28 @@ from ..processes.level import Level
 
 @dataclass(frozen=True, eq=False)
 class GaussianFlow:
-    """Takes states from one noise level to another as if the data were normal, at no network call.
+    """Moves states between noise levels by the flow of normal data, without a network call.
 
-    x' = alpha' m + V sqrt((alpha'^2 c + sigma'^2) / (alpha^2 c + sigma^2)) V^T (x - alpha m), exact for data
-    of mean m and covariance V diag(c) V^T, and near the exact flow of any data while sigma / alpha is many
-    times their deviation: the first of few steps can be left to it, whatever the solver::
+    x' = alpha' m + V sqrt((alpha'^2 c + sigma'^2) / (alpha^2 c + sigma^2)) V^T (x - alpha m). It is exact for
+    data of mean m and covariance V diag(c) V^T. For any data it is near the exact flow while sigma / alpha is
+    many times the deviation of the data, so it can replace the first step of any solver::
 
-        flow, start = NormalFlow.by_component(data), prepare("ddim", sde, 1).start
-        plan = prepare("dpmpp-2m", sde, 5, clipped(karras(), -math.log(20)))  # from sigma / alpha = 20 on
+        flow, start = GaussianFlow.by_component(data), prepare("ddim", sde, 1).start
+        plan = prepare("dpmpp-2m", sde, 5, Clipped(Karras(), -math.log(20)))  # from sigma / alpha = 20 on
         x = sample(network, plan, shape, x=flow(start.sigma * torch.randn(shape), start, plan.start))
 
-    To first order, and of a scalar covariance, it is the analytical first step of Dockhorn et al. 2022 (arXiv
-    2210.05475). :class:`scoresde.solvers.AnalyticalFirstStep` is the scalar form of mean 0, a part of a plan.
+    To first order and for a scalar covariance it is the analytical first step of Dockhorn et al. 2022 (arXiv
+    2210.05475). :class:`scoresde.solvers.AnalyticalFirstStep` is the scalar form of mean 0 as a part of a
+    plan.
 
     Args:
-        mean: m, ``(...)``, of a sample's shape.
-        variances: c, positive, of any shape that goes with a sample's; ``(d,)`` of components.
-        components: V, ``(d, d)``, orthonormal columns, of flattened samples; default, the identity.
+        mean: m, in the shape of a sample.
+        variances: c, positive; ``(d,)`` if there are ``components``, else any shape that broadcasts with a
+            sample.
+        components: V, ``(d, d)``, orthonormal columns, for flattened samples; default, the identity.
 
     Raises:
-        ValueError: a variance that is not finite and positive, or shapes that do not go together.
+        ValueError: a variance that is not finite and positive, or shapes that do not fit.
     """
 
     mean: Tensor
@@ -55,21 +57,21 @@ class GaussianFlow:
 
     @classmethod
     def scalar(cls, data: Tensor) -> "GaussianFlow":
-        """Of the mean of data ``(n, ...)``, and one variance of all their numbers."""
+        """The flow for the mean of data ``(n, ...)`` and one variance over all numbers."""
         mean, away = _centred(data)
         return cls(mean, away.square().mean())
 
     @classmethod
     def by_channel(cls, data: Tensor) -> "GaussianFlow":
-        """Of the mean of images ``(n, C, H, W)``, and a variance of every channel."""
+        """The flow for the mean of images ``(n, C, H, W)`` and one variance for each channel."""
         mean, away = _centred(data)
         return cls(mean, away.square().mean((0, *range(2, data.ndim)), keepdim=True)[0])
 
     @classmethod
     def by_component(cls, data: Tensor) -> "GaussianFlow":
-        """Of the mean and covariance of data ``(n, ...)``, of d numbers each; takes memory d^2 and time d^3.
+        """The flow for the mean and covariance of data ``(n, ...)`` of d numbers each.
 
-        A direction in which the data have no variance gets a part of 1e-12 of the largest.
+        It needs memory d^2 and time d^3. The least variance is 1e-12 of the largest.
         """
         mean, away = _centred(data)
         flat = away.flatten(1)
@@ -77,7 +79,7 @@ class GaussianFlow:
         return cls(mean, variances.clamp(min=1e-12 * float(variances.max())), components)
 
     def __call__(self, x: Tensor, start: Level[Any], end: Level[Any]) -> Tensor:
-        """x ``(B, ...)`` at level ``start`` where the flow takes it at ``end``; computed in float64."""
+        """The states at level ``end`` from states x ``(B, ...)`` at ``start``; computed in float64."""
         wide = exact(x)
         mean, variances = (exact(value).to(wide.device) for value in (self.mean, self.variances))
         here, there = ((at.alpha**2 * variances + at.sigma**2).sqrt() for at in (start, end))
@@ -92,7 +94,7 @@ class GaussianFlow:
 
 
 def _centred(data: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and differences from it, in float64."""
+    """The mean of the data and the differences from it, in float64."""
     wide = exact(data)
     mean = wide.mean(0)
     return mean, wide - mean

@@ -1,4 +1,4 @@
-"""Data whose denoiser is known in closed form."""
+"""Mixtures of normal distributions, whose denoiser has a closed form."""
 
 import math
 from dataclasses import dataclass
@@ -14,19 +14,18 @@ from ..processes.sde import SDE
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """A mixture of normal distributions: of component k share w_k, mean m_k, deviation s_k in every
-    direction.
+    """A mixture of isotropic normal distributions, sum_k w_k N(m_k, s_k^2).
 
-    Seen at a noise level it is a mixture again, of N(alpha m_k, alpha^2 s_k^2 + sigma^2), so that its score
-    and its denoiser are exact.
+    At a noise level it is a mixture of N(alpha m_k, alpha^2 s_k^2 + sigma^2), so its score and its denoiser
+    are exact.
 
     Args:
-        means: ``(K, D)``.
-        stds: ``(K,)``.
-        shares: ``(K,)``, summing to 1.
+        means: m, ``(K, D)``.
+        stds: s, ``(K,)``.
+        shares: w, ``(K,)``, with sum 1.
 
     Raises:
-        ValueError: other shapes; a negative deviation or share; shares of another sum.
+        ValueError: other shapes; a negative deviation or share; another sum of the shares.
     """
 
     means: Tensor
@@ -44,17 +43,17 @@ class Mixture:
             raise ValueError("stds and shares must not be negative, and shares must sum to 1")
 
     def denoise(self, x: Tensor, level: Level[Any]) -> Tensor:
-        """E[x_0 | x_t = x], ``(B, D)``, in the type of x; level: floats, or tensors ``(B,)``."""
+        """E[x_0 | x_t = x] for x ``(B, D)``, in its type; level: floats, or tensors ``(B,)``."""
         means, stds = self.means.to(x), self.stds.to(x)
         alpha, sigma = (cast(per_sample(number, x), x) for number in (level.alpha, level.sigma))
         gain = alpha * stds**2 / ((alpha * stds) ** 2 + sigma**2)
-        # m_k + gain_k (x - alpha m_k), weighed by how likely each component is
+        # m_k + gain_k (x - alpha m_k), weighted by the posterior probability of each component
         weight = self._log_parts(x, level).softmax(1)
         mean: Tensor = (weight * gain).sum(1, keepdim=True) * x + (weight * (1 - gain * alpha)) @ means
         return mean
 
     def log_density(self, x: Tensor, level: Level[Any]) -> Tensor:
-        """log p_t(x) in nats, ``(B,)``."""
+        """log p_t(x) in nats, ``(B,)``, for x ``(B, D)``."""
         return self._log_parts(x, level).logsumexp(1)
 
     def sample(self, n: int, seed: int = 0) -> Tensor:

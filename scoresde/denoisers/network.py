@@ -1,4 +1,4 @@
-"""Where a network meets a noise level."""
+"""The denoiser of a network."""
 
 import copy
 from collections.abc import Callable
@@ -19,27 +19,26 @@ from .unwrapped import classes_of, unwrapped
 
 
 class Denoiser(nn.Module):
-    """E[x_0 | x_t] from any network.
+    """E[x_0 | x_t] from any network: ``skip x_t + out net(scale x_t, time)``.
 
-    ``skip x_t + out net(scale x_t, time)`` with three numbers a level that ``prediction`` gives. Where it
-    gives no time, the network gets ``sde.label(t)``, which may be 0 to 999; a network with a
-    ``label_span``, as those of ``scoresde.networks``, gets ``sde.unit_label`` instead, which its features
-    of the level are made for.
+    ``prediction`` gives skip, out, scale and the time for each level. If it gives no time, the network
+    receives ``sde.label(t)``, which may be 0 to 999. A network with an attribute ``label_span``, like the
+    networks of ``scoresde.networks``, receives ``sde.unit_label`` instead, which fits its features.
 
     Args:
         net: any module or callable ``(x, t[, cond]) -> like x``; x ``(B, ...)``, t ``(B,)``.
         sde: the process, or its name (:func:`scoresde.processes.catalogue.sde_of`).
         prediction: what the network estimates: :func:`noise`, :func:`score`, :func:`data`, :func:`v`,
-            :func:`velocity` or :func:`edm`, or its name. There is no default, for nothing tells a wrong one
-            by its looks.
-        dtype: precision of the network alone: float32 or float64, to which x is cast, or bfloat16 or float16,
-            in which it runs under autocast, x staying float32. None: the type of its parameters, or, where it
-            has none, of x.
+            :func:`velocity` or :func:`edm`, or its name. There is no default, because no check finds a wrong
+            one.
+        dtype: the precision of the network alone: float32 or float64, to which x is cast; or bfloat16 or
+            float16, in which the network runs under autocast while x stays float32. None: the type of its
+            parameters, or the type of x if it has no parameters.
 
     Raises:
         TypeError: an argument of another kind; later, a network that does not return a tensor.
-        ValueError: another dtype; labels beyond the network's ``label_span``; later, an output of another
-            shape or type than the network's input.
+        ValueError: another dtype; labels beyond the ``label_span`` of the network; later, an output of
+            another shape or type than the input of the network.
     """
 
     def __init__(
@@ -54,14 +53,14 @@ class Denoiser(nn.Module):
         if not callable(net):
             raise TypeError(f"Denoiser needs a callable net, got {type(net).__name__}")
         self.net, self.sde, self.prediction = net, sde_of(sde), prediction_of(prediction)
-        # In a tuple: no parameter of this module. Its type is read at every call, for half() may change it.
+        # In a tuple, so that it is not a parameter of this module. half() may change its type later.
         self._first = _first_parameter(net)
         self._dtype = _checked_dtype(dtype, self._first)
         span: float | None = getattr(unwrapped(net), "label_span", None)
         self._unit = span is not None
         if span is not None:
             _check_labels_within(span, net, self.sde, self.prediction)
-        self._writes: bool | None = None  # does the network write to its input? known from its first call
+        self._writes: bool | None = None  # whether the network writes to its input; its first call shows it
 
     @property
     def dtype(self) -> torch.dtype | None:
@@ -99,15 +98,20 @@ class Denoiser(nn.Module):
         if torch.is_grad_enabled() or isinstance(skip, Tensor):
             estimate: Tensor = out * output + skip * x
         else:
-            estimate = (out * output).add_(x, alpha=skip)  # the same, with a temporary fewer
+            estimate = (out * output).add_(x, alpha=skip)  # the same with one temporary less
         return estimate
 
     def loss(self, x0: Tensor, t: Tensor, eps: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Denoising score matching: mean squared error of the network's own output.
+        """Denoising score matching: the mean squared error of the output of the network, ``(B,)``.
 
-        The target ``((1 - skip alpha) x_0 - skip sigma eps) / out`` *is* eps, the score, x_0, v, or EDM's F
-        (Vincent 2011; Song et al. 2021, eq. 7), its two factors computed in float64. x0, eps ``(B, ...)``; t
-        ``(B,)``, best on the CPU, for some devices have no float64; returns ``(B,)``.
+        The target ``((1 - skip alpha) x_0 - skip sigma eps) / out`` is eps, the score, x_0, v, or F of EDM
+        (Vincent 2011; Song et al. 2021, eq. 7). Its two factors are computed in float64.
+
+        Args:
+            x0: data, ``(B, ...)``.
+            t: times, ``(B,)``, best on the CPU, because some devices have no float64.
+            eps: standard normal noise like x0.
+            cond: conditions ``(B, ...)``, or None.
         """
         level = self.sde.level(per_sample(exact(t), x0))
         c = self.prediction(level)
@@ -124,7 +128,7 @@ class Denoiser(nn.Module):
         return self.sde.unit_label(level) if self._unit else self.sde.label(level.t)
 
     def _of_copy(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
-        """The network's output at x, which is read again after it."""
+        """The output of the network at a copy of x, because x is read after the call."""
         if self._writes is None and not torch.compiler.is_compiling():
             output, self._writes = watched(lambda shown: self._output(shown, time, cond), x.clone(), x)
             return output
@@ -147,7 +151,7 @@ class Denoiser(nn.Module):
         return output.to(x.dtype)
 
 
-# Precisions of a network; None is that of its input.
+# Precisions of a network; None is the precision of its input.
 DTYPES = (None, torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -166,8 +170,8 @@ def _first_parameter(net: Any) -> tuple[Tensor, ...]:
 
 
 def _check_labels_within(span: float, net: object, sde: SDE, prediction: Prediction) -> None:
-    """ValueError where the SDE's labels span more than the network's embedding can separate."""
-    with torch.device("cpu"):  # a network may be made on the meta device, which has no numbers
+    """ValueError if the labels of the SDE span more than the embedding of the network can separate."""
+    with torch.device("cpu"):  # a network may be made on the meta device, whose tensors hold no numbers
         level = sde.level(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64))
         if prediction(level).time is not None:
             return
@@ -180,12 +184,12 @@ def _check_labels_within(span: float, net: object, sde: SDE, prediction: Predict
 
 
 def _label(time: Any, x: Tensor) -> Tensor:
-    """The network's label for every sample, ``(B,)``."""
+    """The label of each sample for the network, ``(B,)``."""
     if not isinstance(time, Tensor):
         return x.new_full((len(x),), time)
     if time.numel() != 1 and not (len(time) == len(x) == time.numel()):
         raise ValueError(
-            f"level must be one number, or one for each of {len(x)} samples, for the network takes one label "
-            f"a sample; got shape {tuple(time.shape)}"
+            f"level must be one number, or one for each of {len(x)} samples, because the network takes one "
+            f"label for each; got shape {tuple(time.shape)}"
         )
     return time.flatten().to(x).expand(len(x))

@@ -1,4 +1,4 @@
-"""What a network's output means: the estimate of x_0 as a linear function of its input and its output."""
+"""Predictions: the estimate of x_0 as a linear function of the input and the output of a network."""
 
 import math
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..processes.level import Level
-from ..registry import build
+from ..registry import as_floats, build
 
 
 class Affine(NamedTuple):
     """E[x_0 | x_t] = skip x_t + out net(scale x_t, time), each a float or a tensor.
 
-    ``time`` None: the network gets the SDE's label of t (:class:`Denoiser`).
+    If ``time`` is None, the network receives the label of t of the SDE (:class:`Denoiser`).
     """
 
     scale: Any
@@ -59,7 +59,7 @@ class VPrediction:
 
 @dataclass(frozen=True)
 class VelocityPrediction:
-    """The network estimates eps - x_0, a rectified flow's velocity (Liu et al. 2023, arXiv 2209.03003)."""
+    """The network estimates eps - x_0, the velocity of a flow (Liu et al. 2023, arXiv 2209.03003)."""
 
     def __call__(self, level: Level[Any]) -> Affine:
         total = level.alpha + level.sigma
@@ -68,10 +68,15 @@ class VelocityPrediction:
 
 @dataclass(frozen=True)
 class EDMPrediction:
-    """Preconditioning of Karras et al. 2022 (arXiv 2206.00364, Table 1) for any alpha: theirs at x / alpha.
+    """The preconditioning of Karras et al. 2022 (arXiv 2206.00364, Table 1) at x / alpha, for any alpha.
 
-    ``sigma_data`` is the standard deviation of the data, positive. The network's label is always log(sigma /
-    alpha) / 4: it serves every process within the range of sigma / alpha that it was trained on.
+    The label is log(sigma / alpha) / 4, so a network fits each process within its range of sigma / alpha.
+
+    Args:
+        sigma_data: the standard deviation of the data, positive.
+
+    Raises:
+        ValueError: a deviation that is not positive and finite.
     """
 
     sigma_data: float = 0.5
@@ -79,9 +84,10 @@ class EDMPrediction:
     def __post_init__(self) -> None:
         if not 0 < self.sigma_data < math.inf:
             raise ValueError(f"sigma_data must be positive and finite, got {self.sigma_data!r}")
+        as_floats(self, "sigma_data")
 
     def __call__(self, level: Level[Any]) -> Affine:
-        # Their formulas, multiplied out by alpha so that alpha = 0 is no pole.
+        # Their formulas, expanded by alpha, so that alpha = 0 is not a pole.
         norm = level.sigma**2 + (level.alpha * self.sigma_data) ** 2
         root = norm**-0.5
         skip, out = self.sigma_data**2 * level.alpha / norm, level.sigma * self.sigma_data * root
@@ -105,8 +111,8 @@ def prediction_of(spec: Prediction | str) -> Prediction:
     """A prediction as it is, or by name, with options if wanted: ``"v"``, ``"edm:sigma_data=0.3"``.
 
     Raises:
-        TypeError: neither; ``edm`` without its call is none yet.
-        ValueError: an unknown name or option, or a value that the prediction does not take.
+        TypeError: neither a prediction nor a name; a class (``edm`` in place of ``edm()``).
+        ValueError: an unknown name or option, or a value that the prediction refuses.
     """
     prediction: Prediction = build("prediction", PREDICTIONS, spec)
     if not callable(prediction):

@@ -15,9 +15,9 @@ from .protocol import DenoiserLike, Wrapper, as_denoiser
 class Transported(Wrapper, nn.Module):
     """A denoiser trained under one SDE, used under another: D(alpha' / alpha x, t'), lam equal at t and t'.
 
-    x_t / alpha_t has the same law at equal sigma / alpha, whatever the SDE (Karras et al. 2022, arXiv
-    2206.00364, section 2). ``sde`` is the new process on the part of its time that the network was trained
-    on.
+    x_t / alpha_t has the same law at equal sigma / alpha under all SDEs (Karras et al. 2022, arXiv
+    2206.00364, section 2). The attribute ``sde`` is the new process on the part of its time that the network
+    was trained on.
 
     Args:
         denoiser: the denoiser, trained under its ``sde``.

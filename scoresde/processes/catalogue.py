@@ -20,8 +20,8 @@ def sde_of(spec: SDE | str) -> SDE:
     """A process as it is, or by name, with options if wanted: ``"vp"``, ``"edm:t_max=20.0"``.
 
     Raises:
-        TypeError: neither; a class, such as ``VPSDE``, is none yet.
-        ValueError: an unknown name or option, or a value that the process does not take.
+        TypeError: neither a process nor a name; a class (``VPSDE`` in place of ``VPSDE()``).
+        ValueError: an unknown name or option, or a value that the process refuses.
     """
     sde = build("SDE", SDES, spec)
     if not isinstance(sde, SDE):

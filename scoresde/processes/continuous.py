@@ -14,7 +14,20 @@ from .sde import SDE
 def check_range(
     sde: SDE, name: str, low: float, high: float, floor: float, ceiling: float = math.inf
 ) -> None:
-    """Refuse a range that is not floor <= low < high <= ceiling, or not of numbers."""
+    """Refuse a range unless floor <= low < high <= ceiling, all numbers.
+
+    Args:
+        sde: the process, for messages.
+        name: the name of the range, for messages: its ends are ``name_min`` and ``name_max``.
+        low: its lower end.
+        high: its upper end, finite.
+        floor: the least value of ``low``.
+        ceiling: the largest value of ``high``.
+
+    Raises:
+        TypeError: an end that is not a number.
+        ValueError: another order of the four.
+    """
     got = f"got {name}_min={low!r}, {name}_max={high!r}"
     if not (isinstance(low, Real) and isinstance(high, Real)):
         raise TypeError(f"{type(sde).__name__} needs numbers {name}_min and {name}_max, {got}")
@@ -25,7 +38,7 @@ def check_range(
         )
 
 
-SMALLEST = 1e-9  # of a time or a deviation that must be positive
+SMALLEST = 1e-9  # the least value of a time or a deviation that must be positive
 
 
 @dataclass(frozen=True)
@@ -75,8 +88,8 @@ class SubVPSDE(VPSDE):
 class VESDE(SDE):
     """Variance exploding: alpha = 1, sigma_t = sigma_min (sigma_max / sigma_min)^t.
 
-    Song et al. 2021, eq. 9 and 30. Their eq. 31 subtracts sigma_min^2 from the variance, we and their own
-    code do not: the data is then seen at sigma_min at t = 0.
+    Song et al. 2021, eq. 9 and 30. Their eq. 31 subtracts sigma_min^2 from the variance; this class does not,
+    as their code does not: the deviation at t = 0 is then sigma_min.
     """
 
     sigma_min: float = 0.01
@@ -102,8 +115,7 @@ class VESDE(SDE):
 class Cosine(SDE):
     """alpha = cos(pi t / 2), sigma = sin(pi t / 2).
 
-    Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 17, without their offset s = 0.008, whose place ``t_min``
-    takes.
+    Nichol and Dhariwal 2021, arXiv 2102.09672, eq. 17, with ``t_min`` in place of their offset s = 0.008.
     """
 
     t_min: float = 1e-3
@@ -133,7 +145,7 @@ class EDM(SDE):
         check_range(self, "t", self.t_min, self.t_max, SMALLEST)
 
     def unit_label(self, level: Level[T]) -> T:
-        return -level.lam / 4  # log(t) / 4, as Karras et al. tell their networks
+        return -level.lam / 4  # log(t) / 4, the label of Karras et al.
 
     def log_alpha(self, t: Tensor) -> Tensor:
         return t * 0
@@ -149,8 +161,8 @@ class EDM(SDE):
 class RectifiedFlow(SDE):
     """alpha = 1 - t, sigma = t (Liu et al. 2023, arXiv 2209.03003; Lipman et al. 2023, arXiv 2210.02747).
 
-    At t = 1 alpha is 0: there a network that estimates the noise says nothing of the data, and steps in
-    lambda have no beginning; ``clip`` or a ``t_max`` below 1 avoids it.
+    At t = 1, alpha is 0 and lambda is -infinity: an estimate of the noise does not determine x_0 there, and
+    steps in lambda cannot start. Use ``clip`` or a ``t_max`` below 1 to avoid it.
     """
 
     t_min: float = 1e-3
@@ -170,5 +182,5 @@ class RectifiedFlow(SDE):
 
 
 def softplus(x: Tensor) -> Tensor:
-    """log(1 + e^x) to the last digit; torch's own is the identity beyond 20."""
+    """log(1 + e^x) in full precision; torch's softplus is the identity beyond 20."""
     return torch.logaddexp(x, torch.zeros_like(x))

@@ -1,4 +1,4 @@
-"""The VP process of DDPM, given by a list of betas, for networks that were trained on numbered steps."""
+"""The VP process of DDPM, defined by a list of betas, for networks trained on numbered steps."""
 
 import math
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def _scaled_linear(first: float, last: float, steps: int) -> Tensor:
 
 
 def _cosine(first: float, last: float, steps: int) -> Tensor:
-    """Nichol and Dhariwal 2021 (arXiv 2102.09672, eq. 17), beta at most 0.999 (first and last unused)."""
+    """Nichol and Dhariwal 2021 (arXiv 2102.09672, eq. 17), beta at most 0.999; ignores first and last."""
     t = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
     kept = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
     return (1 - kept[1:] / kept[:-1]).clamp(max=0.999)
@@ -39,12 +39,19 @@ BETAS: dict[str, Callable[[float, float, int], Tensor]] = {
 
 @dataclass(frozen=True)
 class DiscreteVPSDE(VPSDE):
-    """The VP SDE through DDPM's noise levels, alpha_t^2 = prod_i (1 - beta_i), with log alpha linear between.
+    """The VP SDE through DDPM's noise levels, alpha_t^2 = prod_i (1 - beta_i), log alpha linear between them.
 
-    Step i = 0 .. steps - 1 is the time t = (i + 1) / steps, and a network is told ``t steps - 1``: exactly i
-    at the steps, a fraction between them. ``beta_min`` and ``beta_max`` are the first and the last beta *of a
-    step*. ``t_min`` is the first step of 1000; with another number of ``steps`` set it to 1 / steps. The
-    interpolation is Lu et al.'s (2022, arXiv 2206.00927, appendix D.4).
+    Step i = 0 .. steps - 1 is the time t = (i + 1) / steps. A network receives the label ``t steps - 1``: i
+    at step i, a fraction between two steps. The interpolation is from Lu et al. (2022, arXiv 2206.00927,
+    appendix D.4).
+
+    Args:
+        beta_min: the beta of the first step.
+        beta_max: the beta of the last step.
+        t_min: default, the first step of 1000; set it to 1 / steps for another number of steps.
+        t_max: at most 1.
+        schedule: ``"linear"``, ``"scaled-linear"`` or ``"cosine"``, which ignores the two betas.
+        steps: the number of steps.
 
     Raises:
         ValueError: an unknown schedule, fewer than 2 steps, betas outside

@@ -15,9 +15,9 @@ from .level import Level, T
 class SDE(ABC):
     """A linear diffusion dx = f(t) x dt + g(t) dw with marginals x_t | x_0 ~ N(alpha_t x_0, sigma_t^2).
 
-    A subclass states log alpha and log sigma and the ends ``t_min < t_max`` of its time; the rest follows, so
-    that nothing can disagree. In logarithms, for they lose no digits near the ends. Times are tensors of any
-    shape, best in float64; functions of time alone have their shape and type, those of samples x the type of
+    A subclass defines log alpha, log sigma and the ends ``t_min < t_max`` of its time. All else follows from
+    these. Logarithms keep all digits near the ends. Times are tensors of any shape, best in float64. A
+    function of time alone returns the shape and type of the time; a function of samples x returns the type of
     x. Source of the general formulas: Song et al. 2021 (arXiv 2011.13456, equations 5, 6, 13, 29), Kingma et
     al. 2021 (arXiv 2107.00630) for f and g by alpha and sigma.
     """
@@ -34,11 +34,11 @@ class SDE(ABC):
         """log sigma_t."""
 
     def label(self, t: T) -> T:
-        """What a network is told of the time t; t itself, unless it was trained on numbered steps."""
+        """The label of the time t that a network receives; t itself by default."""
         return t
 
     def unit_label(self, level: Level[T]) -> T:
-        """The same within about one unit, for a network whose features of the level are made for that."""
+        """The label of a level within about one unit, for networks with a ``label_span``; t by default."""
         return level.t
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -54,12 +54,32 @@ class SDE(ABC):
         return self.log_alpha(t) - self.log_sigma(t)
 
     def level(self, t: Tensor) -> Level[Tensor]:
-        """t with its alpha, sigma and lam."""
+        """The level at the time t: t, alpha, sigma and lam."""
         log_alpha, log_sigma = self.log_alpha(t), self.log_sigma(t)
         return Level(t, log_alpha.exp(), log_sigma.exp(), log_alpha - log_sigma)
 
+    def lam_at(self, t: float) -> float:
+        """The half log-SNR at a time."""
+        return self.lam(torch.tensor(t, dtype=torch.float64)).item()
+
+    def lam_ends(self) -> tuple[float, float]:
+        """The half log-SNRs at ``t_max``, which may be -infinity, and at ``t_min``: the lower one first."""
+        return self.lam_at(self.t_max), self.lam_at(self.t_min)
+
+    def levels(self, times: Tensor) -> tuple[Level[float], ...]:
+        """The levels at times ``(n,)``, best in float64, as numbers of the host."""
+        return tuple(Level(*row) for row in torch.stack(self.level(times), 1).tolist())
+
+    def level_at(self, t: float) -> Level[float]:
+        """The level at a time, as numbers of the host; a run begins with the level at ``t_max``."""
+        return self.levels(torch.tensor([t], dtype=torch.float64))[0]
+
+    def level_of(self, lam: float) -> Level[float]:
+        """The level of a half log-SNR, as numbers of the host."""
+        return self.levels(self.time_of(torch.tensor([lam], dtype=torch.float64)))[0]
+
     def time_of(self, lam: Tensor) -> Tensor:
-        """The t of a half log-SNR, the inverse of :meth:`lam`; by bisection where no closed form is known."""
+        """The t of a half log-SNR, the inverse of :meth:`lam`; by bisection, unless overridden."""
         low, high = torch.full_like(lam, self.t_min / 2), torch.full_like(lam, self.t_max)
         for _ in range(80):
             mid = (low + high) / 2
@@ -91,7 +111,7 @@ class SDE(ABC):
         return _normal_log_density((x - mean) / std, std)
 
     def prior_sample(self, eps: Tensor) -> Tensor:
-        """A draw from N(0, sigma^2) at t_max, where a run starts, made of the standard normal eps."""
+        """A draw from N(0, sigma^2) at t_max, the start of a run, from standard normal eps."""
         return self.sigma(torch.tensor(self.t_max, dtype=torch.float64)).to(eps.dtype) * eps
 
     def prior_log_density(self, x: Tensor) -> Tensor:
@@ -113,7 +133,10 @@ class SDE(ABC):
     def clip(self, lam_min: float, lam_max: float) -> Self:
         """The same process on the part of its time where the half log-SNR is in [lam_min, lam_max].
 
-        For a network that was trained on that range only.
+        Use it for a network trained on this range only.
+
+        Raises:
+            ValueError: the part is empty.
         """
         ends = torch.tensor([self.t_min, self.t_max], dtype=torch.float64)
         cleanest, noisiest = self.lam(ends).tolist()
@@ -124,13 +147,13 @@ class SDE(ABC):
                 f"got {lam_min}, {lam_max}"
             )
         t_max, t_min = self.time_of(torch.tensor([first, last], dtype=torch.float64)).tolist()
-        # An end that was not cut stays what it was, to the last bit.
+        # An end inside the range stays the same number, free of the rounding of time_of.
         t_min = self.t_min if last == cleanest else t_min
         t_max = self.t_max if first == noisiest else t_max
         return replace(self, t_min=t_min, t_max=t_max)  # type: ignore[type-var]
 
     def _times(self, t: Tensor, x: Tensor) -> Tensor:
-        """t, one for every sample of x or one for all, in a shape that broadcasts with x."""
+        """t, ``()`` or ``(B,)``, in a shape that broadcasts with x; ValueError for others or out of range."""
         if t.ndim not in (0, 1) or (t.ndim == 1 and len(t) != len(x)):
             raise ValueError(
                 f"t must be one number or {len(x)}, one for every sample, got shape {tuple(t.shape)}"
@@ -149,25 +172,5 @@ def _derivative(f: Callable[[Tensor], Tensor], t: Tensor) -> Tensor:
 
 
 def _normal_log_density(z: Tensor, std: Tensor) -> Tensor:
-    # A sample may be a single number: [:, None] gives every one an axis to sum over.
+    # A sample may be a single number: [:, None] gives each sample an axis to sum over.
     return (-0.5 * z**2 - std.log() - 0.5 * math.log(2 * math.pi))[:, None].flatten(1).sum(1)
-
-
-def lam_at(sde: SDE, t: float) -> float:
-    """The half log-SNR at a time."""
-    return sde.lam(torch.tensor(t, dtype=torch.float64)).item()
-
-
-def levels_of(sde: SDE, times: Tensor) -> tuple[Level[float], ...]:
-    """The levels of times ``(n,)``, as numbers of the host."""
-    return tuple(Level(*row) for row in torch.stack(sde.level(times), 1).tolist())
-
-
-def noisiest(sde: SDE) -> Level[float]:
-    """The level that a run begins at."""
-    return levels_of(sde, torch.tensor([sde.t_max], dtype=torch.float64))[0]
-
-
-def level_at(sde: SDE, lam: float) -> Level[float]:
-    """The level of a half log-SNR."""
-    return levels_of(sde, sde.time_of(torch.tensor([lam], dtype=torch.float64)))[0]

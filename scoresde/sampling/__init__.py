@@ -1,1 +1,1 @@
-"""Runs of a solver: one general function, its checks, and the familiar names."""
+"""Sampling: one general function, its checks, and the familiar samplers of the field."""

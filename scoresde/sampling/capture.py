@@ -1,4 +1,4 @@
-"""A whole run as one CUDA graph: recorded once, and played back without Python."""
+"""A whole run as one CUDA graph: recorded once, then replayed without Python."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,10 +13,10 @@ from ..plans.plan import Plan
 from ..processes.level import Level
 from . import checks
 
-WARM_UP = 3  # runs before the recording, in which libraries choose their kernels and make their workspaces
+WARM_UP = 3  # runs before the recording: libraries choose kernels and make workspaces in them
 
 
-@torch.inference_mode(False)  # whose tensors cannot say whether a network wrote to them
+@torch.inference_mode(False)  # inference tensors do not show whether a network wrote to them
 @torch.no_grad()
 def captured(
     denoiser: DenoiserLike,
@@ -28,31 +28,31 @@ def captured(
     device: torch.device | str = "cuda",
     dtype: torch.dtype = torch.float32,
 ) -> Callable[..., Tensor]:
-    """Record a run, noise and network and all; the function returned plays it for other samples.
+    """Record a run with its noise and its network; the returned function replays it for other samples.
 
-    It is ``draw(ids, cond=None)``: ``ids`` ``(B,)`` the numbers of the samples, ``cond`` of the shape and
-    type recorded; it returns ``(B, ...)``, the samples that :func:`scoresde.sample` draws with this ``seed``.
-    The network's weights are read where they were, and nothing is checked: an end that is not finite is
-    returned as it is.
+    The function is ``draw(ids, cond=None)``: ``ids`` ``(B,)`` are the numbers of the samples, ``cond`` has
+    the shape and type of the recorded conditions. It returns ``(B, ...)``, the samples of
+    :func:`scoresde.sample` with this ``seed``. Use it only when all of the following hold:
+
+    1. A CUDA graph can record each kernel of the denoiser.
+    2. The weights stay in the memory that they had at the recording.
+    3. The caller checks the samples: an end that is not finite is returned as it is.
 
     Args:
-        denoiser: what estimates x_0; every one of its kernels must be one that a graph can record.
-        plan: of the run.
-        shape: of the result, ``(B, ...)``.
-        seed: of the noise.
-        cond: conditions like those to come, if there are any.
+        denoiser: the estimate of x_0.
+        plan: the plan of the run.
+        shape: the shape of the result, ``(B, ...)``.
+        seed: the seed of the noise.
+        cond: conditions in the shape and type of later ones; None for a run without.
         device: a CUDA device.
-        dtype: of the state: float32 or float64.
+        dtype: the type of the state, float32 or float64.
 
     Raises:
-        TypeError: ``plan`` is none.
+        TypeError: ``plan`` is not a plan.
         ValueError: the device is not a CUDA device; later, ids or conditions of another shape.
     """
     device, shape, denoiser = torch.device(device), checks.shape_of(shape), as_denoiser(denoiser)
-    if not isinstance(plan, Plan):
-        raise TypeError(f"plan must be a Plan, as of Plan.within or prepare, got {type(plan).__name__}")
-    if device.type != "cuda" or not torch.cuda.is_available():
-        raise ValueError(f"device must be a CUDA device that is there, got {device}; without one, use sample")
+    _check(plan, device)
     cond = checks.conditions(cond, shape[0], denoiser.classes)
     ids = torch.arange(shape[0], device=device)
     given = None if cond is None else cond.to(device).clone()
@@ -70,13 +70,22 @@ def captured(
     def draw(new_ids: Tensor, new_cond: Tensor | None = None) -> Tensor:
         for name, new, old in (("ids", new_ids, ids), ("cond", new_cond, given)):
             if not _alike(new, old):
-                raise ValueError(f"{name} must be like those recorded, {_said(old)}, got {_said(new)}")
+                raise ValueError(
+                    f"{name} must be like the recorded {name}, {_described(old)}, got {_described(new)}"
+                )
             if new is not None and old is not None:
                 old.copy_(new)
         graph.replay()
         return end.clone()
 
     return draw
+
+
+def _check(plan: Any, device: torch.device) -> None:
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan must be a Plan, as of Plan.within or prepare, got {type(plan).__name__}")
+    if device.type != "cuda" or not torch.cuda.is_available():
+        raise ValueError(f"device must be an available CUDA device, got {device}; without one, use sample")
 
 
 def _recorded(run: Callable[[], Tensor], device: torch.device) -> tuple[torch.cuda.CUDAGraph, Tensor]:
@@ -100,5 +109,5 @@ def _alike(new: Tensor | None, old: Tensor | None) -> bool:
     return new.shape == old.shape and torch.can_cast(new.dtype, old.dtype)
 
 
-def _said(value: Tensor | None) -> str:
+def _described(value: Tensor | None) -> str:
     return "none" if value is None else f"of shape {tuple(value.shape)} and {value.dtype}"

@@ -1,4 +1,4 @@
-"""What is asked of a run, checked before its network is called."""
+"""Checks of the arguments of a run before its first network call."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,7 +31,7 @@ def shape_of(shape: Sequence[Any]) -> tuple[int, ...]:
 
 
 def size_of(batch_size: Any, samples: int) -> int:
-    """The number of samples at a time."""
+    """The number of samples in a batch."""
     try:
         return min(samples if batch_size is None else integer("batch_size", batch_size, 1), samples)
     except (TypeError, ValueError):
@@ -39,7 +39,7 @@ def size_of(batch_size: Any, samples: int) -> int:
 
 
 def check_tensors(shape: tuple[int, ...], ids: Any, x: Any, dtype: Any) -> None:
-    """TypeError or ValueError unless ids and start fit a run of this shape and type."""
+    """TypeError or ValueError unless ``ids`` and ``x`` fit a run of this shape, in a type for states."""
     for name, value in {"ids": ids, "x": x}.items():
         _check_tensor(name, value)
     if ids is not None and (ids.shape != shape[:1] or ids.dtype not in INTEGERS):
@@ -51,10 +51,7 @@ def check_tensors(shape: tuple[int, ...], ids: Any, x: Any, dtype: Any) -> None:
 
 
 def conditions(cond: Any, samples: int, classes: int | None) -> Tensor | None:
-    """The condition of each sample as a network with so many ``classes`` takes it: int64 labels.
-
-    Where ``classes`` is None, the condition as it is.
-    """
+    """The conditions of the samples: int64 labels for a denoiser with ``classes``; else as they are."""
     _check_tensor("cond", cond)
     if cond is None:
         return None
@@ -66,7 +63,7 @@ def conditions(cond: Any, samples: int, classes: int | None) -> Tensor | None:
 
 
 def labels(cond: Tensor, classes: int) -> Tensor:
-    """Labels ``(B,)`` of any integer type as int64; ValueError unless each is in [0, ``classes``]."""
+    """Labels ``(B,)`` of any integer type as int64; ValueError unless all are in [0, ``classes``]."""
     if cond.ndim != 1 or cond.dtype not in INTEGERS:
         raise ValueError(
             f"cond must hold labels, integers of shape ({len(cond)},), for a network of {classes} classes, "
@@ -84,7 +81,7 @@ def labels(cond: Tensor, classes: int) -> Tensor:
 
 
 def check_prediction(denoiser: DenoiserLike, run: Plan | Integration) -> None:
-    """Refuse levels at which x_0 cannot be computed from the network's prediction."""
+    """Refuse levels at which the prediction of a :class:`Denoiser` does not determine x_0."""
     if not isinstance(denoiser, Denoiser):
         return
     for level in run.levels if isinstance(run, Plan) else (run.start,):

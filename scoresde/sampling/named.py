@@ -1,4 +1,4 @@
-"""The field's familiar samplers: special cases of :func:`scoresde.sample`."""
+"""The familiar samplers of the field: special cases of :func:`scoresde.sample`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -30,7 +30,14 @@ def em_sampler(
 ) -> Tensor:
     """Euler-Maruyama on the reverse SDE, in equal steps of t (:class:`scoresde.solvers.EulerMaruyama`).
 
-    ``net(x, t)``, ``prediction`` what it estimates; ``options`` are those of :func:`sample`.
+    Args:
+        net: the network ``net(x, t)``.
+        sde: the process, or its name.
+        shape: the shape of the result, ``(B, ...)``.
+        prediction: what the network estimates.
+        nfe: the budget of network calls.
+        eta: the factor on the noise; 1 is the reverse SDE.
+        options: further arguments of :func:`sample`.
     """
     options = {"spacing": UniformTime()} | options
     return sample(Denoiser(net, sde, prediction), EulerMaruyama(eta), shape, nfe=nfe, **options)
@@ -50,7 +57,16 @@ def pc_sampler(
 ) -> Tensor:
     """Predictor-corrector sampling, in equal steps of t (:class:`scoresde.solvers.PredictorCorrector`).
 
-    ``net(x, t)``, ``prediction`` what it estimates; ``options`` are those of :func:`sample`.
+    Args:
+        net: the network ``net(x, t)``.
+        sde: the process, or its name.
+        shape: the shape of the result, ``(B, ...)``.
+        prediction: what the network estimates.
+        nfe: the budget of network calls.
+        snr: the signal-to-noise ratio of the corrector.
+        corrections: the number of corrections after each predictor step.
+        measured: measure the norm of the score, as published, in place of its expected value.
+        options: further arguments of :func:`sample`.
     """
     solver = PredictorCorrector(snr=snr, corrections=corrections, measured=measured)
     options = {"spacing": UniformTime()} | options
@@ -71,7 +87,16 @@ def ode_sampler(
 ) -> Tensor:
     """The probability-flow ODE by torchdiffeq (:class:`scoresde.solvers.ODE`).
 
-    ``net(x, t)``, ``prediction`` what it estimates; ``options`` are those of :func:`sample`.
+    Args:
+        net: the network ``net(x, t)``.
+        sde: the process, or its name.
+        shape: the shape of the result, ``(B, ...)``.
+        prediction: what the network estimates.
+        nfe: the budget of network calls; None for no limit.
+        method: the method of torchdiffeq.
+        rtol: the relative tolerance.
+        atol: the absolute tolerance.
+        options: further arguments of :func:`sample`.
     """
     return sample(Denoiser(net, sde, prediction), ODE(method, rtol, atol), shape, nfe=nfe, **options)
 
@@ -88,7 +113,14 @@ def ddim_sampler(
 ) -> Tensor:
     """DDIM (:class:`scoresde.solvers.DDIM`).
 
-    ``net(x, t)``, ``prediction`` what it estimates; ``options`` are those of :func:`sample`.
+    Args:
+        net: the network ``net(x, t)``.
+        sde: the process, or its name.
+        shape: the shape of the result, ``(B, ...)``.
+        prediction: what the network estimates.
+        nfe: the budget of network calls.
+        eta: the factor on the noise; 0 is deterministic.
+        options: further arguments of :func:`sample`.
     """
     return sample(Denoiser(net, sde, prediction), DDIM(eta), shape, nfe=nfe, **options)
 
@@ -105,6 +137,13 @@ def dpm_sampler(
 ) -> Tensor:
     """DPM-Solver (:class:`scoresde.solvers.DPMSolver`).
 
-    ``net(x, t)``, ``prediction`` what it estimates; ``options`` are those of :func:`sample`.
+    Args:
+        net: the network ``net(x, t)``.
+        sde: the process, or its name.
+        shape: the shape of the result, ``(B, ...)``.
+        prediction: what the network estimates.
+        nfe: the budget of network calls.
+        order: 1, 2 or 3.
+        options: further arguments of :func:`sample`.
     """
     return sample(Denoiser(net, sde, prediction), DPMSolver(order), shape, nfe=nfe, **options)

@@ -1,4 +1,4 @@
-"""A run of a solver within a budget."""
+"""The run of a solver within a budget of network calls."""
 
 from ..integer import integer
 from ..plans.plan import Plan
@@ -20,13 +20,19 @@ def prepare(
     *,
     to_clean: bool = False,
 ) -> Plan | Integration:
-    """The longest run of a solver, by itself or by name, within ``nfe`` network calls.
+    """The longest run of a solver within ``nfe`` network calls.
 
-    ``"tuned:FILE.json"`` names a plan of :func:`scoresde.tune`, ``"tuned"`` that which ships for ``nfe``.
+    Args:
+        solver: a solver, its name, ``"tuned:FILE.json"`` for a plan of :func:`scoresde.tune`, or ``"tuned"``
+            for the shipped plan of ``nfe`` calls.
+        sde: the process, or its name.
+        nfe: the budget of network calls; None is allowed only for solvers with a tolerance and tuned files.
+        spacing: the spacing of the noise levels, or its name; default, :func:`default_spacing`.
+        to_clean: end at sigma = 0 in place of the ``t_min`` of the SDE.
 
     Raises:
-        TypeError: ``solver`` is none, or ``nfe`` no integer.
-        ValueError: ``nfe`` is less than the solver needs, or any reason of :meth:`Plan.make` or
+        TypeError: ``solver`` is not a solver, or ``nfe`` not an integer.
+        ValueError: ``nfe`` is less than the solver needs; the errors of :meth:`Plan.make` and
             :func:`scoresde.sampling.tuned.tuned_plan`.
     """
     sde, nfe = sde_of(sde), None if nfe is None else integer("nfe", nfe, 1)

@@ -1,4 +1,4 @@
-"""Draw samples: one general function, and the field's familiar names on top of it."""
+"""Draw samples with any solver."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -23,10 +23,9 @@ from ..spacings.formulas import Spacing
 from . import checks
 from .prepare import prepare
 
-Denoise = Callable[..., Tensor]  # of x, a level, and a condition if there is one
+Denoise = Callable[..., Tensor]  # of x, a level, and rows of the batch if x holds only some
 
-
-Carry = Callable[[Any, Tensor, Draw], Tensor]  # a run, of a network, a state and noise
+Carry = Callable[[Denoise, Tensor, Draw], Tensor]  # the end of a run, from a network, a state and noise
 
 
 @torch.no_grad()
@@ -50,37 +49,40 @@ def sample(
 ) -> Tensor:
     """Draw ``shape[0]`` samples in at most ``nfe`` network calls each.
 
-    There are no gradients here: for those, carry out a plan by :func:`scoresde.integrate`.
+    The result has no gradients. For gradients, use :func:`scoresde.integrate` with a plan.
 
     Args:
-        denoiser: what estimates x_0. It may write to its input or return a part of it, but not write a new
-            output into the memory of an earlier one.
-        solver: a solver, its name (:func:`scoresde.solver_of`, :mod:`scoresde.sampling.tuned`),
-            or what :func:`prepare` made of it, a :class:`Plan` or a run, which brings its own ``nfe``,
-            ``spacing`` and end. A tuned plan warns when it is run with another network than its own.
-        shape: of the result, ``(B, ...)``.
-        nfe: the budget of network calls; kept, and counted before the run.
-        spacing: where the noise levels lie, or its name (:func:`scoresde.spacing_of`); default, equal steps
-            in the half log-SNR.
-        to_clean: the last step goes to sigma = 0, and not only to the SDE's ``t_min``.
-        seed: of the noise.
-        ids: ``(B,)`` numbers of the samples, which with ``seed`` decide their noise; default 0 .. B - 1.
-            Sample 12,345 has the same noise in any batch, order or process.
-        x: ``(B, ...)``, the state to start from, which is copied; default, noise at the run's first level.
-        cond: ``(B,)`` or ``(B, ...)``, handed to the network: integers ``(B,)`` of any type, as int64, to one
-            that has ``classes``.
-        batch_size: samples at a time; default, all.
-        device, dtype: of the state: float32 or float64. The network's precision is the denoiser's.
-        progress: show a progress bar with the time left.
-        compile: compile the network, the noise and the sums of a plan (torch.compile), which takes from
-            seconds to minutes once a process and a shape, whatever the plan; results differ by roundings.
+        denoiser: the estimate of x_0, a :class:`DenoiserLike` or any callable with an ``sde``. It may write
+            to its input or return a part of it, but must not write a new output into the memory of an
+            earlier one.
+        solver: a solver, its name (:func:`scoresde.solver_of`, :mod:`scoresde.sampling.tuned`), or the result
+            of :func:`prepare`, a :class:`Plan` or an integration, with its own ``nfe``, ``spacing`` and end.
+            A tuned plan warns if it runs with another network than its own.
+        shape: the shape of the result, ``(B, ...)``.
+        nfe: the budget of network calls for each sample; a run never exceeds it.
+        spacing: the spacing of the noise levels, or its name (:func:`scoresde.spacing_of`); default,
+            :func:`scoresde.spacings.default_spacing`, equal steps in the half log-SNR.
+        to_clean: end at sigma = 0 in place of the ``t_min`` of the SDE.
+        seed: the seed of the noise.
+        ids: the numbers of the samples, ``(B,)``; default 0 .. B - 1. The seed and its number determine the
+            noise of a sample: sample 12,345 has the same noise in any batch, order or process.
+        x: the initial states, ``(B, ...)``, which are copied; default, noise at the first level of the run.
+        cond: conditions ``(B,)`` or ``(B, ...)``. For a denoiser with ``classes``, labels ``(B,)`` of any
+            integer type.
+        batch_size: the number of samples in a batch; default, all.
+        device: the device of the state.
+        dtype: the type of the state, float32 or float64. The denoiser has its own precision.
+        progress: show a progress bar.
+        compile: compile the network, the noise and the sums of a plan (torch.compile). This takes from
+            seconds to minutes, once for each process and shape; results differ by roundings.
 
     Returns:
-        ``(B, ...)`` on ``device``.
+        The samples, ``(B, ...)`` on ``device``.
 
     Raises:
-        TypeError, ValueError: an argument that cannot be, before the network is called.
-        FloatingPointError: the network returned something that is not finite; says in which call, at which t.
+        TypeError: an argument of the wrong type, before the first network call.
+        ValueError: an argument of the wrong value, before the first network call.
+        FloatingPointError: an output of the network is not finite; the message names the call and its t.
     """
     shape, denoiser = checks.shape_of(shape), as_denoiser(denoiser)
     seed = integer("seed", seed)

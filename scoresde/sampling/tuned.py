@@ -1,4 +1,4 @@
-"""Tuned plans by name: ``tuned:FILE.json``, and ``tuned``, those that come with the included network."""
+"""Tuned plans by name: ``tuned:FILE.json``, and ``tuned`` for the plans of the included network."""
 
 import re
 from pathlib import Path
@@ -12,7 +12,7 @@ SHIPPED = Path(__file__).parents[1] / "pretrained" / "mnist"
 
 
 def is_tuned(name: object) -> bool:
-    """Is this the name of a tuned plan, and of no solver?"""
+    """Whether a name is the name of a tuned plan, not of a solver."""
     return isinstance(name, str) and name.partition(":")[0] == "tuned"
 
 
@@ -24,18 +24,25 @@ def tuned_plan(
     *,
     to_clean: bool = False,
 ) -> Plan:
-    """The plan of a name, which is one run: of one budget, on its own levels, under one SDE.
+    """The tuned plan of a name. It has one budget, its own levels and end, and one SDE.
+
+    Args:
+        name: ``"tuned"`` or ``"tuned:FILE.json"``.
+        sde: the process of the run; it must be the process of the plan.
+        nfe: the budget; None for the budget of the file.
+        spacing: must be None.
+        to_clean: must be False.
 
     Raises:
-        ValueError: ``nfe`` is not the plan's, or no included plan has it; a spacing or an end beside
-            a plan that has its own; another SDE than it was tuned under; a file that is no plan.
+        ValueError: another ``nfe`` than the plan's, or no included plan for it; a spacing or ``to_clean``;
+            another SDE than the plan's; a file that does not hold a plan.
     """
     if spacing is not None or to_clean:
         raise ValueError(f"{name!r} has its own levels and end; give no spacing and no to_clean beside it")
     file = name.partition(":")[2]
     plan = Plan.load(file or _shipped(nfe))
     if nfe not in (None, plan.nfe):
-        raise ValueError(f"nfe must be {plan.nfe}, which {file} was tuned for, or None, got {nfe!r}")
+        raise ValueError(f"nfe must be {plan.nfe}, the budget of {file}, or None, got {nfe!r}")
     check_levels(plan, sde, f"{name!r}")
     return plan
 

@@ -7,7 +7,6 @@ from math import exp, expm1, inf, isfinite, log, log1p, sqrt
 from ..plans.tape import Solver, Tape
 from ..plans.vector import Vector
 from ..processes.level import Level
-from ..processes.sde import lam_at
 from ..spacings.grid import Grid
 from .dpmpp import DPMSolverPP
 from .moves import check_table
@@ -86,7 +85,7 @@ class Churn:
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         rise = log1p(min(self.s_churn / (len(grid.levels) - 1), sqrt(2) - 1))
-        highest = lam_at(grid.sde, grid.sde.t_max)
+        highest = grid.sde.lam_at(grid.sde.t_max)
         lams = [max(t.lam - rise, highest) if self._churns(t) else t.lam for t, _ in grid.steps()]
         raised = [
             up if lam < t.lam else t
@@ -148,7 +147,7 @@ class Restart:
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         left = grid.levels
         for low, high, steps, repeats in self.intervals:
-            top = max(-log(high), lam_at(grid.sde, grid.sde.t_max))
+            top = max(-log(high), grid.sde.lam_at(grid.sde.t_max))
             below = [i for i, level in enumerate(left) if i and top < level.lam < inf]
             if not below:
                 continue

@@ -2,6 +2,7 @@
 
 from .catalogue import SPACINGS, spacing_of
 from .composed import Clipped, Joined, Refined, Shifted
+from .default import default_spacing, program_spacing
 from .formulas import (
     Beta,
     Karras,
@@ -12,7 +13,6 @@ from .formulas import (
     UniformLambda,
     UniformSigma,
     UniformTime,
-    default_spacing,
 )
 from .grid import Grid
 from .lists import AlignYourSteps, AtLambdas, AtSigmas, AtTimes
@@ -38,5 +38,6 @@ __all__ = [
     "UniformSigma",
     "UniformTime",
     "default_spacing",
+    "program_spacing",
     "spacing_of",
 ]

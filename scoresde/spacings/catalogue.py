@@ -41,8 +41,8 @@ def spacing_of(spec: Spacing | str) -> Spacing:
     """A spacing as it is, or by name, with options if wanted: ``"karras:rho=5"``, ``"shifted:spacing=beta"``.
 
     Raises:
-        TypeError: a class such as ``Karras`` where ``Karras()`` is meant, or something that is no spacing.
-        ValueError: an unknown name or option, or a value that the spacing does not take.
+        TypeError: a class (``Karras`` in place of ``Karras()``), or an object that is not a spacing.
+        ValueError: an unknown name or option, or a value that the spacing refuses.
     """
     spacing: Spacing = build("spacing", SPACINGS, spec, {Spacing: spacing_of})
     check_spacing("spacing", spacing)
@@ -50,5 +50,5 @@ def spacing_of(spec: Spacing | str) -> Spacing:
 
 
 def steps_of(spec: Spacing | str | None) -> int | None:
-    """The number of steps of a spacing, by itself or by name, that makes one number only; else None."""
+    """The only number of steps of a spacing, or of a spacing by name; None for any number."""
     return None if spec is None else fixed_steps(spacing_of(spec))

@@ -1,4 +1,4 @@
-"""Spacings made of others: of a part of the range, moved, refined, or one after the other."""
+"""Spacings made of other spacings: clipped, shifted, refined, joined."""
 
 import inspect
 import math
@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from ..integer import integer
-from ..processes.sde import SDE, lam_at
+from ..processes.sde import SDE
+from ..registry import as_floats
 from .formulas import Karras, Spacing, UniformTime, check_positive, ramp
 from .lists import OfLength, fixed_steps, times_at, within
 
 
 def check_spacing(name: str, spacing: object) -> None:
-    """TypeError unless something can be a spacing."""
+    """TypeError unless ``spacing`` can be called as a spacing."""
     if isinstance(spacing, type):
         raise TypeError(f"{name}: {spacing.__name__} is a class; call it: {spacing.__name__}()")
     if not callable(spacing):
@@ -26,7 +27,7 @@ def check_spacing(name: str, spacing: object) -> None:
         inspect.signature(spacing).bind("sde", 1)
     except TypeError as error:
         raise TypeError(f"{name} must be a function (sde, n) -> times, got {spacing!r}: {error}") from None
-    except ValueError:  # a function of C, whose arguments Python does not know
+    except ValueError:  # a function in C: Python does not know its arguments
         pass
 
 
@@ -34,7 +35,16 @@ def check_spacing(name: str, spacing: object) -> None:
 class Clipped(OfLength):
     """A spacing of the part of the SDE where the half log-SNR is in [lam_min, lam_max] (:meth:`SDE.clip`).
 
-    A run then starts at ``lam_min`` from noise alone, as if nothing of the data were left there.
+    A run then starts at ``lam_min`` from pure noise, as if no data were left there.
+
+    Args:
+        spacing: the spacing of this part.
+        lam_min: less than ``lam_max``.
+        lam_max: may be infinite, as ``lam_min`` may.
+
+    Raises:
+        TypeError: ``spacing`` is not a spacing.
+        ValueError: ``lam_min`` is not less than ``lam_max``.
     """
 
     spacing: Spacing = field(default_factory=Karras)
@@ -45,6 +55,7 @@ class Clipped(OfLength):
         check_spacing("spacing", self.spacing)
         if not self.lam_min < self.lam_max:
             raise ValueError(f"lam_min must be less than lam_max, got {self.lam_min!r} and {self.lam_max!r}")
+        as_floats(self, "lam_min", "lam_max")
 
     @property
     def steps(self) -> int | None:
@@ -56,16 +67,23 @@ class Clipped(OfLength):
 
 @dataclass(frozen=True)
 class Shifted(OfLength):
-    """Every level moved by lambda' = lambda - log(shift): sigma / alpha times ``shift``.
+    """Each level moved by lambda' = lambda - log(shift): sigma / alpha times ``shift``.
 
     Under a rectified flow this is t' = shift t / (1 + (shift - 1) t), the resolution shift of Stable
-    Diffusion 3 (Esser et al. 2024, arXiv 2403.03206, eq. 23): the data of an image of m pixels is hidden at
-    sqrt(m / n) times the noise that hides it in an image of n pixels. ``shift`` is positive; above 1 moves
-    towards the noise.
+    Diffusion 3 (Esser et al. 2024, arXiv 2403.03206, eq. 23): noise that hides an image of n pixels must be
+    sqrt(m / n) times as large to hide an image of m pixels.
 
-    The ends stay. ``spacing`` is used on the part of the SDE's range that the shift keeps inside. One of the
-    two ends would move inwards: it stays, so that the step beside it is longer by log(shift). Diffusers moves
-    both ends of t, and then adds t = 0.
+    The ends stay. ``spacing`` is used on the part of the SDE's range that stays inside the range after the
+    shift. One of the two ends would move inwards: it stays, so the step beside it is longer by log(shift).
+    Diffusers moves both ends of t, and then adds t = 0.
+
+    Args:
+        spacing: the spacing to move.
+        shift: positive; above 1 moves towards the noise.
+
+    Raises:
+        TypeError: ``spacing`` is not a spacing.
+        ValueError: a shift that is not positive and finite; when used, one that leaves no part of the range.
     """
 
     spacing: Spacing = field(default_factory=UniformTime)
@@ -74,6 +92,7 @@ class Shifted(OfLength):
     def __post_init__(self) -> None:
         check_spacing("spacing", self.spacing)
         check_positive("shift", self.shift)
+        as_floats(self, "shift")
 
     @property
     def steps(self) -> int | None:
@@ -81,7 +100,7 @@ class Shifted(OfLength):
 
     def __call__(self, sde: SDE, n: int) -> Tensor:
         by = math.log(self.shift)
-        first, last = (lam_at(sde, t) for t in (sde.t_max, sde.t_min))
+        first, last = sde.lam_ends()
         if not abs(by) < last - first:
             raise ValueError(
                 f"shift must keep a part of the range of lambda, [{first:.4g}, {last:.4g}], inside it, got "
@@ -96,10 +115,18 @@ class Shifted(OfLength):
 
 @dataclass(frozen=True)
 class Refined(OfLength):
-    """Every step cut into ``parts`` of equal length in lambda, or in t where the step begins at alpha = 0.
+    """Each step cut into ``parts`` of equal length in lambda, or in t where the step begins at alpha = 0.
 
-    ``parts`` is at least 1. For n steps, ``spacing`` makes n // parts, at least 1; where n is no multiple of
-    this, the first of them are cut once more.
+    For n steps, ``spacing`` makes n // parts steps, at least 1. If n is not a multiple of this number, the
+    first steps have one part more.
+
+    Args:
+        spacing: the spacing to refine.
+        parts: at least 1.
+
+    Raises:
+        TypeError: ``spacing`` is not a spacing, or ``parts`` not an integer.
+        ValueError: fewer than 1 part.
     """
 
     spacing: Spacing = field(default_factory=Karras)
@@ -132,11 +159,17 @@ class Refined(OfLength):
 class Joined:
     """``noisy`` down to the half log-SNR ``lam``, then ``clean``: two spacings, each of its part of the SDE.
 
-    ``share``, in (0, 1), is the part of the steps that ``noisy`` makes, rounded, but each makes at least one;
-    a single step goes from end to end.
+    A single step goes from end to end.
+
+    Args:
+        noisy: the spacing of the noisy part.
+        clean: the spacing of the clean part.
+        lam: the half log-SNR where the parts meet.
+        share: the share of the steps in the noisy part, in (0, 1); rounded, with a step at least in each.
 
     Raises:
-        ValueError: a share outside (0, 1); when used, an SDE that does not have ``lam`` between its ends.
+        TypeError: ``noisy`` or ``clean`` is not a spacing.
+        ValueError: a share outside (0, 1); when used, a ``lam`` that is not between the ends of the SDE.
     """
 
     noisy: Spacing
@@ -149,9 +182,10 @@ class Joined:
         check_spacing("clean", self.clean)
         if not 0 < self.share < 1:
             raise ValueError(f"share must be in (0, 1), got {self.share!r}")
+        as_floats(self, "lam", "share")
 
     def __call__(self, sde: SDE, n: int) -> Tensor:
-        first, last = (lam_at(sde, t) for t in (sde.t_max, sde.t_min))
+        first, last = sde.lam_ends()
         if not first < self.lam < last:
             raise ValueError(f"lam must be in ({first:.4g}, {last:.4g}) for {sde}, got {self.lam!r}")
         if n == 1:

@@ -1,4 +1,4 @@
-"""Spacings given by a formula: each begins at the SDE's ``t_max`` and ends at its ``t_min``, to the last bit.
+"""Spacings by a formula, each from exactly the SDE's ``t_max`` to exactly its ``t_min``.
 
 A level has three equivalent coordinates: its time t, its r = sigma / alpha, and its half log-SNR lambda =
 -log r. ``sde.lam(t)`` and ``sde.time_of(lam)`` convert.
@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..processes.sde import SDE, lam_at
+from ..processes.sde import SDE
+from ..registry import as_floats
 
-# From an SDE and a number of steps n to n + 1 times, falling, float64.
+# From an SDE and a number of steps n to n + 1 falling times in float64.
 Spacing = Callable[[SDE, int], Tensor]
 
 
@@ -29,14 +30,21 @@ class UniformTime:
 class PowerTime:
     """Equal steps in t^(1 / exponent): t_i = (t_max^(1/e) + i/n (t_min^(1/e) - t_max^(1/e)))^e.
 
-    ``exponent`` is positive: above 1 the steps shrink towards the data, below 1 towards the noise; 1 is
-    :class:`UniformTime`, 2 :class:`QuadraticTime`. Zhang and Chen 2023 (arXiv 2204.13902) use it for DEIS.
+    Above 1 the steps shrink towards the data, below 1 towards the noise; 1 is :class:`UniformTime`, 2 is
+    :class:`QuadraticTime`. Zhang and Chen 2023 (arXiv 2204.13902) use it for DEIS.
+
+    Args:
+        exponent: positive.
+
+    Raises:
+        ValueError: an exponent that is not positive and finite.
     """
 
     exponent: float = 2.0
 
     def __post_init__(self) -> None:
         check_positive("exponent", self.exponent)
+        as_floats(self, "exponent")
 
     def __call__(self, sde: SDE, n: int) -> Tensor:
         root = (sde.t_min / sde.t_max) ** (1 / self.exponent)
@@ -53,12 +61,18 @@ class QuadraticTime:
 
 @dataclass(frozen=True)
 class Beta:
-    """Equal parts of a Beta(a, b) distribution over t: t_i = t_min + (t_max - t_min) F^-1(1 - i / n).
+    """Quantiles of a Beta(a, b) distribution over t: t_i = t_min + (t_max - t_min) F^-1(1 - i / n).
 
-    ``a`` and ``b`` are positive, F is the distribution function. Below 1 they make small steps at the clean
-    end (a) and at the noisy end (b); 1, 1 is :class:`UniformTime`. Lee et al. 2024 (arXiv 2407.12173). The
+    F is the distribution function; a = b = 1 is :class:`UniformTime`. Lee et al. 2024 (arXiv 2407.12173). The
     option ``use_beta_sigmas`` of diffusers takes the quantiles in sigma in place of t: for this, use an
     :class:`EDM`, whose time is sigma.
+
+    Args:
+        a: positive; below 1 the steps at the clean end are small.
+        b: positive; below 1 the steps at the noisy end are small.
+
+    Raises:
+        ValueError: a number that is not positive and finite.
     """
 
     a: float = 0.6
@@ -67,6 +81,7 @@ class Beta:
     def __post_init__(self) -> None:
         check_positive("a", self.a)
         check_positive("b", self.b)
+        as_floats(self, "a", "b")
 
     def __call__(self, sde: SDE, n: int) -> Tensor:
         from scipy.special import betaincinv
@@ -79,7 +94,7 @@ class Beta:
 class UniformLambda:
     """Equal steps in the half log-SNR (Lu et al. 2022, arXiv 2206.00927, section 3.3).
 
-    These are equal ratios of sigma / alpha, ``get_sigmas_exponential`` of k-diffusion.
+    The ratios of successive sigma / alpha are then equal: ``get_sigmas_exponential`` of k-diffusion.
     """
 
     def __call__(self, sde: SDE, n: int) -> Tensor:
@@ -90,14 +105,21 @@ class UniformLambda:
 class Karras:
     """Equal steps in r^(1 / rho), r = sigma / alpha (Karras et al. 2022, arXiv 2206.00364, eq. 5).
 
-    r_i = (r_max^(1/rho) + i/n (r_min^(1/rho) - r_max^(1/rho)))^rho. ``rho`` is positive: 1 is
-    :class:`UniformSigma`, the limit of infinity is :class:`UniformLambda`.
+    r_i = (r_max^(1/rho) + i/n (r_min^(1/rho) - r_max^(1/rho)))^rho. 1 is :class:`UniformSigma`, the limit of
+    infinity is :class:`UniformLambda`.
+
+    Args:
+        rho: positive.
+
+    Raises:
+        ValueError: a rho that is not positive and finite.
     """
 
     rho: float = 7.0
 
     def __post_init__(self) -> None:
         check_positive("rho", self.rho)
+        as_floats(self, "rho")
 
     def __call__(self, sde: SDE, n: int) -> Tensor:
         first, last = _lam_ends(sde)
@@ -118,23 +140,25 @@ class UniformSigma:
 class Polyexponential:
     """lambda_i = lambda_max - (1 - i / n)^rho (lambda_max - lambda_min): a polynomial in log sigma.
 
-    ``rho`` is positive: above 1 the steps shrink towards the data, below 1 towards the noise; 1 is
-    :class:`UniformLambda`. k-diffusion (Crowson et al. 2022, ``get_sigmas_polyexponential``).
+    Above 1 the steps shrink towards the data, below 1 towards the noise; 1 is :class:`UniformLambda`.
+    k-diffusion (Crowson et al. 2022, ``get_sigmas_polyexponential``).
+
+    Args:
+        rho: positive.
+
+    Raises:
+        ValueError: a rho that is not positive and finite.
     """
 
     rho: float = 1.0
 
     def __post_init__(self) -> None:
         check_positive("rho", self.rho)
+        as_floats(self, "rho")
 
     def __call__(self, sde: SDE, n: int) -> Tensor:
         first, last = _lam_ends(sde)
         return between_ends(sde, sde.time_of(last - ramp(1.0, 0.0, n) ** self.rho * (last - first)))
-
-
-def default_spacing(sde: SDE) -> Spacing:
-    """Equal steps in the half log-SNR, or in t where lambda is infinite at t_max, for alpha = 0 there."""
-    return UniformLambda() if math.isfinite(lam_at(sde, sde.t_max)) else UniformTime()
 
 
 def ramp(first: float, last: float, n: int) -> Tensor:
@@ -143,7 +167,7 @@ def ramp(first: float, last: float, n: int) -> Tensor:
 
 
 def between_ends(sde: SDE, times: Tensor) -> Tensor:
-    """The times, from t_max to t_min exactly: roundings must not move the ends, nor leave the SDE's times."""
+    """The times with the ends exactly at t_max and t_min, free of roundings. Changed in place."""
     times[0], times[-1] = sde.t_max, sde.t_min
     return times
 
@@ -155,7 +179,7 @@ def check_positive(name: str, value: float) -> None:
 
 
 def _lam_ends(sde: SDE) -> tuple[float, float]:
-    first, last = lam_at(sde, sde.t_max), lam_at(sde, sde.t_min)
+    first, last = sde.lam_ends()
     if not math.isfinite(first):
         raise ValueError(
             f"{sde} has no half log-SNR at t_max, where alpha = 0; use uniform-t, or clip the SDE"

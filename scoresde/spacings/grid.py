@@ -12,16 +12,22 @@ from torch import Tensor
 
 from ..integer import integer
 from ..processes.level import CLEAN, Level
-from ..processes.sde import SDE, levels_of
+from ..processes.sde import SDE
 from .catalogue import spacing_of
-from .formulas import Spacing, default_spacing
+from .default import default_spacing
+from .formulas import Spacing
 
 MOST = 200_000  # steps, lines and network calls of a run
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Noise levels, noisiest first."""
+    """The noise levels of a run, noisiest first.
+
+    Args:
+        sde: the process.
+        levels: at least two.
+    """
 
     sde: SDE
     levels: tuple[Level[float], ...]
@@ -30,12 +36,18 @@ class Grid:
     def build(
         cls, sde: SDE, steps: int, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> "Grid":
-        """``steps`` steps by ``spacing``, the last of them to sigma = 0 if ``to_clean``.
+        """The levels of ``steps`` steps.
+
+        Args:
+            sde: the process.
+            steps: the number of steps.
+            spacing: the spacing, or its name; default, :func:`default_spacing`.
+            to_clean: the last step goes to sigma = 0.
 
         Raises:
-            TypeError: a spacing that is neither a function nor a name, or makes no times; steps that are no
-                integer.
-            ValueError: too few or too many steps, or times that leave the SDE's or do not strictly fall.
+            TypeError: a spacing that is neither a function nor a name, or returns other things than times;
+                a number of steps that is not an integer.
+            ValueError: too few or too many steps; times beyond the range of the SDE, or not strictly falling.
         """
         spacing = spacing_of(default_spacing(sde) if spacing is None else spacing)
         if (steps := integer("steps", steps)) < 1 + to_clean:
@@ -44,46 +56,46 @@ class Grid:
             raise ValueError(f"a grid has at most {MOST:,} steps, got {steps:,}")
         times = _as_times(spacing(sde, steps - to_clean))
         _check_times(sde, times.tolist())
-        return cls(sde, levels_of(sde, times) + (CLEAN,) * to_clean)
+        return cls(sde, sde.levels(times) + (CLEAN,) * to_clean)
 
     @cached_property
     def rates(self) -> tuple[tuple[float, float], ...]:
-        """(f, g^2) at every level that a step leaves."""
+        """(f, g^2) at the first level of each step."""
         t = torch.tensor([level.t for level in self.levels[:-1]], dtype=torch.float64)
         return tuple(zip(self.sde.drift(t).tolist(), self.sde.diffusion2(t).tolist(), strict=True))
 
     def steps(self) -> Iterator[tuple[Level[float], Level[float]]]:
-        """Pairs (t, s): the level that a step leaves, and the cleaner one that it reaches."""
+        """Pairs (t, s): the first level of a step, and the cleaner level at its end."""
         return pairwise(self.levels)
 
     def singly(self) -> Iterator["Grid"]:
-        """Each step as a grid of its own."""
+        """Each step as a separate grid."""
         for step, rate in zip(self.steps(), self.rates, strict=True):
             grid = Grid(self.sde, step)
-            grid.__dict__["rates"] = (rate,)  # known already, and dear
+            grid.__dict__["rates"] = (rate,)  # already computed; expensive (autograd)
             yield grid
 
     def between(self, r: float) -> tuple[Level[float], ...]:
-        """Of every step, the level a fraction ``r`` of the way in half log-SNR.
+        """In each step, the level at the fraction ``r`` of its length in half log-SNR.
 
-        A step to or from infinity has none: what stands there is of no use.
+        A step of infinite length has no such level: its entry must not be used.
         """
         lams = [t.lam + r * (s.lam - t.lam) for t, s in self.steps()]
         return self.at([lam if math.isfinite(lam) else 0.0 for lam in lams])
 
     def at(self, lams: Sequence[float]) -> tuple[Level[float], ...]:
         """The levels of half log-SNRs."""
-        return levels_of(self.sde, self.sde.time_of(torch.tensor(lams, dtype=torch.float64)))
+        return self.sde.levels(self.sde.time_of(torch.tensor(lams, dtype=torch.float64)))
 
 
 def check_budget(nfe: int) -> None:
-    """ValueError for a budget of which no table can be written."""
+    """ValueError for more network calls than a table may have."""
     if nfe > MOST:
         raise ValueError(f"nfe must be at most {MOST:,}, got {nfe:,}")
 
 
 def _as_times(given: Any) -> Tensor:
-    """What a spacing returned, as a tensor."""
+    """The result of a spacing as a tensor."""
     try:
         times = given if isinstance(given, Tensor) else torch.tensor(given, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):

@@ -1,4 +1,4 @@
-"""Spacings given by a list of levels: one's own, or published ones."""
+"""Spacings by a list of levels: the user's, or a published one."""
 
 import math
 from abc import ABC, abstractmethod
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..processes.sde import SDE, lam_at
+from ..processes.sde import SDE
 from ..registry import lookup
 from .formulas import Spacing, ramp
 
@@ -26,13 +26,16 @@ ALIGN_YOUR_STEPS: dict[str, tuple[float, ...]] = {
 class AlignYourSteps:
     """Levels optimised for a model: Stable Diffusion 1.5 ("sd15"), SDXL ("sdxl"), Video Diffusion ("svd").
 
-    Sabour et al. 2024 (arXiv 2404.14507, and the lists of 10 steps published with it). Another number of
-    steps is linear in log(sigma / alpha) over the index, as they publish. The run has the levels and the ends
-    of the list, whatever the SDE; an end that equals the SDE's to the three published decimals becomes the
-    SDE's.
+    Sabour et al. 2024 (arXiv 2404.14507, and the lists of 10 steps published with it). For another number of
+    steps, log(sigma / alpha) is interpolated linearly over the index, as they publish. The run has the levels
+    and the ends of the list, whatever the SDE. An end equal to the SDE's to the three published decimals
+    becomes the SDE's end.
+
+    Args:
+        model: ``"sd15"``, ``"sdxl"`` or ``"svd"``.
 
     Raises:
-        ValueError: an unknown model; when used, an SDE whose range the list leaves.
+        ValueError: an unknown model; when used, a list beyond the range of the SDE.
     """
 
     model: str = "sd15"
@@ -48,12 +51,12 @@ class AlignYourSteps:
 
 
 class OfLength(ABC):
-    """A spacing that may make one number of steps only."""
+    """A spacing that may be limited to one number of steps."""
 
     @property
     @abstractmethod
     def steps(self) -> int | None:
-        """That number; None if any number can be made."""
+        """The only number of steps; None if there is no limit."""
 
     def check_steps(self, n: int) -> None:
         """ValueError for another number of steps."""
@@ -62,13 +65,20 @@ class OfLength(ABC):
 
 
 def fixed_steps(spacing: Spacing | None) -> int | None:
-    """The number of steps of a spacing that makes one number only; None for a spacing that makes any."""
+    """The only number of steps of a spacing; None for a spacing of any number."""
     return spacing.steps if isinstance(spacing, OfLength) else None
 
 
 @dataclass(frozen=True)
 class AtTimes(OfLength):
-    """One's own times, noisiest first, used as they are; the number of steps is one less."""
+    """Given times, noisiest first, used as they are.
+
+    Args:
+        times: at least two; a run has one step less.
+
+    Raises:
+        ValueError: fewer than 2 times.
+    """
 
     times: Sequence[float]
 
@@ -86,10 +96,13 @@ class AtTimes(OfLength):
 
 @dataclass(frozen=True)
 class AtLambdas(OfLength):
-    """One's own half log-SNRs, rising; the number of steps is one less.
+    """Given half log-SNRs, rising.
+
+    Args:
+        lams: at least two; a run has one step less.
 
     Raises:
-        ValueError: fewer than 2, or not rising; when used, an SDE whose range they leave.
+        ValueError: fewer than 2, or not rising; when used, one beyond the range of the SDE.
     """
 
     lams: Sequence[float]
@@ -111,12 +124,13 @@ class AtLambdas(OfLength):
 
 @dataclass(frozen=True)
 class AtSigmas(OfLength):
-    """One's own sigma / alpha, falling and positive; the number of steps is one less.
+    """Given sigma / alpha, falling and positive. For an end at 0, use ``to_clean``.
 
-    For an end at 0, use ``to_clean``.
+    Args:
+        sigmas: at least two; a run has one step less.
 
     Raises:
-        ValueError: fewer than 2, not falling or not positive; when used, an SDE whose range they leave.
+        ValueError: fewer than 2, not falling or not positive; when used, one beyond the range of the SDE.
     """
 
     sigmas: Sequence[float]
@@ -137,12 +151,12 @@ class AtSigmas(OfLength):
 
 
 def within(sde: SDE, lams: Tensor, slack: Tensor | float = 1e-9) -> Tensor:
-    """The half log-SNRs; one within ``slack`` of an end of the SDE becomes that end.
+    """The half log-SNRs, with each that is within ``slack`` of an end of the SDE moved to this end.
 
     Raises:
-        ValueError: a half log-SNR beyond the SDE's ends.
+        ValueError: a half log-SNR beyond the ends of the SDE.
     """
-    first, last = (lam_at(sde, t) for t in (sde.t_max, sde.t_min))
+    first, last = sde.lam_ends()
     for end in (first, last):
         lams = torch.where((lams - end).abs() <= slack, end, lams)
     for lam in lams.tolist():
@@ -156,10 +170,11 @@ def within(sde: SDE, lams: Tensor, slack: Tensor | float = 1e-9) -> Tensor:
 
 
 def times_at(sde: SDE, lams: Tensor) -> Tensor:
-    """The times of half log-SNRs within the SDE's range; at its ends, exactly the ends."""
+    """The times of half log-SNRs within the range of the SDE; at its ends exactly ``t_max`` and ``t_min``."""
     times = sde.time_of(lams).clamp(sde.t_min, sde.t_max)
-    times[lams == lam_at(sde, sde.t_max)] = sde.t_max
-    times[lams == lam_at(sde, sde.t_min)] = sde.t_min
+    first, last = sde.lam_ends()
+    times[lams == first] = sde.t_max
+    times[lams == last] = sde.t_min
     return times
 
 
@@ -171,4 +186,4 @@ def _ratio(lam: float) -> float:
 def _at_least_two(name: str, values: Sequence[float]) -> tuple[float, ...]:
     if len(values) < 2:
         raise ValueError(f"{name} must be at least 2, got {list(values)}")
-    return tuple(values)
+    return tuple(map(float, values))

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..denoisers.protocol import DenoiserLike
 from ..processes.level import Level
-from ..processes.sde import level_at
 from .pairs import Pairs
 from .table import Numbers, Table
 
@@ -75,7 +74,7 @@ def derivatives(
         if kind == "level":
             at = table.levels[i].lam
             up = step if at + step <= table.levels[-1].lam else -step
-            told = table.tell(i, level_at(denoiser.sde, at + up))
+            told = table.tell(i, denoiser.sde.level_of(at + up))
             end = told.roll(denoiser, points[: i + 1], outputs[:i], pairs.cond)[0][-1]
             made[place] = (end - points[-1]) / up
             continue

@@ -10,7 +10,7 @@ import numpy as np
 from ..plans.plan import Plan
 from ..plans.tape import Solver
 from ..processes.level import Level
-from ..processes.sde import SDE, noisiest
+from ..processes.sde import SDE
 from ..solvers.wrappers import free_step
 from ..spacings.lists import AtLambdas
 from .table import Numbers, Table
@@ -98,7 +98,7 @@ class Family:
 
     @cached_property
     def _begin(self) -> Level[float]:
-        return noisiest(self.sde)
+        return self.sde.level_at(self.sde.t_max)
 
     def _knots(self, free: float, gaps: Numbers) -> tuple[float, ...]:
         if not (free or gaps.any()):

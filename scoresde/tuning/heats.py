@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..processes.sde import level_at, noisiest
 from .derivatives import step_for
 from .descent import Descending, Descent, Known
 from .family import Family
@@ -120,6 +119,6 @@ def family_of(entrant: Entrant) -> Family:
 
 def _step(task: Task, pairs: Pairs) -> float:
     """Of differences, as it suits the network in the middle of a run."""
-    begin, level = noisiest(task.sde), level_at(task.sde, 0.0)
+    begin, level = task.sde.level_at(task.sde.t_max), task.sde.level_of(0.0)
     x = level.alpha * pairs.target + level.sigma / begin.sigma * pairs.x
     return step_for(task.denoiser, x, level, pairs.cond)

@@ -11,7 +11,7 @@ from ..denoisers.protocol import DenoiserLike
 from ..devices import exact
 from ..plans.plan import Plan
 from ..plans.tape import Solver
-from ..processes.sde import SDE, lam_at, noisiest
+from ..processes.sde import SDE
 from ..solvers.catalogue import SOLVERS
 from ..solvers.integrators.base import Integrator
 from ..spacings.catalogue import spacing_of
@@ -70,7 +70,7 @@ def stock(
 
 def _from_start(table: Table, sde: SDE) -> Table:
     """A table that begins later than the SDE does, told to begin with the SDE's noise."""
-    begin = noisiest(sde)
+    begin = sde.level_at(sde.t_max)
     return replace(table, start=begin, first=table.first * table.start.sigma / begin.sigma)
 
 
@@ -80,7 +80,7 @@ def freed(
     """An entrant as families: as it is, and with a free first step to each of a few levels, ``ratios``."""
     solver = SOLVERS[entrant.solver]
     assert not isinstance(solver, Integrator)
-    begin, made = lam_at(sde, sde.t_max), []
+    begin, made = sde.lam_at(sde.t_max), []
     for ratio in (math.inf, *ratios):
         lam = -math.log(ratio) - math.log(variance) / 2 if ratio < math.inf else begin
         if lam < begin or math.isinf(lam) or (lam == begin and ratio < math.inf):
@@ -89,7 +89,7 @@ def freed(
         spacing = Clipped(spacing, lam) if lam > begin else spacing
         try:
             *lams, _ = sde.lam(spacing(sde, nfe)).tolist()  # and the end is the SDE's, not that of a list
-            family = Family(sde, solver, (*lams, lam_at(sde, sde.t_min)), variance, window)
+            family = Family(sde, solver, (*lams, sde.lam_at(sde.t_min)), variance, window)
             table = family.start
         except ValueError:
             continue

@@ -5,10 +5,10 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-import scoresde.plans.compiled
 import torch
 from torch import Tensor, nn
 
+import scoresde.plans.compiled
 from scoresde import (
     EDM,
     SDE,

@@ -32,7 +32,6 @@ from scoresde.denoisers.predictions import edm
 from scoresde.plans.executor import iterate
 from scoresde.plans.fingerprint import check_levels
 from scoresde.pretrained import pretrained
-from scoresde.processes.sde import level_at
 from scoresde.solvers import AnalyticalFirstStep, DPMSolverPP, ExponentialAdams
 from scoresde.solvers.wrappers import free_step
 from scoresde.spacings import AlignYourSteps, AtLambdas
@@ -189,9 +188,8 @@ def test_derivatives_from_where_a_change_begins_are_those_of_the_whole_run(sde):
 
 
 def level_near(sde, lam):
-    from scoresde.processes.sde import level_at
 
-    return level_at(sde, lam)
+    return sde.level_of(lam)
 
 
 def first_two(x):
@@ -319,7 +317,7 @@ def test_the_step_of_the_differences_is_right_for_a_network():
 def test_the_step_grows_with_the_rounding_of_a_network():
     """sqrt(eps) / 2, within a factor of 2 for 8 samples; rounding to a unit has a variance of 1/12 of it."""
     sde = EDM_CLIPPED
-    level = level_at(sde, 0.0)
+    level = sde.level_of(0.0)
     x = (
         level.alpha * MEANS.float()[torch.arange(8) % 3]
         + level.sigma * noises(sde, 8, dtype=torch.float32) / 20
@@ -335,7 +333,7 @@ def test_the_step_grows_with_the_rounding_of_a_network():
         assert 0.5 < step_for(rounded(unit), x, level) / expected < 2
     shipped = pretrained("mnist").denoiser
     x, cond = Noise(0, torch.arange(8), (1, 28, 28))(0), torch.arange(8)
-    level = level_at(shipped.sde, 0.0)
+    level = shipped.sde.level_of(0.0)
     low = Denoiser(shipped.net, shipped.sde, shipped.prediction, dtype=torch.bfloat16)
     with torch.no_grad():
         steps = [step_for(one, x, level, cond) for one in (shipped, low)]

@@ -14,7 +14,8 @@ from ...plans.executor import Denoise, Draw
 from ...processes.level import CLEAN
 from ...processes.sde import SDE
 from ...spacings.catalogue import steps_of
-from ...spacings.formulas import Spacing, default_spacing
+from ...spacings.default import default_spacing
+from ...spacings.formulas import Spacing
 from ...spacings.grid import Grid
 from .base import Integration, Integrator, _limited, _longest, begun, worst
 from .flow import _flow, _points

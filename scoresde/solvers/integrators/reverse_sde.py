@@ -11,7 +11,7 @@ from torch import Tensor
 from ...denoisers.apart import apart
 from ...plans.executor import Denoise, Draw
 from ...processes.level import CLEAN, Level
-from ...processes.sde import SDE, levels_of
+from ...processes.sde import SDE
 from ...spacings.formulas import Spacing
 from ...spacings.grid import Grid
 from .base import Integration, Integrator, _longest, begun
@@ -76,7 +76,7 @@ def _torchsde_steps(method: str, grid: Grid, denoise: Denoise, x: Tensor, noise:
         if t in known:
             return known[t]
         time = torch.tensor([min(max(t, end), grid.levels[0].t)], dtype=torch.float64)
-        return levels_of(sde, time)[0], sde.drift(time).item(), sde.diffusion2(time).item()
+        return sde.levels(time)[0], sde.drift(time).item(), sde.diffusion2(time).item()
 
     class Reverse:
         """dx = -(reverse drift) dr + g dw in r = -t; torchsde's time must rise."""
