@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ..processes.level import CLEAN, Level
-from ..processes.sde import SDE, levels_of
+from ..processes.sde import SDE
 from ..spacings.lists import times_at, within
 
 SINGLE = 1e-5  # in lambda: the rounding of another program that computes its levels in float32
@@ -40,7 +40,7 @@ def levels_at(sde: SDE, sigmas: Any, alphas: Any = 1.0) -> tuple[Level[float], .
         raise ValueError("sigmas and alphas must be finite and not negative")
     lams = alpha.log() - sigma.log()
     noisy = lams[:-1] if sigma[-1] == 0 else lams
-    levels = levels_of(sde, times_at(sde, within(sde, noisy, SINGLE)))
+    levels = sde.levels(times_at(sde, within(sde, noisy, SINGLE)))
     return levels + (CLEAN,) * (len(sigma) - len(noisy))
 
 
