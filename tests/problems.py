@@ -108,7 +108,7 @@ def law(
     through the real executor.
     """
     if isinstance(run, Plan):
-        unit = np.eye(2 + len({n for line in run.lines for n in line.reads if n[0] == "z"}))
+        unit = np.eye(2 + run.draws)
         end = integrate(
             run,
             lambda x, level: denoise(x, level, unit[0]),

@@ -62,9 +62,7 @@ def draws_of(run: Plan | Integration) -> int:
     if isinstance(run, Plan):
         if any(line.measured for line in run.lines):
             raise ValueError("a step sized by norms is not linear, so its law cannot be certified")
-        return max(
-            (int(name[1:]) + 1 for line in run.lines for name in line.reads if name[0] == "z"), default=0
-        )
+        return run.draws
     asked = 0
 
     def noise(i: int) -> Array:

@@ -1,4 +1,4 @@
-"""What the source of a callable says of it: what a call changes, and the numbers and names in its code."""
+"""What the code of a callable shows: the state that a call changes, and the numbers and names in it."""
 
 import ast
 import dis
@@ -9,13 +9,10 @@ from functools import cached_property, lru_cache
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
-ENTRIES = ("__call__", "forward")
+ENTRIES = ("__call__", "forward")  # the methods that a call starts with
+LIBRARIES = ("torch", "scoresde", "builtins")  # their code counts by its name only
 
-
-LIBRARIES = ("torch", "scoresde", "builtins")  # whose code is known by its name
-
-
-# Methods that change what they are called on; those of tensors end with an underscore.
+# Methods that change their object. Methods of tensors that do so end with an underscore.
 MUTATORS = {
     *("add", "append", "appendleft", "clear", "discard", "extend", "insert", "pop", "popitem", "popleft"),
     *("remove", "reverse", "setdefault", "sort", "update"),
@@ -23,13 +20,18 @@ MUTATORS = {
 
 
 def is_library(thing: Any) -> bool:
-    """Is it of a library whose code is not looked at?"""
+    """Is it part of a library whose code counts by its name only?"""
     return str(getattr(thing, "__module__", "")).partition(".")[0] in LIBRARIES
 
 
 @lru_cache
 def reached(kind: type, entries: tuple[str, ...] = ENTRIES) -> dict[str, list[FunctionType]]:
-    """The methods that a call of an object may use, by name; those of libraries are left out."""
+    """The methods that a call of an object may use, by name, without the methods of libraries.
+
+    Args:
+        kind: the class of the object.
+        entries: the methods that the call starts with.
+    """
     found: dict[str, list[FunctionType]] = {}
     todo = list(entries)
     while todo:
@@ -44,13 +46,13 @@ def reached(kind: type, entries: tuple[str, ...] = ENTRIES) -> dict[str, list[Fu
 
 
 class Changed(NamedTuple):
-    """Names that a call assigns, and names whose values it changes in place."""
+    """The names that a call assigns, and the names whose values it changes in place."""
 
     assigned: set[str]
     touched: set[str]
 
     def settings(self, held: Mapping[str, Any]) -> dict[str, Any]:
-        """What of it a call does not change. What is called itself is a setting, whatever is done to it."""
+        """The names and values that a call does not change. A callable that is changed in place counts."""
         return {
             name: value
             for name, value in held.items()
@@ -59,12 +61,17 @@ class Changed(NamedTuple):
 
 
 def changed_attributes(kind: type, entries: tuple[str, ...] = ENTRIES) -> Changed:
-    """Of an object; what it computes once, and keeps, counts as assigned."""
+    """The attributes of an object that a call changes. A cached property counts as assigned.
+
+    Args:
+        kind: the class of the object.
+        entries: the methods that the call starts with.
+    """
     own = [(name, value) for part in kind.__mro__ for name, value in vars(part).items()]
     changed = Changed({name for name, value in own if isinstance(value, cached_property)}, set())
     for methods in reached(kind, entries).values():
         for method in methods:
-            owner = (*method.__code__.co_varnames, "")[0]  # self
+            owner = (*method.__code__.co_varnames, "")[0]  # the name of self
             for base, name, deep in _changed(_tree(method)):
                 if base == owner and name:
                     changed[deep].add(name)
@@ -72,7 +79,7 @@ def changed_attributes(kind: type, entries: tuple[str, ...] = ENTRIES) -> Change
 
 
 def changed_variables(function: FunctionType) -> Changed:
-    """Of the variables of functions around it that a function uses."""
+    """The variables of enclosing functions that a call of this function changes."""
     changed = Changed({"__class__"}, set())
     for base, name, deep in _changed(_tree(function)):
         if base in function.__code__.co_freevars:
@@ -81,7 +88,7 @@ def changed_variables(function: FunctionType) -> Changed:
 
 
 def numbers_and_names(code: CodeType) -> tuple[frozenset[Any], frozenset[str]]:
-    """The numbers that code loads, and the names of attributes and global variables that it uses."""
+    """The numbers in code, and the names of attributes and global variables that it uses."""
     numbers: set[Any] = set()
     names = set(code.co_names)
     for instruction in dis.get_instructions(code):
@@ -96,7 +103,7 @@ def numbers_and_names(code: CodeType) -> tuple[frozenset[Any], frozenset[str]]:
 
 
 def _flat(value: Any) -> Iterator[Any]:
-    """The parts of a constant: compilers differ in what they make one of."""
+    """The parts of a constant. Versions of Python differ in what they combine into one constant."""
     if isinstance(value, slice):
         value = (value.start, value.stop, value.step)
     if isinstance(value, tuple | frozenset):
@@ -107,6 +114,7 @@ def _flat(value: Any) -> Iterator[Any]:
 
 
 def _defined(kind: type, name: str) -> Iterator[FunctionType]:
+    """The methods or properties of this name in a class and its bases, without methods of libraries."""
     for part in kind.__mro__:
         own: Any = vars(part).get(name)
         if isinstance(own, property):
@@ -120,7 +128,7 @@ def _defined(kind: type, name: str) -> Iterator[FunctionType]:
 
 @lru_cache(512)
 def _tree(function: FunctionType) -> ast.AST:
-    """Its source; an empty tree where the source is missing, or is only a part of a line."""
+    """The syntax tree of a function; an empty tree if its source is missing, or only a part of a line."""
     try:
         return ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):
@@ -128,7 +136,11 @@ def _tree(function: FunctionType) -> ast.AST:
 
 
 def _changed(tree: ast.AST) -> Iterator[tuple[str, str, bool]]:
-    """Of all that is changed, the variable, the attribute of it, and whether the change is within that."""
+    """All changes in a syntax tree.
+
+    Each is the name of a variable, the name of its attribute, "" for the variable itself, and whether the
+    value is changed in place rather than assigned.
+    """
     for node in ast.walk(tree):
         targets: list[ast.expr] = []
         called = isinstance(node, ast.Call)
@@ -146,6 +158,7 @@ def _changed(tree: ast.AST) -> Iterator[tuple[str, str, bool]]:
 
 
 def _roots(node: ast.expr) -> Iterator[tuple[str, str, bool]]:
+    """The same for one target of a change, such as ``a``, ``a.b``, ``a.b[0]`` or several of them."""
     if isinstance(node, ast.Tuple | ast.List):
         for part in node.elts:
             yield from _roots(part)

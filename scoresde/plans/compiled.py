@@ -1,10 +1,10 @@
-"""A plan carried out by compiled code: a row in one pass over its vectors, the network with its level told
-as a tensor.
+"""Execution of a plan by compiled code: one pass over the vectors of a row, and a compiled network.
 
-Nothing that is compiled knows the plan: weights and levels are tensors, made before the loop. So a process
-compiles once for the network, once for the noise and once for every number of terms in a row, and no more for
-other plans, numbers of steps, spacings or solvers. For another kind of shape it compiles them again. Of a
-network torch compiles no more kinds than ``torch._dynamo.config.recompile_limit``: beyond, it runs as it is.
+Weights and levels are tensors that are made before the loop, so that no compiled code depends on a plan. A
+process compiles once for the network, once for the noise, and once for each number of terms in a row; other
+plans, numbers of steps, spacings and solvers need no further compilation. Another rank, type or device of the
+state does. torch compiles a function for at most ``torch._dynamo.config.recompile_limit`` of these; for more,
+the function runs without compilation.
 """
 
 import warnings
@@ -19,35 +19,43 @@ from torch import Tensor
 from ..devices import float64_device
 from ..noise import Noise, normal
 from ..processes.level import Level
-from .executor import Buffers, Denoise, Draw, carry_out
+from .executor import Denoise, Draw, execute
+from .memory import Buffers
+from .names import START
 from .plan import Plan
 from .tape import Line
 
 
 def compiled_denoise(denoise: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The network, and what a :class:`Denoiser` does around it, compiled."""
+    """A denoiser, compiled with its network. Its level is to be given as tensors."""
 
-    def told(x: Tensor, level: Level[Any], *cond: Tensor) -> Tensor:
+    def estimate(x: Tensor, level: Level[Any], *cond: Tensor) -> Tensor:
         return denoise(x, level, *cond)
 
-    return torch.compile(told, dynamic=False)
+    return torch.compile(estimate, dynamic=False)
 
 
 def compiled_noise(noise: Noise) -> Draw:
-    """The draws of ``noise``, each in one pass; they may differ from its own in the last place."""
+    """The draws of ``noise``, compiled. They may differ from its draws in the last digit."""
     seed = noise.seed & 2**64 - 1
     words = torch.tensor(seed - (seed >> 63 << 64))  # 64 bits, as a signed number
-    block = noise.blocks  # of an arange inside, torch's code for a GPU would be in 32 bits
+    block = noise.blocks  # an argument: torch would compile an arange inside for a GPU with 32 bits
     drawn = _drawn(noise.shape)
     return lambda draw: drawn(words, noise.ids, block, noise.shape, torch.tensor(draw))
 
 
 @torch.no_grad()
 def integrate_compiled(plan: Plan, denoise: Denoise, x: Tensor, noise: Draw | None = None) -> Tensor:
-    """The state that :func:`scoresde.integrate` ends with, but for roundings, by one kernel a line.
+    """The result of :func:`scoresde.integrate` up to rounding, with one kernel for each line.
 
-    ``denoise(x, level)`` is told the level as float64 tensors without dimensions, and is best compiled
-    itself (:func:`compiled_denoise`). It may keep neither its input nor its output.
+    The two conditions of :func:`scoresde.integrate` on the network hold here too.
+
+    Args:
+        plan: the run.
+        denoise: ``denoise(x, level)`` receives the level as float64 tensors of shape ``()``; it should itself
+            be compiled (:func:`compiled_denoise`).
+        x: the state at the plan's start, ``(B, ...)``.
+        noise: ``noise(i)`` is draw i; None for a deterministic plan.
     """
     levels = iter(_rows([list(level) for level in plan.levels], float64_device(x.device), torch.float64))
 
@@ -55,18 +63,18 @@ def integrate_compiled(plan: Plan, denoise: Denoise, x: Tensor, noise: Draw | No
         return denoise(point, Level(*next(levels)))  # type: ignore[no-any-return]
 
     end = x
-    for state in carry_out(plan.lines, {"x0": x}, ask, noise, _Fused(plan.lines, x)):
+    for state in execute(plan.lines, {START: x}, ask, noise, _Fused(plan.lines, x)):
         end = state
     return end
 
 
 class _Fused(Buffers):
-    """Sums a row in one pass."""
+    """Buffers that combine a row in one pass over its vectors."""
 
     def __init__(self, lines: Sequence[Line], x: Tensor) -> None:
         super().__init__(x)
         self.kind = _kind(x)
-        # The first vector's factor is given as what it adds where it is near 1, as in ``rows.summed``.
+        # A first weight near 1 is stored as weight - 1, as in ``linear_combination``, and for its reason.
         shares = [
             [float(0.5 < (first := line.row[0][1]) < 2), first - (0.5 < first < 2)]
             + [weight for _, weight in line.row[1:]]
@@ -88,24 +96,27 @@ Kind = tuple[Any, ...]
 
 
 def _kind(x: Tensor) -> Kind:
-    """What torch compiles anew for: the rank, the type, the device, and which sizes are 1."""
+    """What torch compiles again for: type, device, rank, and which sizes are 1."""
     return (x.dtype, x.device, *(size == 1 for size in x.shape))
 
 
 @cache
 def _kernel(terms: int, in_place: bool, kind: Kind) -> Callable[..., None]:
-    """The sum of rows of so many terms, of one kind of states."""
+    """The linear combination of a number of terms, for one kind of state."""
     return _compiled(_added_to_first if in_place else _written, f"of_{terms}_terms", dynamic=True)
 
 
 @cache
 def _drawn(shape: tuple[int, ...]) -> Callable[..., Tensor]:
-    """The noise of samples of one shape."""
+    """The noise for samples of one shape."""
     return _compiled(normal, "of_" + "_by_".join(map(str, shape)))
 
 
 def _compiled(function: Any, kind: str, **options: Any) -> Callable[..., Any]:
-    """A copy of a function, compiled: torch limits the compilations of one; beyond, it runs uncompiled."""
+    """A compiled copy of a function, with a limit of compilations that no other copy shares.
+
+    Beyond the limit the function runs without compilation, with one warning.
+    """
     code = function.__code__.replace(co_name=f"{function.__name__}_{kind}")
     own = FunctionType(code, function.__globals__)
     quick: Callable[..., Any] | None = torch.compile(own, fullgraph=True, **options)
@@ -119,7 +130,7 @@ def _compiled(function: Any, kind: str, **options: Any) -> Callable[..., Any]:
                 quick = None
                 warnings.warn(
                     f"torch compiles {function.__name__} for no more kinds of tensors: from here on it runs "
-                    f"as it is, only slower; torch._dynamo.config.recompile_limit is the limit",
+                    f"without compilation, slower; torch._dynamo.config.recompile_limit is the limit",
                     stacklevel=2,
                 )
         return own(*arguments)
@@ -143,6 +154,6 @@ def _total(shares: Tensor, vectors: Sequence[Tensor]) -> Tensor:
 
 
 def _rows(numbers: Sequence[Sequence[float]], device: torch.device, dtype: torch.dtype) -> list[Tensor]:
-    """Each list as a tensor, by one copy to the device; not views, whose place torch would compile in."""
+    """Each list as a tensor, by one copy to the device. Not as views: torch would compile their offsets."""
     table = torch.tensor([number for row in numbers for number in row], dtype=dtype).to(device)
     return [row.clone() for row in torch.split(table, [len(row) for row in numbers])]

@@ -1,4 +1,4 @@
-"""A hash of what a thing is made of, that is the same in every process."""
+"""The hash of an object's contents: the same in every process, and not changed by calls of the object."""
 
 import datetime
 import hashlib
@@ -24,25 +24,22 @@ from torch import Tensor, nn
 from ..processes.sde import SDE
 from .calls import ENTRIES, changed_attributes, changed_variables, is_library, numbers_and_names, reached
 
-MOST = 65_536  # numbers of a tensor that are looked at, evenly spaced
+MOST = 65_536  # numbers of a tensor that count, evenly spaced
 
-
-Of = Callable[[Any], bytes]
-
-
-Parts = Iterable[bytes]
+Of = Callable[[Any], bytes]  # the hash of an object
+Parts = Iterable[bytes]  # what an object's hash is computed from
 
 
 class Contents:
-    """Hashes of things; ``unseen`` are the types of those that no rule knows."""
+    """Hashes of objects. ``unseen`` holds the names of the types that no rule below can hash."""
 
     def __init__(self) -> None:
         self.unseen: set[str] = set()
-        # By number, and with the thing itself, so that nothing else takes its number.
+        # By id. The object is stored too: otherwise a new object could get the id of a deleted one.
         self._known: dict[int, tuple[Any, bytes]] = {}
 
     def of(self, value: Any) -> bytes:
-        """The hash of a value; within what holds itself, of that, a mark."""
+        """The hash of a value. An object that contains itself has a fixed mark in its own place."""
         value = meant(value)
         if id(value) not in self._known:
             self._known[id(value)] = value, b"itself"
@@ -54,7 +51,10 @@ class Contents:
 
 
 def meant(value: Any) -> Any:
-    """What a wrapper that changes nothing is around, and what an object says that it is."""
+    """The object that counts in place of a value.
+
+    It is the result of the method ``__fingerprint__``, or the object inside a wrapper that changes no number.
+    """
     if hasattr(type(value), "__fingerprint__"):
         return meant(value.__fingerprint__())
     if isinstance(value, nn.DataParallel | nn.parallel.DistributedDataParallel):
@@ -63,12 +63,12 @@ def meant(value: Any) -> Any:
         return meant(value._orig_mod) if "_orig_mod" in value._modules else value  # of torch.compile
     if isinstance(value, types.FunctionType):
         return getattr(value, "_torchdynamo_orig_callable", value)
-    # A cache around a function; one that functools.wraps made is a function, and known by what it is made of.
+    # A cache around a function. A wrapper made with functools.wraps is a function, with contents like others.
     return meant(value.__wrapped__) if callable(value) and hasattr(value, "__wrapped__") else value
 
 
 class Unseen(Exception):
-    """A thing that no rule knows."""
+    """No rule can hash the object; the message is the name of its type."""
 
 
 def _joined(values: Parts) -> bytes:
@@ -84,13 +84,13 @@ def _named(values: Mapping[str, Any], of: Of) -> bytes:
 
 @singledispatch
 def parts(value: Any, of: Of) -> Parts:
-    """What a thing is made of: of an object, its class and its settings.
+    """What an object's hash is computed from: here its class and its settings; other types follow below.
 
-    Settings are attributes that a call does not change: not what ``__call__`` or ``forward``, or a method
-    that these use, assigns or changes in place. A method ``__fingerprint__`` says what counts in their place.
+    Settings are the attributes that a call does not change: ``__call__``, ``forward`` and the methods that
+    these use do not assign them or change them in place.
 
     Raises:
-        Unseen: a thing whose parts cannot be known.
+        Unseen: no rule can hash the object.
     """
     return _object(value, of)
 
@@ -100,7 +100,7 @@ def _object(value: Any, of: Of, entries: tuple[str, ...] = ENTRIES) -> Parts:
     state: Any = object.__getstate__(value)
     if is_dataclass(value):
         state = {field.name: getattr(value, field.name) for field in fields(value)}
-    elif isinstance(state, tuple):  # with __slots__
+    elif isinstance(state, tuple):  # a class with __slots__
         state = (state[0] or {}) | state[1]
     elif state is None and kind is not object:
         raise Unseen(f"{kind.__module__}.{kind.__qualname__}")
@@ -109,7 +109,7 @@ def _object(value: Any, of: Of, entries: tuple[str, ...] = ENTRIES) -> Parts:
 
 
 def _code(kind: type, of: Of, entries: tuple[str, ...] = ENTRIES) -> Iterator[bytes]:
-    """A class by its name; of one of the user's, the numbers and names in what a call uses, as well."""
+    """A class: its name and, unless it is of a library, the numbers and names in code that a call uses."""
     yield of(kind)
     for name, methods in sorted(reached(kind, entries).items()):
         yield of([name, *(numbers_and_names(method.__code__) for method in methods)])
@@ -119,7 +119,7 @@ def _code(kind: type, of: Of, entries: tuple[str, ...] = ENTRIES) -> Iterator[by
 def _(value: Number | np.generic | str | bytes | PurePath | None, of: Of) -> Parts:
     plain: Any = value.item() if isinstance(value, np.generic) else value
     if isinstance(plain, float) and plain.is_integer():
-        plain = int(plain)  # 2.0 is 2
+        plain = int(plain)  # 2.0 and 2 are the same setting
     return [b"simple", (str(plain) if isinstance(plain, PurePath) else repr(plain)).encode()]
 
 
@@ -166,7 +166,8 @@ def _(value: types.ModuleType, of: Of) -> Parts:
     return [b"name", value.__name__.encode()]
 
 
-# Not settings: the device of a network; its SDE, which is compared elsewhere; and state that changes in use.
+# These are not settings: a device; an SDE, which is compared by itself; generators, loggers, files and locks,
+# which change in use.
 @parts.register(SDE)
 @parts.register(torch.device)
 @parts.register(torch.Generator)
@@ -249,7 +250,7 @@ def _(value: partial[Any], of: Of) -> Parts:
 
 
 def _full(cell: types.CellType) -> bool:
-    """Has the variable a value yet?"""
+    """Does the variable have a value already?"""
     try:
         cell.cell_contents  # noqa: B018
     except ValueError:

@@ -1,4 +1,4 @@
-"""The loop that carries out any plan."""
+"""The loop that executes any plan."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -8,60 +8,89 @@ from torch import Tensor
 
 from ..denoisers.apart import first_output
 from ..processes.level import Level
+from .combine import langevin_step, linear_combination
+from .memory import Buffers
+from .names import START, index_of
 from .plan import Plan
 from .tape import Line
-from .vector import langevin, summed
 
-Denoise = Callable[[Any, Level[float]], Any]
-
-
-Draw = Callable[[int], Any]
+Denoise = Callable[[Any, Level[float]], Any]  # the estimate of x_0 at a point and a level
+Draw = Callable[[int], Any]  # standard normal noise, by the number of the draw
 
 
 def iterate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -> Iterator[Any]:
-    """Carry out a plan from the state x, yielding every state it keeps.
+    """Execute a plan, yielding each of its states.
 
-    A state may be anything that adds and scales. ``denoise(x, level)`` is the network, ``noise(i)`` draw i.
+    Args:
+        plan: the run.
+        denoise: ``denoise(x, level)`` is the network.
+        x: the state at the plan's start, ``(B, ...)``; or any object that adds and scales.
+        noise: ``noise(i)`` is draw i, like x; None for a deterministic plan.
+
+    Raises:
+        TypeError: no ``noise`` for a plan that draws noise.
     """
-    return carry_out(plan.lines, {"x0": x}, denoise, noise)
+    _check_noise(plan, noise)
+    return execute(plan.lines, {START: x}, denoise, noise)
 
 
 def integrate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -> Any:
-    """The state that :func:`iterate` ends with, to the last bit; without gradients, made in place.
+    """The last state of :func:`iterate`, to the last bit.
 
-    With gradients it is differentiable in x and in the network's parameters. The network may keep neither
-    its input nor its output for itself: the one is overwritten, and the other read again in later steps. x is
-    not touched. No more buffers are made than the run has live vectors, whatever its length.
+    With gradients enabled, the result is differentiable in x and in the parameters of the network. Without
+    them the run works in place: it makes :attr:`Plan.live` tensors at most, whatever its length, and x is not
+    changed. Then both of the following must hold:
+
+    1. The network keeps no reference to its input, which a later line overwrites.
+    2. The network does not change an output that it returned, which later lines read.
+
+    Args:
+        plan: the run.
+        denoise: ``denoise(x, level)`` is the network.
+        x: the state at the plan's start, ``(B, ...)``; or any object that adds and scales.
+        noise: ``noise(i)`` is draw i, like x; None for a deterministic plan.
+
+    Raises:
+        TypeError: no ``noise`` for a plan that draws noise.
     """
+    _check_noise(plan, noise)
     in_place = isinstance(x, Tensor) and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-    for state in carry_out(plan.lines, {"x0": x}, denoise, noise, Buffers(x) if in_place else combined):
+    for state in execute(plan.lines, {START: x}, denoise, noise, Buffers(x) if in_place else combine_new):
         x = state
     return x
 
 
-def combined(line: Line, live: Mapping[str, Any]) -> Any:
-    """The line's row, as something new."""
+def combine_new(line: Line, live: Mapping[str, Any]) -> Any:
+    """The linear combination of a line's row, as a new object."""
     (name, weight), *rest = line.row
     if not rest and weight == 1 and (line.level is not None or name in line.done):
-        return live[name]  # nobody else's
-    return summed(line.row, live)
+        return live[name]  # no later line reads it: hand it over without a copy
+    return linear_combination(line.row, live)
 
 
-def carry_out(
+def execute(
     lines: Iterable[Line],
     live: dict[str, Any],
     denoise: Denoise,
     noise: Draw | None,
-    combine: Callable[[Line, dict[str, Any]], Any] = combined,
+    combine: Callable[[Line, dict[str, Any]], Any] = combine_new,
 ) -> Iterator[Any]:
-    """Carry out lines on the vectors that are live, which are kept up to date, yielding every state."""
+    """Execute lines, yielding each state.
+
+    Args:
+        lines: part of a plan, in order.
+        live: the vectors that later lines read, by name; it is kept up to date.
+        denoise: ``denoise(x, level)`` is the network.
+        noise: ``noise(i)`` is draw i.
+        combine: makes the linear combination of a line's row.
+    """
     ask: Denoise | None = None
     copied = combine.copied if isinstance(combine, Buffers) else torch.clone
     for line in lines:
-        for name in line.reads:
-            if name[0] == "z" and name not in live:
-                live[name] = noise(int(name[1:]))  # type: ignore[misc]
-        value = langevin(line.row, *line.measured, live) if line.measured else combine(line, live)
+        for name in line.draws:
+            if name not in live:
+                live[name] = noise(index_of(name))  # type: ignore[misc]
+        value = langevin_step(line.row, *line.measured, live) if line.measured else combine(line, live)
         if line.level is not None:
             point = value
             if ask is None:
@@ -69,42 +98,16 @@ def carry_out(
             else:
                 value = ask(point, line.level)
             value = 1 * value if value is point else value
+            del point  # its memory is not held beyond its last use
         live[line.name] = value
         for name in line.done:
             del live[name]
-        if line.name[0] == "x":
+        if line.kind == "state":
             yield value
 
 
-class Buffers:
-    """Combines rows in buffers that are used again: that of a vector which no later line needs, or new ones.
-
-    Only what was made here is overwritten: no network output, no noise, and not the start.
-    """
-
-    def __init__(self, x: Tensor) -> None:
-        self.x, self.free = x, list[Tensor]()
-
-    def __call__(self, line: Line, live: Mapping[str, Any]) -> Any:
-        (name, weight), *rest = line.row
-        done = [n for n in line.done if n[0] in "xh" and n != "x0" and n in live]
-        if not rest and weight == 1 and (line.level is not None or name in done):
-            value = live[name]
-        elif name in done:  # first of its row, if any is
-            value = self.sum(line, live, live[name])
-        else:
-            value = self.sum(line, live, self.free.pop() if self.free else torch.empty_like(self.x))
-            if line.level is not None:
-                self.free.append(value)  # after this line's network call
-        self.free += [live[n] for n in done if line.level is not None or live[n] is not value]
-        return value
-
-    def copied(self, x: Tensor) -> Tensor:
-        """x in a buffer, which is free again after this line's network call."""
-        self.free = self.free or [torch.empty_like(self.x)]
-        return self.free[0].copy_(x)
-
-    def sum(self, line: Line, live: Mapping[str, Any], out: Tensor) -> Tensor:
-        """The row, written to ``out``, which may be its first vector."""
-        total: Tensor = summed(line.row, live, out)
-        return total
+def _check_noise(plan: Plan, noise: Draw | None) -> None:
+    if noise is None and plan.stochastic:
+        raise TypeError(
+            "noise must be a function of the number of a draw, for this plan draws noise; got None"
+        )

@@ -1,22 +1,19 @@
-"""A run written out as a table of weights, and the loop that carries out any such table.
+"""A run as a table of weights.
 
-Every method here is *linear*: whatever it adds up is a state, an output of the network, or noise, and the
-factors depend on the noise levels alone. So a solver is run once, before there is any data, on symbols: it
-asks a :class:`Tape` for the network's output at a point, for noise, and to keep a state, and combines what it
-is given as if they were tensors. What the tape has written down then is the run, a general linear method in
-the language of numerical analysis (Butcher 2006): any number of carried states, any depth of history, points
-that are not states, several draws of noise in a step. It is plain data: print it, compare it, save it.
+A solver of this library is *linear*: it adds states, outputs of the network and noise, with factors that
+depend only on the noise levels. So it runs once, before there is any data, on symbols: it asks a
+:class:`Tape` for the network's output at a point, for noise, or for a new state, and combines the answers as
+if they were tensors. The tape then holds the whole run. In numerical analysis this is a general
+linear method (Butcher 2006): any number of states, any length of history, points that are not states, several
+draws of noise in a step. A plan is plain data: print it, compare it, save it.
 """
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..files import write_atomically
 from ..integer import integer
@@ -25,17 +22,25 @@ from ..processes.sde import SDE
 from ..spacings.catalogue import steps_of
 from ..spacings.formulas import Spacing
 from ..spacings.grid import Grid, check_budget
-from .checked import check_level, check_lines
-from .planning import longest, no_step, warn_of_near_levels
-from .tape import Line, Solver, Tape
-from .vector import Row, Vector
+from .levels import check_run
+from .memory import most_alive, with_last_uses
+from .names import index_of
+from .near_levels import warn_of_near_levels
+from .planning import longest, written
+from .saved import content_of, parts_of
+from .tape import Line, Solver
+from .vector import Vector
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A solver's whole run: lines to carry out in order, from a state at ``start`` to one at ``end``.
+    """The whole run of a solver: lines to execute in order, from a state at ``start`` to a state at ``end``.
 
-    ``about``, of a tuned plan: what it was made for, as JSON; it changes no number of the run.
+    Args:
+        lines: the lines, with their last uses (:meth:`of` finds them).
+        start: the level of the state that the run starts from.
+        end: the level of its last state.
+        about: what a tuned plan was made for, as JSON; no number of the run depends on it.
     """
 
     lines: tuple[Line, ...]
@@ -45,8 +50,8 @@ class Plan:
 
     @classmethod
     def of(cls, lines: Sequence[Line], start: Level[float], end: Level[float]) -> "Plan":
-        """The run of lines, each told here which vectors no later one needs."""
-        return cls(_with_last_uses(lines), start, end)
+        """The run of lines, after it is found which vectors each line reads last."""
+        return cls(with_last_uses(lines), start, end)
 
     @classmethod
     def make(
@@ -60,10 +65,17 @@ class Plan:
     ) -> "Plan":
         """The run of ``steps`` steps.
 
+        Args:
+            solver: writes the run.
+            sde: the process.
+            steps: at least 1.
+            spacing: of the levels, or its name; None for the default of the process.
+            to_clean: the last step goes to sigma = 0.
+
         Raises:
-            ValueError: a grid that is none (:meth:`Grid.build`), or a step that the solver cannot take on it.
+            ValueError: the grid cannot be built (:meth:`Grid.build`), or the solver cannot take a step on it.
         """
-        plan, levels = _made(solver, sde, steps, spacing, to_clean)
+        plan, levels = _made(solver, Grid.build(sde, steps, spacing, to_clean=to_clean))
         warn_of_near_levels(solver, levels, lambda: plan.amplification)
         return plan
 
@@ -77,13 +89,23 @@ class Plan:
         *,
         to_clean: bool = False,
     ) -> "Plan":
-        """The longest run of at most ``nfe`` network calls; ValueError if even the shortest needs more.
+        """The longest run of at most ``nfe`` network calls.
 
-        Listed times are one run: all of them, or ValueError.
+        A spacing that is a list of levels has one length, so that all of its levels must fit.
+
+        Args:
+            nfe: the budget of network calls.
+            solver: writes the run.
+            sde: the process.
+            spacing: of the levels, or its name; None for the default of the process.
+            to_clean: the last step goes to sigma = 0.
+
+        Raises:
+            ValueError: the shortest run needs more calls, or one of :meth:`make`.
         """
         nfe, least = integer("nfe", nfe), 1 + to_clean
-        made = cache(lambda steps: _made(solver, sde, steps, spacing, to_clean))
-        low, high = least, max(2 * nfe, least)  # a step may be free, as FreeStart's first one is
+        made = cache(lambda steps: _made(solver, Grid.build(sde, steps, spacing, to_clean=to_clean)))
+        low, high = least, max(2 * nfe, least)  # a step may make no call, as the first of AnalyticalFirstStep
         if (listed := steps_of(spacing)) is not None:
             low = high = listed + to_clean
         else:
@@ -92,6 +114,25 @@ class Plan:
             raise ValueError(f"nfe must be at least {shortest} for {solver}, got {nfe}")
         plan, levels = made(longest(nfe, low, high, lambda steps: made(steps)[0].nfe))
         warn_of_near_levels(solver, levels, lambda: plan.amplification)
+        return plan
+
+    @classmethod
+    def on(cls, solver: Solver, sde: SDE, levels: Iterable[Level[float]]) -> "Plan":
+        """The run on given levels, such as another program brings (:func:`scoresde.plans.levels_at`).
+
+        Args:
+            solver: writes the run.
+            sde: the process of the levels. A solver asks it for levels inside a step, and for its drift.
+            levels: at least two, lambda rising, within the ends of the process; the last may be the clean
+                level, sigma = 0.
+
+        Raises:
+            ValueError: other levels, a level that is not on the process, or the solver cannot take a step.
+        """
+        given = tuple(Level(*map(float, level)) for level in levels)
+        check_run(sde, given)
+        plan, _ = _made(solver, Grid(sde, given))
+        warn_of_near_levels(solver, given, lambda: plan.amplification)
         return plan
 
     @property
@@ -107,21 +148,41 @@ class Plan:
     @property
     def stochastic(self) -> bool:
         """Does the run draw noise after its start?"""
-        return any(name[0] == "z" for line in self.lines for name in line.reads)
+        return any(line.draws for line in self.lines)
+
+    @property
+    def draws(self) -> int:
+        """The number of draws of noise after the start: one more than the largest number of a draw."""
+        return max((index_of(name) + 1 for line in self.lines for name in line.draws), default=0)
+
+    @property
+    def live(self) -> int:
+        """The largest number of vectors held at once by :func:`scoresde.integrate` without gradients.
+
+        It counts the start, states, points, outputs and noise: each is a tensor of the size of the state. The
+        network's own memory is not counted.
+        """
+        return most_alive(self.lines)
 
     @property
     def amplification(self) -> float:
-        """The largest sum of absolute weights on network outputs in a line: what their errors can grow by."""
-        on_outputs: dict[str, Vector] = {}  # the part of what is held that is made of outputs
+        """The largest factor by which a line multiplies errors of outputs.
+
+        It is the sum of absolute weights on outputs, in a state or in the point of a call; the outputs inside
+        of points count, and earlier states do not.
+        """
+        outputs: dict[str, Vector] = {}  # the part of each output or point that is made of outputs
         largest = 0.0
         for line in self.lines:
             total = Vector({})
             for name, weight in line.row:
-                total = total + weight * on_outputs.get(name, Vector({name: 1.0} if name[0] == "d" else {}))
-            if line.name[0] == "h":
-                on_outputs[line.name] = Vector({n: w for n, w in line.row if n[0] == "d"})
+                total = total + weight * outputs.get(name, Vector({}))
+            if line.kind == "point":
+                outputs[line.name] = total
             else:
                 largest = max(largest, sum(map(abs, total.weights.values())))
+            if line.kind == "output":
+                outputs[line.name] = Vector({line.name: 1.0})
         return largest
 
     def __str__(self) -> str:
@@ -133,100 +194,42 @@ class Plan:
             rows.append(f"{line.name:>5} {level}  {form}{'  + measured Langevin step' * bool(line.measured)}")
         return "\n".join(rows)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as lists, texts and numbers, to be part of any JSON.
+
+        The file ``plan.schema.json`` of this package is its JSON Schema.
+        """
+        return content_of(self.lines, self.start, self.end, self.about)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Plan":
+        """The plan of :meth:`to_dict`, equal to the last bit.
+
+        Raises:
+            ValueError: the content is not a plan; the message names the fault.
+        """
+        lines, start, end, about = parts_of(content)
+        return replace(cls.of(lines, start, end), about=about)
+
     def save(self, path: str | Path) -> None:
-        """Write the plan as JSON."""
-
-        def level(value: Level[float] | None) -> list[str] | None:
-            # To the last bit; and JSON has no infinity.
-            return value and [float(number).hex() for number in value]
-
-        lines = [
-            {"name": line.name, "row": line.row, "level": level(line.level), "measured": line.measured}
-            for line in self.lines
-        ]
-        content = {
-            "format": "scoresde plan 1",
-            "start": level(self.start),
-            "end": level(self.end),
-            "lines": lines,
-        } | ({} if self.about is None else {"about": dict(self.about)})
-        write_atomically(Path(path), json.dumps(content, indent=1).encode())
+        """Write :meth:`to_dict` as JSON. A file is replaced as a whole or not at all."""
+        write_atomically(Path(path), json.dumps(self.to_dict(), indent=1).encode())
 
     @classmethod
     def load(cls, path: str | Path) -> "Plan":
-        """Read what :meth:`save` wrote; the run's bits are the same. ValueError if the file is no plan."""
+        """The plan that :meth:`save` wrote, equal to the last bit.
 
-        def level(value: list[str] | None) -> Any:
-            return None if value is None else check_level(Level(*map(float.fromhex, value)))
-
-        def row(value: list[list[Any]]) -> Row:
-            return tuple((str(name), float(weight)) for name, weight in value)
-
+        Raises:
+            ValueError: the file cannot be read or is not a plan; the message names the file and the fault.
+        """
         try:
-            content = json.loads(Path(path).read_text())
-            if content["format"] != "scoresde plan 1":
-                raise ValueError(f"its format is {content['format']!r}")
-            lines = [
-                Line(
-                    line["name"],
-                    row(line["row"]),
-                    level(line["level"]),
-                    line["measured"] and (row(line["measured"][0]), float(line["measured"][1])),
-                )
-                for line in content["lines"]
-            ]
-            check_lines(lines)
-            start, end = level(content["start"]), level(content["end"])
-            if not (start and end):
-                raise ValueError("its start and end must be levels")
-            about = content.get("about")
-            if not isinstance(about, dict | None):
-                raise ValueError(f"its about must be an object, got {about!r}")
-            return replace(cls.of(lines, start, end), about=about)
-        except (
-            *(OSError, ValueError, OverflowError, RecursionError),
-            *(LookupError, TypeError, AttributeError),
-        ) as error:
+            return cls.from_dict(json.loads(Path(path).read_text("utf-8")))
+        except RecursionError:
+            raise ValueError(f"{path} is no plan of scoresde: it is nested too deeply") from None
+        except (OSError, ValueError) as error:
             raise ValueError(f"{path} is no plan of scoresde: {error}") from error
 
 
-def _with_last_uses(lines: Sequence[Line]) -> tuple[Line, ...]:
-    """The lines, each told which vectors are done with, and a state among those to be read first."""
-    last: dict[str, int] = {}
-    for i, line in enumerate(lines):
-        for name in (*line.reads, line.name):
-            last[name] = i
-    last.pop(lines[-1].name)
-    done: dict[int, list[str]] = {}
-    for name, i in last.items():
-        done.setdefault(i, []).append(name)
-
-    def told(line: Line, over: tuple[str, ...]) -> Line:
-        row = line.row
-        if line.level is None and line.measured is None:
-            row = tuple(sorted(row, key=lambda term: not (term[0][0] in "xh" and term[0] in over)))
-        return Line(line.name, row, line.level, line.measured, over)
-
-    return tuple(told(line, tuple(done.get(i, ()))) for i, line in enumerate(lines))
-
-
-def _made(
-    solver: Solver, sde: SDE, steps: int, spacing: Spacing | str | None, to_clean: bool
-) -> tuple[Plan, Sequence[Level[float]]]:
-    """The run of ``steps`` steps, and the levels between them."""
-    grid = Grid.build(sde, steps, spacing, to_clean=to_clean)
-    tape = Tape()
-    try:
-        with np.errstate(all="ignore"):  # a weight that is not finite is seen below
-            end = solver.solve(tape, tape.start(), grid)
-    except (ZeroDivisionError, OverflowError) as error:
-        raise ValueError(no_step(solver, sde, grid.levels)) from error
-    if not any(line.level for line in tape.lines):
-        raise ValueError(f"{solver} calls no network in a run of {steps} steps")
-    last = tape.lines[-1]
-    if last.name[0] != "x" or end.row != ((last.name, 1.0),):  # the end is a state, and no network output
-        tape.state(end)
-    rows = [row for line in tape.lines for row in (line.row, line.measured[0] if line.measured else ())]
-    if not all(math.isfinite(weight) for row in rows for _, weight in row):
-        raise ValueError(no_step(solver, sde, grid.levels))
-    return Plan.of(tape.lines, grid.levels[0], grid.levels[-1]), grid.levels
+def _made(solver: Solver, grid: Grid) -> tuple[Plan, Sequence[Level[float]]]:
+    """The run on a grid, and the levels between its steps."""
+    return Plan.of(written(solver, grid), grid.levels[0], grid.levels[-1]), grid.levels

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..denoisers.modes import modules_of
 from ..denoisers.protocol import DenoiserLike, unobserved
 from ..noise import Noise
-from ..plans.fingerprint import fingerprint
+from ..plans.fingerprint import fingerprint, hash_of
 from ..plans.plan import Plan
 from ..plans.tape import Solver
 from ..processes.sde import SDE
@@ -70,7 +70,7 @@ class Task:
         self.network = fingerprint(unobserved(self.denoiser))
         cond = None if self.cond is None else self.cond.tolist()
         draft = self.network if self.draft is self.denoiser else fingerprint(unobserved(self.draft))
-        feature_map = None if self.feature_map is None else fingerprint(self.feature_map)
+        feature_map = None if self.feature_map is None else hash_of(self.feature_map)
         self.teacher_key = _hash(self.network, self.shape, cond, self.seed, self.settings.sizes)
         self.key = _hash(self.teacher_key, draft, feature_map, self.nfe, self.settings)
 

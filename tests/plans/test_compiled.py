@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from scoresde import EDM, VPSDE, Counted, Denoiser, Level, Noise, Plan, integrate, predict, prepare, sample
 from scoresde.networks import MLP
 from scoresde.plans import compiled
 from scoresde.plans.compiled import compiled_noise, integrate_compiled
 from scoresde.sampling.capture import captured
-from tests.problems import TABLES, mixture, normal
+from tests.problems import mixture, normal
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's compiler's own
 compiles = pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
@@ -121,44 +119,6 @@ def test_what_is_no_plan_is_not_compiled() -> None:
     denoiser = Denoiser(MLP(2), VPSDE(), predict.noise)
     with pytest.raises(ValueError, match="compile is for plans"):
         sample(denoiser, "dpm-adaptive-12", (4, 2), compile=True)
-
-
-class Storages(TorchDispatchMode):
-    """Notes what operations make: the most bytes alive at once, and how many storages there ever were."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive: dict[StorageWeakRef, int] = {}
-        self.most = self.made = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.alive = {there: size for there, size in self.alive.items() if not there.expired()}
-        if isinstance(result, Tensor):
-            there = StorageWeakRef(result.untyped_storage())
-            self.made += there not in self.alive
-            self.alive[there] = result.untyped_storage().nbytes()
-            self.most = max(self.most, sum(self.alive.values()))
-        return result
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_memory_is_the_same_at_any_number_of_steps(name: str) -> None:
-    """What a run allocates for itself, on a network and noise that allocate nothing."""
-
-    def used(nfe: int) -> tuple[int, int]:
-        plan = prepare(name, VPSDE(), nfe)
-        assert isinstance(plan, Plan)
-        x, answer = torch.ones(1000), torch.ones(1000)
-        with torch.no_grad(), Storages() as storages:
-            integrate(plan, lambda point, level: answer, x, lambda i: answer)
-        return storages.made, storages.most
-
-    few, many = used(24), used(120)
-    assert few == many
-    made, most = few
-    assert 1 <= made <= 8  # a state, and the points and outputs that a step holds: no buffer is made twice
-    assert most == made * 4000
 
 
 def test_a_run_is_not_captured_without_a_gpu() -> None:

@@ -12,6 +12,7 @@ from scipy.integrate import quad
 from torch import Tensor
 
 from scoresde import EDM, VPSDE, Karras, Level, Plan, RectifiedFlow, integrate
+from scoresde.plans.names import index_of, kind_of
 from scoresde.plans.tape import Solver
 from scoresde.solvers import DPMSolver, DPMSolverPP, ExponentialAdams, Heun, UniC
 from scoresde.spacings import Grid
@@ -92,7 +93,7 @@ def test_a_corrector_on_any_solver_adds_an_order_and_no_call(inner: Solver, outp
 def test_an_iterated_start_costs_what_it_says(predictor: int) -> None:
     plan = Plan.make(ExponentialAdams(predictor, start="iterated"), VPSDE(), 20)
     assert plan.nfe == 20 + (predictor - 1) * max(predictor - 3, 0)
-    assert sum(line.name[0] == "x" for line in plan.lines) == 20  # a state for every level
+    assert sum(line.kind == "state" for line in plan.lines) == 20  # a state for every level
 
 
 @pytest.mark.parametrize("to_clean", [False, True])
@@ -215,7 +216,7 @@ def test_on_even_steps_the_weights_are_those_of_adams_and_bashforth(
 
     sde = EDM(0.2, 5.0)
     plan = Plan.make(ExponentialAdams(order, on="noise", variable="rho"), sde, 12, even)
-    held = [(plan.levels[int(name[1:])], w) for name, w in plan.lines[-1].row if name[0] == "h"]
+    held = [(plan.levels[index_of(name)], w) for name, w in plan.lines[-1].row if kind_of(name) == "point"]
     # What is held is sigma times the noise.
     assert [w * level.sigma / (-4.8 / 12) for level, w in held] == pytest.approx(weights, rel=1e-9)
 
@@ -252,14 +253,15 @@ def test_sa_solver_has_the_weak_order_it_says(predictor: int, corrector: int) ->
 
 def test_tau_is_zero_outside_of_its_interval() -> None:
     plan = Plan.make(ExponentialAdams(2, tau=1.0, tau_from=0.05, tau_to=1.0), EDM(), 20, Karras())
-    steps = [line for line in plan.lines if line.name[0] == "x"]
+    steps = [line for line in plan.lines if line.kind == "state"]
     for line, level in zip(steps, [*plan.levels[1:], plan.end], strict=True):
-        assert any(name[0] == "z" for name, _ in line.row) == (0.05 <= level.sigma <= 1.0)
+        assert bool(line.draws) == (0.05 <= level.sigma <= 1.0)
 
 
 def test_a_lower_finish_ends_with_one_output() -> None:
     plan = Plan.make(ExponentialAdams(3, finish="lower"), VPSDE(), 10)
-    joined = [sum(name[0] == "d" for name, _ in line.row) for line in plan.lines if line.name[0] == "x"]
+    states = [line for line in plan.lines if line.kind == "state"]
+    joined = [sum(kind_of(name) == "output" for name, _ in line.row) for line in states]
     assert joined == [1, 2, 3, 3, 3, 3, 3, 3, 2, 1]
 
 

@@ -107,7 +107,7 @@ def test_its_data_form_is_the_table_of_dpmpp_3m() -> None:
     """From the third step on, weight by weight; before it, DPM-Solver++(2M) takes another form of order 2."""
     plan = Plan.make(DPMSolverV3(DATA, 3, 0), VPSDE(), 6)
     ours, theirs = dict(plan.lines[-1].row), dict(Plan.make(DPMSolverPP(3), VPSDE(), 6).lines[-1].row)
-    held = {line.name: line.row for line in plan.lines if line.name[0] == "h"}
+    held = {line.name: line.row for line in plan.lines if line.kind == "point"}
     assert abs(ours.pop("d0", 0.0)) < 1e-12  # the centre, added and taken away
     assert all(held.get(name, ((name, 1.0),))[0][1] == 1.0 for name in ours)
     assert {name.replace("h", "d"): weight for name, weight in ours.items()} == pytest.approx(
@@ -247,7 +247,7 @@ def test_it_keeps_no_more_of_the_past_than_it_needs(measured: Statistics) -> Non
         most = max(most, len(live))
         live -= set(line.done)
     assert most == 7
-    assert len([line for line in plan.lines if line.name[0] == "x"]) == 50  # predictions are no states
+    assert len([line for line in plan.lines if line.kind == "state"]) == 50  # predictions are no states
 
 
 @pytest.fixture(scope="module")

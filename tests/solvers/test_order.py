@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scoresde import EDM, VPSDE, Karras, Level, Plan, UniformLambda, integrate, iterate
 from scoresde.plans import Vector
+from scoresde.plans.names import kind_of
 from scoresde.plans.tape import Solver, Tape
 from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, ReverseDiffusion
 from scoresde.spacings import Grid, Spacing
@@ -242,7 +243,7 @@ def test_a_step_to_clean_is_the_denoiser(name: str) -> None:
     # Neither the state nor history is of use to a step that is infinite in lambda.
     assert plan.lines[-1].row == ((output.name, 1.0),)
     *_, before, after = iterate(plan, mixture, 80 * normal(9))
-    if output.row[0][0][0] == "x":  # called at the state, and not at what a corrector mends
+    if kind_of(output.row[0][0]) == "state":  # called at the state, and not at what a corrector mends
         assert (after - mixture(before, last)).abs().max() < 1e-15
 
 

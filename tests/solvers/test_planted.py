@@ -71,15 +71,15 @@ def test_solvers_of_order_one_say_so_and_none_is_below():
 
 def test_what_several_steps_need_is_held_and_not_summed_anew():
     plan = Plan.make(SDEDPMSolver(2), EDM(), 6)
-    assert sum(line.name[0] == "h" for line in plan.lines) == 6
+    assert sum(line.kind == "point" for line in plan.lines) == 6
     assert max(len(line.row) for line in plan.lines) <= 4
-    assert not any(line.name[0] == "h" for line in Plan.make(SDEDPMSolver(1), EDM(), 6).lines)
+    assert not any(line.kind == "point" for line in Plan.make(SDEDPMSolver(1), EDM(), 6).lines)
 
 
 def test_a_step_of_one_output_holds_nothing_for_later_ones():
     for rule, held in ((ExponentialAdams(1, on="noise"), 0), (ExponentialAdams(2, on="noise"), 5)):
         plan = Plan.make(rule, EDM(), 5)
-        assert sum(line.name[0] == "h" for line in plan.lines) == held
+        assert sum(line.kind == "point" for line in plan.lines) == held
 
 
 def test_no_churn_is_the_solver_alone():
@@ -119,7 +119,7 @@ def changed_plan(path, change):
     [
         ([], "x[0-9]+ is made of nothing"),
         ([["d77", 1.0]], "x[0-9]+ is made of d77, which no line before it makes"),
-        ([["x0", "inf"]], "x[0-9]+ has the weight inf on x0"),
+        ([["x0", float("inf")]], "x[0-9]+ has the weight inf on x0"),
     ],
 )
 def test_measured_noise_is_sized_by_a_row_that_can_be_made(row, named, tmp_path):

@@ -24,6 +24,7 @@ from scoresde import (
     integrate,
     iterate,
 )
+from scoresde.plans.names import kind_of
 from scoresde.plans.tape import Solver
 from scoresde.solvers import DDIM, ODE, DPMSolverPP, EulerMaruyama, ExponentialAdams, PredictorCorrector, UniC
 from scoresde.solvers.er_sde import ERSDE, er_sde_5
@@ -463,7 +464,7 @@ def test_the_rates_of_a_raised_level_are_its_own() -> None:
     for row, up, s in zip(rows, plan.levels, levels[1:], strict=True):
         beta = 0.1 + 19.9 * up.t
         on_data = (s.t - up.t) * -beta / 2 * up.alpha / up.sigma**2
-        (weight,) = (weight for name, weight in row.items() if name[0] == "d")
+        (weight,) = (weight for name, weight in row.items() if kind_of(name) == "output")
         assert weight == pytest.approx(on_data, rel=1e-9)  # roundings of 1 - alpha^2 near the data
 
 
@@ -513,7 +514,8 @@ def test_restart_mends_the_spread_that_an_inexact_solver_loses() -> None:
 
 def test_restart_gives_a_multistep_solver_its_history_between_turns() -> None:
     plan = Plan.make(Restart(DPMSolverPP(2), ((0.05, 0.5, 4, 2),)), EDM(), 12)
-    outputs = [len([n for n, _ in line.row if n[0] == "d"]) for line in plan.lines if line.level is None]
+    combined = [line for line in plan.lines if line.level is None]
+    outputs = [sum(kind_of(name) == "output" for name in line.reads) for line in combined]
     starts = [i for i, count in enumerate(outputs) if count == 1]
     assert plan.nfe == 12 + 2 * 4
     assert len(starts) == 4  # the run, two turns and the rest: each with one step of order 1
@@ -539,8 +541,7 @@ def test_restart_takes_every_turn_that_it_is_told_to(steps: int, repeats: int) -
     assert plan.nfe == 12 + steps * repeats
     tops = [level for level in plan.levels if math.isclose(level.sigma, 2.0, rel_tol=1e-9)]
     assert len(tops) == repeats
-    draws = {n for line in plan.lines for n in line.reads if n[0] == "z"}
-    assert len(draws) == repeats
+    assert plan.draws == repeats
     if not repeats:
         assert plan == Plan.make(DDIM(), EDM(), 12)
 

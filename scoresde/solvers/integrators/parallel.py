@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...devices import float64_device
-from ...plans.executor import Draw, carry_out
+from ...plans.executor import Draw, execute
 from ...plans.plan import Plan
 from ...plans.tape import Line, Solver
 from ...processes.level import Level
@@ -135,6 +135,6 @@ def _guessed(
         last = outputs.get(name, last)
         return last
 
-    for _ in carry_out(lines, live, guess, noise):
+    for _ in execute(lines, live, guess, noise):
         pass
     return points
