@@ -81,7 +81,9 @@ BOTH = (False, True)
 
 def sa(predictor: int, corrector: int, tau: float, on: str, tolerance: float = SAME) -> Any:
     """SA-Solver's code replaces its two-point data weights by those of UniPC's B = h."""
-    ours = ExponentialAdams(predictor, corrector, on, tau=tau, two="bh1" if on == "data" else "exact")
+    ours = ExponentialAdams(
+        predictor, corrector, on, tau=tau, two_point_rule="bh1" if on == "data" else "exact"
+    )
     return row(
         ours,
         diffusers,
@@ -117,7 +119,7 @@ ROWS = [
     row(Heun(), diffusers, "HeunDiscreteScheduler", clean=BOTH),
     row(DPMSolver(2), k_diffusion, "sample_dpm_2", clean=BOTH),
     row(DPMSolver(2), diffusers, "KDPM2DiscreteScheduler", clean=BOTH),
-    row(DPMSolver(2, on="data"), k_diffusion, "sample_dpmpp_2s_ancestral", eta=0.0, clean=BOTH),
+    row(DPMSolver(2, prediction="data"), k_diffusion, "sample_dpmpp_2s_ancestral", eta=0.0, clean=BOTH),
     row(DPMSolverPPSDE(eta=0.0), k_diffusion, "sample_dpmpp_sde", eta=0.0, clean=BOTH),
     row(DPMSolverPPSDE(0.3, eta=0.0), k_diffusion, "sample_dpmpp_sde", eta=0.0, r=0.3, clean=BOTH),
     # Multistep on the data. 3M begins with the heun form of 2M there.
@@ -138,10 +140,10 @@ ROWS = [
     *[row(ExponentialAdams(n), azula, "xEABSampler", order=n) for n in (1, 2, 3, 4)],
     # Multistep on the noise, a polynomial in lambda or in sigma / alpha. LMS of k-diffusion and diffusers
     # steps to sigma = 0 with its full history, ours with the denoiser alone.
-    *[row(ExponentialAdams(n, on="noise"), azula, "zEABSampler", order=n) for n in (1, 2, 3, 4)],
+    *[row(ExponentialAdams(n, prediction="noise"), azula, "zEABSampler", order=n) for n in (1, 2, 3, 4)],
     *[
         row(
-            ExponentialAdams(n, on="noise"),
+            ExponentialAdams(n, prediction="noise"),
             diffusers,
             "DEISMultistepScheduler",
             solver_order=n,
@@ -150,16 +152,23 @@ ROWS = [
         for n in (1, 2, 3)
     ],
     *[
-        row(ExponentialAdams(n, on="noise", variable="rho"), k_diffusion, "sample_lms", order=n)
+        row(ExponentialAdams(n, prediction="noise", variable="rho"), k_diffusion, "sample_lms", order=n)
         for n in (1, 2, 3, 4)
     ],
-    *[row(ExponentialAdams(n, on="noise", variable="rho"), azula, "zABSampler", order=n) for n in (2, 4)],
-    row(ExponentialAdams(3, on="noise", variable="rho"), diffusers, "LMSDiscreteScheduler", order=3),
+    *[
+        row(ExponentialAdams(n, prediction="noise", variable="rho"), azula, "zABSampler", order=n)
+        for n in (2, 4)
+    ],
+    row(ExponentialAdams(3, prediction="noise", variable="rho"), diffusers, "LMSDiscreteScheduler", order=3),
     row(
-        ExponentialAdams(2, on="noise", two="bh2"), diffusers, MULTI, algorithm_type="dpmsolver", **SIGMA_MIN
+        ExponentialAdams(2, prediction="noise", two_point_rule="bh2"),
+        diffusers,
+        MULTI,
+        algorithm_type="dpmsolver",
+        **SIGMA_MIN,
     ),
     row(
-        ExponentialAdams(2, on="noise"),
+        ExponentialAdams(2, prediction="noise"),
         diffusers,
         MULTI,
         algorithm_type="dpmsolver",
@@ -170,23 +179,30 @@ ROWS = [
     row(IPNDM(), diffusers, "IPNDMScheduler"),
     # On the velocity.
     *[
-        row(ExponentialAdams(n, on="velocity", variable="u"), azula, "vABSampler", order=n)
+        row(ExponentialAdams(n, prediction="velocity", variable="u"), azula, "vABSampler", order=n)
         for n in (1, 2, 3, 4)
     ],
     # SDE forms on the noise.
     row(SDEDPMSolver(1), azula, "ItoSampler"),
-    row(ExponentialAdams(1, on="noise", tau=0.5), azula, "ItoSampler", eta=0.5),
+    row(ExponentialAdams(1, prediction="noise", tau=0.5), azula, "ItoSampler", eta=0.5),
     row(SDEDPMSolver(1), diffusers, MULTI, algorithm_type="sde-dpmsolver", solver_order=1, **SIGMA_MIN),
     row(SDEDPMSolver(2), diffusers, MULTI, algorithm_type="sde-dpmsolver", **SIGMA_MIN),
     # Predictors and correctors.
     *[
-        row(ExponentialAdams(n, n + 1, two=b), diffusers, UNIPC, solver_order=n, solver_type=b, **SIGMA_MIN)
+        row(
+            ExponentialAdams(n, n + 1, two_point_rule=b),
+            diffusers,
+            UNIPC,
+            solver_order=n,
+            solver_type=b,
+            **SIGMA_MIN,
+        )
         for n in (1, 2, 3, 5)
         for b in ("bh1", "bh2")
     ],
     *[
         row(
-            ExponentialAdams(n, n + 1, "noise", two="bh1"),
+            ExponentialAdams(n, n + 1, "noise", two_point_rule="bh1"),
             diffusers,
             UNIPC,
             solver_order=n,
@@ -216,11 +232,11 @@ def test_the_same_method(solver: Solver, peer: Make, clean: tuple[bool, ...], to
 @pytest.mark.parametrize(
     ("solver", "order", "options"),
     [
-        (DPMSolver(2, on="data"), 2, {}),
-        (DPMSolver(2, on="data", form="taylor"), 2, {"solver_type": "heun"}),
+        (DPMSolver(2, prediction="data"), 2, {}),
+        (DPMSolver(2, prediction="data", form="taylor"), 2, {"solver_type": "heun"}),
         (DPMSolver(2), 2, {"algorithm_type": "dpmsolver"}),
         (DPMSolver(3, form="taylor"), 3, {"algorithm_type": "dpmsolver", "solver_type": "heun"}),
-        (DPMSolver(3, on="data", form="taylor"), 3, {"solver_type": "heun"}),
+        (DPMSolver(3, prediction="data", form="taylor"), 3, {"solver_type": "heun"}),
     ],
 )
 def test_singlestep_dpm_solver_is_diffusers(solver: Solver, order: int, options: dict[str, Any]) -> None:
@@ -316,7 +332,7 @@ def test_lower_orders_at_the_end_are_diffusers(solver: str, order: int) -> None:
     theirs, sde = made(peer), SDES["vp"]
     levels = Grid.build(sde, 12, Karras()).levels
     x = start(levels[0])
-    ours = ExponentialAdams(order, order + 1, two=two, finish="lower")
+    ours = ExponentialAdams(order, order + 1, two_point_rule=two, finish="lower")
     torch.testing.assert_close(
         theirs(mixture, levels, x, draws),
         integrate(Plan.make(ours, sde, 12, Karras()), mixture, x),
@@ -448,7 +464,7 @@ def test_unipc_of_diffusers_is_nan_at_its_default_end(options: dict[str, Any]) -
     weight infinity times 0; only bh2's first order step on the data has a limit there."""
     assert torch.isnan(shipped(UNIPC, 8, **options)).any()
     assert torch.isfinite(shipped(UNIPC, 8)).all()
-    plan = Plan.make(ExponentialAdams(2, 3, two="bh1"), SDES["vp"], 8, to_clean=True)
+    plan = Plan.make(ExponentialAdams(2, 3, two_point_rule="bh1"), SDES["vp"], 8, to_clean=True)
     assert torch.isfinite(integrate(plan, mixture, start(plan.start))).all()
 
 

@@ -36,9 +36,9 @@ WRAPPERS: dict[str, Callable[[Solver], Solver | Integrator]] = {
     "pc": PredictorCorrector,
     "pc, measured": lambda solver: PredictorCorrector(solver, measured=True),
     "unic": UniC,
-    "unic of noise": lambda solver: UniC(solver, ExponentialAdams(corrector=3, on="noise")),
+    "unic of noise": lambda solver: UniC(solver, ExponentialAdams(corrector=3, prediction="noise")),
     "unic of velocity": lambda solver: UniC(
-        solver, ExponentialAdams(corrector=3, on="velocity", variable="u")
+        solver, ExponentialAdams(corrector=3, prediction="velocity", variable="u")
     ),
     "unic twice": lambda solver: UniC(UniC(solver)),
     "churn of unic": lambda solver: Churn(UniC(solver)),
@@ -94,7 +94,7 @@ def make(solver: Solver | Integrator, sde: VPSDE | RectifiedFlow, steps: int, to
         (PNDM(), RungeKutta4()),
         (DPMSolverV3(), DDIM()),
         (DPMSolverPP(3), DDIM()),
-        (ExponentialAdams(3, on="noise"), DDIM()),
+        (ExponentialAdams(3, prediction="noise"), DDIM()),
         (UniC(DDIM()), DDIM()),
     ],
 )

@@ -27,6 +27,7 @@ from scoresde import (
     sample,
     tune,
 )
+from scoresde.denoisers.gaussian import gaussian_factor
 from scoresde.denoisers.network import Denoiser
 from scoresde.denoisers.predictions import edm
 from scoresde.plans.executor import iterate
@@ -34,7 +35,6 @@ from scoresde.plans.fingerprint import check_levels
 from scoresde.pretrained import pretrained
 from scoresde.processes.sde import level_at
 from scoresde.solvers import AnalyticalFirstStep, DPMSolverPP, ExponentialAdams
-from scoresde.solvers.wrappers import free_step
 from scoresde.spacings import AlignYourSteps, AtLambdas
 from scoresde.tuning import Report, Settings, judge, picture
 from scoresde.tuning.derivatives import STEP, derivatives, entries, rms, step_for
@@ -123,7 +123,9 @@ def test_the_free_step_is_exact_on_normal_data(sde):
     x = noises(sde, 4)
     states = [x, *iterate(plan, ExactDenoiser(normal, sde), x)]
     level = plan.levels[160]
-    torch.testing.assert_close(free_step(plan.start, level, variance) * x, states[160], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        gaussian_factor(plan.start, level, variance) * x, states[160], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_a_free_start_is_the_step_and_then_the_solver():
@@ -135,7 +137,7 @@ def test_a_free_start_is_the_step_and_then_the_solver():
     assert [level.lam for level in plan.levels] == pytest.approx([level.lam for level in rest.levels])
     x = torch.randn(4, 3, dtype=torch.float64)
     exact = ExactDenoiser(MIXTURE, sde)
-    expected = integrate(rest, exact, free_step(whole.start, whole.levels[1], 0.3) * x)
+    expected = integrate(rest, exact, gaussian_factor(whole.start, whole.levels[1], 0.3) * x)
     torch.testing.assert_close(integrate(plan, exact, x), expected, rtol=1e-9, atol=1e-12)
     assert Plan.make(AnalyticalFirstStep(inner), sde, 1) == Plan.make(inner, sde, 1)
     for variance in (-1.0, math.nan, math.inf):
@@ -149,7 +151,7 @@ def test_a_first_knot_that_moves_brings_its_free_step():
     theta[of.places(["free"])] = 0.7
     table = of.table(theta)
     assert table.levels[0].lam == pytest.approx(of.lams[0] + 0.7, abs=1e-12)
-    assert table.first == pytest.approx(free_step(table.start, table.levels[0], 0.5), rel=1e-14)
+    assert table.first == pytest.approx(gaussian_factor(table.start, table.levels[0], 0.5), rel=1e-14)
     assert table.levels[-1].lam == pytest.approx(of.lams[-1], abs=1e-12)
 
 
