@@ -48,8 +48,7 @@ def load(options: argparse.Namespace, dtype: torch.dtype | None = None) -> Loade
     checkpoint = options.checkpoint
     shipped = checkpoint in FOLDERS and not Path(checkpoint).exists()
     trained = load_denoiser(FOLDERS[checkpoint] if shipped else Path(checkpoint))
-    own = trained.denoiser
-    own.dtype = dtype
+    own = trained.denoiser.at(dtype)
     denoiser = Transported(own, options.sde) if options.sde else own
     return Loaded(denoiser, trained.shape, *_labels(trained))
 

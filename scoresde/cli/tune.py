@@ -1,7 +1,6 @@
 """``scoresde tune``: fit solvers to a trained network."""
 
 import argparse
-import copy
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -103,7 +102,7 @@ def run(options: argparse.Namespace) -> None:
         denoiser.net.compile(dynamic=False, options={"freezing": True})
     draft = None
     if options.draft_dtype not in (None, options.dtype):
-        draft = _at_precision(denoiser, getattr(torch, options.draft_dtype))
+        draft = denoiser.at(getattr(torch, options.draft_dtype))
     state = options.out / "state"
     made_for = fingerprint(denoiser) | given | {"seed": options.seed, "labels": labels}
     if draft is not None:
@@ -178,11 +177,3 @@ def _tune(
         print("scoresde: no picture, for matplotlib is not installed", file=sys.stderr)
     report.save(kept)
     say(f"{file}\n{report}\n")
-
-
-def _at_precision(denoiser: Denoiser | Transported, dtype: torch.dtype) -> Denoiser | Transported:
-    """The same network, by reference, at another precision."""
-    trained = denoiser.denoiser if isinstance(denoiser, Transported) else denoiser
-    twin = copy.copy(trained)
-    twin.dtype = dtype
-    return Transported(twin, denoiser.sde) if isinstance(denoiser, Transported) else twin
