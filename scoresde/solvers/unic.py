@@ -16,12 +16,13 @@ class UniC:
     """A corrector on any solver: each step is taken again with the output at the point that it reached.
 
     It costs no network call: the next step of the solver begins with the same output (PEC). The last step is
-    not corrected. The order of a solver of order p becomes the smaller of p + 1 and ``rule.corrector``. Zhao
-    et al. 2023 (arXiv 2302.04867, Algorithm 1).
+    not corrected. The order of a singlestep solver of order p becomes the smaller of p + 1 and
+    ``rule.corrector``. Zhao et al. 2023 (arXiv 2302.04867, Algorithm 1).
 
     Args:
-        solver: any solver that is a table. It takes each step without history: in place of a multistep solver
-            use :class:`ExponentialAdams` with a corrector.
+        solver: a singlestep solver of the probability-flow ODE. A multistep solver takes each step without
+            history; use :class:`ExponentialAdams` with a corrector instead. Of a stochastic solver the
+            corrected steps keep no noise.
         rule: the weights of the outputs. Its ``corrector`` is the number of outputs; its ``predictor`` is not
             used. ``tau`` must be 0.
     """
@@ -38,7 +39,7 @@ class UniC:
 
     @property
     def order(self) -> int:
-        """Of convergence."""
+        """Of convergence, for a singlestep solver of the ODE."""
         return min(self.solver.order + 1, self.rule.corrector)
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:

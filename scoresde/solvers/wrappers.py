@@ -119,7 +119,8 @@ class Restart:
     repeated ``repeats`` times. rho_min is replaced by the nearest level of the run between rho_max and sigma
     = 0; without such a level the interval is left out. rho_max is at most that of t_max of the SDE. The steps
     of an interval are even in rho^(1/7), Karras's spacing. The order is that of the solver, if the steps of
-    the run and of the intervals are refined together.
+    the run and of the intervals are refined together, and at most 2 for a multistep solver with a first step
+    of order 1.
 
     Xu et al. 2023 (arXiv 2306.14878, Algorithm 2), with Heun's method and alpha = 1. Their N_Restart is
     steps + 1, the number of levels of an interval.
