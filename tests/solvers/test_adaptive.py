@@ -1,4 +1,4 @@
-"""Steps sized for each sample: against the papers' loops, exact laws, and samples drawn alone; and scipy."""
+"""One step size per sample: against the loops of the papers, exact laws, and samples drawn alone; SciPy."""
 
 import math
 from typing import Any
@@ -154,7 +154,7 @@ def test_no_step_passes_over_the_data_even_in_one_dimension(sde: str) -> None:
 
 
 def rowwise(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
-    """The mixture's denoiser, for x ``(B, D)``, every row at a level of its own."""
+    """The mixture's denoiser, for x ``(B, D)``, each row at its level."""
     return mixture(x, Level(*(n[:, None, None] for n in level)))
 
 
@@ -424,7 +424,7 @@ def test_every_method_of_scipy_finds_the_solution(method: str) -> None:
 
 
 def test_a_jacobian_of_scipy_costs_the_numbers_of_one_sample() -> None:
-    """Samples do not depend on one another, and an implicit method is told so."""
+    """Samples do not depend on one another, and an implicit method receives this structure."""
     calls = {}
     for n in (2, 40):
         ask = Rows(lambda x, level, rows: gaussian(x, level))

@@ -54,7 +54,7 @@ class Integrator(ABC):
     def prepare(
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Integration:
-        """The run within ``nfe`` network calls; ValueError if there is none."""
+        """The run within ``nfe`` network calls; ValueError if no run fits."""
 
 
 def build_grid(sde: SDE, spacing: Spacing | str | None, what: str, steps: int | None = None) -> Grid:

@@ -68,7 +68,7 @@ class ODE(Integrator):
     def prepare(
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Integration:
-        """The run within ``nfe`` network calls; ValueError if there is none."""
+        """The run within ``nfe`` network calls; ValueError if no run fits."""
         spacing = default_spacing(sde) if spacing is None else spacing
         steps = None
         if self.method in FIXED + ADAMS:

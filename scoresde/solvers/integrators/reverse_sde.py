@@ -40,7 +40,7 @@ class TorchSDE(Integrator):
     def prepare(
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Integration:
-        """The longest run within ``nfe`` network calls; ValueError if there is none."""
+        """The longest run within ``nfe`` network calls; ValueError if no run fits."""
         if nfe is None:
             raise ValueError("nfe must be a number for torchsde, got None")
         per_step = TORCHSDE[self.method]

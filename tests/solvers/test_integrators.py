@@ -1,4 +1,4 @@
-"""The solvers that own their loop: torchdiffeq's on the probability-flow ODE, torchsde's on the SDE.
+"""Integrators: torchdiffeq on the probability-flow ODE, torchsde on the reverse SDE.
 
 Against scipy's, against our own tables, and against laws in closed form.
 """
@@ -55,7 +55,7 @@ ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit
 
 
 def carry_out(run: Plan | Integration, x: Tensor, noise: Any = None, denoise: Any = mixture) -> Tensor:
-    """As ``sample`` does, on states ``(B,)``; a black box is given ``(B, 1)``."""
+    """As ``sample`` does, on states ``(B,)``; an integrator receives ``(B, 1)``."""
     if isinstance(run, Plan):
         return integrate(run, denoise, x, noise)
     return run.integrate(denoise, x[:, None], noise)[:, 0]
@@ -420,7 +420,7 @@ def test_ode_keeps_the_type_of_its_state(method: str, dtype: torch.dtype) -> Non
     assert types == {dtype}
 
 
-def test_a_grid_of_levels_is_what_a_black_box_steps_on() -> None:
+def test_an_integrator_steps_on_the_levels_of_the_grid() -> None:
     denoise = Calls(gaussian)
     TorchSDE("euler").prepare(VPSDE(), 6, Karras()).integrate(
         denoise, torch.ones(1, 1), lambda i: torch.ones(1, 1)
