@@ -44,12 +44,12 @@ class ExponentialAdams:
             sigma / (alpha + sigma); ``"t"``.
         tau: the scale of the noise: 0 is the probability-flow ODE, 1 the reverse SDE; every tau has the same
             marginals.
-        tau_from: the least sigma / alpha of the level that a step goes to; below it tau is 0.
-        tau_to: the largest one; above it tau is 0.
+        tau_from: tau is 0 in steps to a level with sigma / alpha below this.
+        tau_to: tau is 0 in steps to a level with sigma / alpha above this.
         two_point_rule: the weight of m_j - m_t where a step has two outputs. ``"exact"``: the integral.
             ``"bh2"``: half the integral of the kernel (the midpoint form of 2M; UniPC's B = e^h - 1).
             ``"bh1"``: half of h times the kernel at s (UniPC's B = h).
-        start: ``"ramp"``: each of the first steps uses the outputs that there are, as published; the first
+        start: ``"ramp"``: the first steps use the outputs known so far, as published; the first
             step is of order 1. ``"iterated"``: the first steps are solved together, by Picard iteration on
             the polynomial through all of them. This keeps the order and costs (p - 1)(p - 3) more calls at p
             > 3 outputs. It is for the ODE. Do not use it for a few long steps in rho: the weights are huge.

@@ -106,8 +106,7 @@ class DPMFast:
         for order, steps in groupby(orders):
             end = at + order * len(list(steps))
             part = Grid(grid.sde, grid.levels[at : end + 1 : order])
-            x = DPMSolver(order, prediction=self.prediction).solve(tape, x, part)
-            at = end
+            x, at = DPMSolver(order, prediction=self.prediction).solve(tape, x, part), end
         return x
 
 

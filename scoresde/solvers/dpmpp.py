@@ -49,9 +49,7 @@ class DPMSolverPP:
         return min(self.multistep, 2 if self.eta or self.published else 3)
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
-        past: list[
-            tuple[float, Vector]
-        ] = []  # the steps in lam and the outputs at their beginnings, latest first
+        past: list[tuple[float, Vector]] = []  # h and the output of each step, latest first
         for t, s in grid.steps():
             h, d = s.lam - t.lam, tape.denoise(x, t)
             new = transition_mean(t, s, x, d, self.eta)

@@ -45,9 +45,7 @@ class PNDM:
                 x = tape.state(ddim(t, s, x, d))
                 continue
             past = [materialized(tape, eps_of(t, x, d)), *past][:4]
-            x = tape.state(
-                rk4(tape, t, m, s, x, past[0]) if len(past) < 4 else move(t, s, x, extrapolated(past))
-            )
+            x = tape.state(rk4(tape, t, m, s, x, past[0]) if len(past) < 4 else move(t, s, x, adams(past)))
         return x
 
 
@@ -82,11 +80,11 @@ class IPNDM:
                 x = tape.state(ddim(t, s, x, d))
                 continue
             past = [materialized(tape, eps_of(t, x, d)), *past][: self.points]
-            x = tape.state(move(t, s, x, extrapolated(past)))
+            x = tape.state(move(t, s, x, adams(past)))
         return x
 
 
-def extrapolated(past: Sequence[Vector]) -> Vector:
+def adams(past: Sequence[Vector]) -> Vector:
     """The mean noise over the next step, from values at equal distances before it, latest first."""
     first, *rest = (weight * e for weight, e in zip(ADAMS_BASHFORTH[len(past) - 1], past, strict=True))
     return sum(rest, first)
