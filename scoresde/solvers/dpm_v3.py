@@ -16,11 +16,11 @@ class DPMSolverV3:
     """Multistep DPM-Solver-v3 with a corrector: exponential integration with coefficients of the network.
 
     With u = x / alpha the probability-flow ODE is du / dlam = -l (u - c) - f, f = u - d - l (u - c), where d
-    is the network's estimate of x_0. The statistics l and s are functions of lam with integrals L and S,
-    chosen so that g = exp(-S) f varies as little as possible. A polynomial p in lam through the last outputs
-    interpolates g: u_s - c = exp(L_t - L_s) (u_t - c) - int exp(L - L_s + S) p dlam. The corrector is the
-    same formula with the output at s too; the next step reuses this output. l = 1, s = 0 is multistep
-    DPM-Solver++, l = 0, s = -1 multistep DPM-Solver.
+    is the network's estimate of x_0. The statistics l and s are functions of lam with integrals L and S. The
+    choice of l makes the mean slope of f in u zero; the choice of s makes g = exp(-S) f vary as little as
+    possible. A polynomial p in lam through the last outputs interpolates g: u_s - c = exp(L_t - L_s) (u_t -
+    c) - int exp(L - L_s + S) p dlam. The corrector is the same formula with the output at s too, which the
+    next step reuses. l = 1, s = 0 is multistep DPM-Solver++, l = 0, s = -1 multistep DPM-Solver.
 
     One network call a step. A step from alpha = 0 or to sigma = 0 is of order 1. The order is ``predictor``
     or, with a corrector, ``corrector``, but at most ``predictor`` + 1.
@@ -32,14 +32,11 @@ class DPMSolverV3:
     - Their b moves the origin to the mean of the data: for a network whose noise has mean zero it is
       (s l - l') times this mean. Here c is the network's first output of the run, which is this mean up to a
       term of size alpha / sigma.
-    - The network is called at the predicted state, and f changes with it. The choice of l makes the mean
-      slope of f in u zero.
     - They have ``corrector`` = ``predictor``, or one more in a pseudo corrector. Their half-corrector, for
       strong guidance, is left out.
 
     Args:
-        statistics: of the network. The default, l = 1 and s = 0, is that of no network, and makes
-            DPM-Solver++.
+        statistics: l and s of the network. The default, l = 1 and s = 0, makes DPM-Solver++.
         predictor: the number of past outputs that a step is predicted from, 1 to 3.
         corrector: the number of outputs that a step is corrected from, 2 to 4; 0 is no corrector. One of them
             is the output at the predicted point. The last step is not corrected.

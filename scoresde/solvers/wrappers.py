@@ -20,9 +20,11 @@ class AnalyticalFirstStep:
     """A solver whose first step needs no network call: it is the exact flow of Gaussian data.
 
     x is multiplied by sqrt((alpha_s^2 C + sigma_s^2) / (alpha_t^2 C + sigma_t^2)) from the first level t to
-    the second level s; ``solver`` takes the other steps. A run of one step is a step of the solver. The order
-    of convergence is 1. Use it for few steps: at the second level sigma / alpha should be at least 10 times
-    the deviation of the data. It is not in ``SOLVERS``, because the variance depends on the data.
+    the second level s; ``solver`` takes the other steps. A run of one step is a step of the solver. It is not
+    in ``SOLVERS``, because the variance depends on the data. Use it only when both of the following hold:
+
+    1. The run has few steps; the order of convergence is 1.
+    2. At the second level sigma / alpha is at least 10 times the deviation of the data.
 
     Its first-order form, x + (s - t) x / t, is the analytical first step of Dockhorn et al. 2022 (arXiv
     2210.05475).
