@@ -29,6 +29,7 @@ from .spacings.formulas import Karras, UniformLambda, UniformTime
 
 if TYPE_CHECKING:
     from .sampling.capture import captured
+    from .solvers.citations import citation
     from .tuning.measure_statistics import model_statistics
     from .tuning.tune import tune
 
@@ -37,6 +38,7 @@ __version__ = "0.1.0"  # the only place where it stands
 # Loaded when they are first used: sampling needs nothing of them.
 LATER = {
     "captured": ".sampling.capture",
+    "citation": ".solvers.citations",
     "model_statistics": ".tuning.measure_statistics",
     "tune": ".tuning.tune",
 }
@@ -64,6 +66,7 @@ __all__ = [
     "UniformLambda",
     "UniformTime",
     "captured",
+    "citation",
     "ddim_sampler",
     "dpm_sampler",
     "em_sampler",

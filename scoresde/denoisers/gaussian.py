@@ -1,5 +1,6 @@
 """The exact probability flow of normal data, without a network."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,17 @@ from torch import Tensor
 
 from ..devices import exact
 from ..processes.level import Level
+
+
+def gaussian_factor(start: Level[Any], end: Level[Any], variance: float | Tensor) -> Any:
+    """sqrt((alpha'^2 c + sigma'^2) / (alpha^2 c + sigma^2)), a float or a tensor as the variance c is.
+
+    The probability flow of Gaussian data of mean 0 and ``variance`` c multiplies x by it from ``start`` to
+    ``end``.
+    """
+    here, there = (level.alpha**2 * variance + level.sigma**2 for level in (start, end))
+    ratio = there / here
+    return ratio.sqrt() if isinstance(ratio, Tensor) else math.sqrt(ratio)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +94,13 @@ class GaussianFlow:
         """The states at level ``end`` from states x ``(B, ...)`` at ``start``; computed in float64."""
         wide = exact(x)
         mean, variances = (exact(value).to(wide.device) for value in (self.mean, self.variances))
-        here, there = ((at.alpha**2 * variances + at.sigma**2).sqrt() for at in (start, end))
+        factor = gaussian_factor(start, end, variances)
         away: Tensor = wide - start.alpha * mean
         if self.components is None:
-            away = away * (there / here)
+            away = away * factor
         else:
             turn = exact(self.components).to(wide.device)
-            away = (away.flatten(1) @ turn * (there / here) @ turn.T).reshape(x.shape)
+            away = (away.flatten(1) @ turn * factor @ turn.T).reshape(x.shape)
         moved: Tensor = end.alpha * mean + away
         return moved.to(x)
 

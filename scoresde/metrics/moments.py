@@ -1,4 +1,4 @@
-"""How far samples are from data: moments of features, gathered in batches, and the distance between two."""
+"""Moments of features, gathered in batches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ from torch import Tensor
 class Moments:
     """Count, mean and covariance of features, in float64 on the CPU.
 
-    Each batch is summed about its own mean and merged: n = n_1 + n_2, a = m_2 - m_1, mean = m_1 + a n_2 / n,
-    scatter = s_1 + s_2 + a a^T n_1 n_2 / n, which loses no digits to a mean that is far from 0 (Chan, Golub
-    and LeVeque 1983, The American Statistician 37, 242-247). ``Moments()`` is empty and takes the length d of
-    the features from the first batch.
+    Each batch is summed about its mean and merged: n = n_1 + n_2, a = m_2 - m_1, mean = m_1 + a n_2 / n,
+    scatter = s_1 + s_2 + a a^T n_1 n_2 / n. A mean far from 0 costs no digits (Chan, Golub and LeVeque 1983,
+    The American Statistician 37, 242-247). ``Moments()`` is empty; the first batch sets the length d of the
+    features.
 
     Args:
         count: number of features.
@@ -35,10 +35,11 @@ class Moments:
         return self.scatter / (self.count - 1)
 
     def add(self, features: Tensor) -> None:
-        """Take in one batch, ``(B, d)``, of any floating type and device.
+        """Add one batch, ``(B, d)``, of any floating type and device.
 
         Raises:
-            ValueError: another shape, length or type, or not finite. Nothing is changed then.
+            ValueError: another shape, length or type, or features that are not finite. The moments stay as
+                they were.
         """
         if features.ndim != 2 or not features.numel() or not features.is_floating_point():
             raise ValueError(
@@ -54,13 +55,13 @@ class Moments:
         self.merge(Moments(len(x), mean, x.T @ x))
 
     def merge(self, other: "Moments") -> None:
-        """Take in the features of another one; ValueError if these have another length."""
+        """Add the features of other moments; ValueError if these have another length."""
         if not other.count:
             return
         if not self.count:
             self.count, self.mean, self.scatter = other.count, other.mean.clone(), other.scatter.clone()
             return
-        _check_lengths(self, other)
+        check_lengths(self, other)
         count, apart = self.count + other.count, other.mean - self.mean
         self.mean = self.mean + apart * (other.count / count)
         self.scatter = (
@@ -76,13 +77,13 @@ class Moments:
         return both
 
     def tensors(self, prefix: str = "") -> dict[str, Tensor]:
-        """Count, mean and scatter by name, as :func:`scoresde.checkpoint.write_tensors` takes them."""
+        """Count, mean and scatter by name, as :func:`scoresde.files.write_tensors` takes them."""
         count = torch.tensor(self.count)
         return {f"{prefix}count": count, f"{prefix}mean": self.mean, f"{prefix}scatter": self.scatter}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str = "") -> Self:
-        """What :meth:`tensors` gave, to the last bit; ValueError if a tensor is missing or does not fit."""
+        """The moments of :meth:`tensors`, bit for bit; ValueError if a tensor is missing or does not fit."""
         names = [f"{prefix}{name}" for name in ("count", "mean", "scatter")]
         missing = [name for name in names if name not in tensors]
         if missing:
@@ -100,16 +101,17 @@ def gaussian_moments(mean: Tensor, cov: Tensor, count: int = 2) -> Moments:
     Args:
         mean: ``(d,)``.
         cov: ``(d, d)``, symmetric and without negative eigenvalues.
-        count: the features it counts for when it is merged with others; a distance does not depend on it.
+        count: the number of features in a merge with other moments; a distance does not depend on it.
 
     Raises:
-        ValueError: another shape, numbers that are not finite, no covariance, or a count below 2.
+        ValueError: another shape, numbers that are not finite, a matrix that is not symmetric or has a
+            negative eigenvalue, or a count below 2.
     """
     _check_matrix(mean, cov)
     if not len(mean):
         raise ValueError("mean and cov are empty")
     mean, cov = mean.detach().cpu().double(), cov.detach().cpu().double()
-    # What rounding to float32 can do to a matrix that has neither fault.
+    # The errors of a covariance that was rounded to float32.
     slack = 1e-6 * cov.diagonal().abs().max().item()
     if (cov - cov.T).abs().max() > slack or torch.linalg.eigvalsh(cov)[0] < -slack * len(cov):
         raise ValueError("cov must be symmetric and have no negative eigenvalue")
@@ -118,7 +120,8 @@ def gaussian_moments(mean: Tensor, cov: Tensor, count: int = 2) -> Moments:
     return Moments(count, mean.clone(), (cov + cov.T) * ((count - 1) / 2))
 
 
-def _check_lengths(a: Moments, b: Moments) -> None:
+def check_lengths(a: Moments, b: Moments) -> None:
+    """ValueError unless the features of both have the same length."""
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features must have one length, got {len(a.mean)} and {len(b.mean)}")
 

@@ -1,6 +1,6 @@
-"""Solvers by name, the only registry.
+"""Solvers by name.
 
-A solver's docstring gives the range of each of its arguments; whatever is outside of it is a ValueError.
+The docstring of a solver gives the range of each argument; a value outside it is a ValueError.
 """
 
 from collections.abc import Mapping
@@ -41,8 +41,8 @@ SOLVERS: Mapping[str, Solver | Integrator] = {
     "dpm3": DPMSolver(3),
     "dpm2-taylor": DPMSolver(2, form="taylor"),
     "dpm3-taylor": DPMSolver(3, form="taylor"),
-    "dpmpp-2s": DPMSolver(2, on="data"),
-    "dpmpp-3s": DPMSolver(3, on="data"),
+    "dpmpp-2s": DPMSolver(2, prediction="data"),
+    "dpmpp-3s": DPMSolver(3, prediction="data"),
     "dpm-fast": DPMFast(),
     # the same, multistep
     "dpmpp-2m": DPMSolverPP(2),
@@ -50,17 +50,17 @@ SOLVERS: Mapping[str, Solver | Integrator] = {
     "dpmpp-3m": DPMSolverPP(3),
     "dpmpp-3m-published": DPMSolverPP(3, published=True),
     "adams": ExponentialAdams(4),
-    "deis": ExponentialAdams(3, on="noise"),
-    "deis-rho": ExponentialAdams(3, on="noise", variable="rho"),
-    "deis-t": ExponentialAdams(3, on="noise", variable="t"),
-    "lms": ExponentialAdams(4, on="noise", variable="rho"),
-    "velocity-adams": ExponentialAdams(3, on="velocity", variable="u"),
+    "deis": ExponentialAdams(3, prediction="noise"),
+    "deis-rho": ExponentialAdams(3, prediction="noise", variable="rho"),
+    "deis-t": ExponentialAdams(3, prediction="noise", variable="t"),
+    "lms": ExponentialAdams(4, prediction="noise", variable="rho"),
+    "velocity-adams": ExponentialAdams(3, prediction="velocity", variable="u"),
     "ipndm": IPNDM(),
-    "ipndm-v": ExponentialAdams(4, on="noise", variable="rho"),
+    "ipndm-v": ExponentialAdams(4, prediction="noise", variable="rho"),
     "pndm": PNDM(),
-    "unipc": ExponentialAdams(3, corrector=4, two="bh2"),
-    "unipc-bh1": ExponentialAdams(3, corrector=4, two="bh1"),
-    "unipc-noise": ExponentialAdams(3, corrector=4, on="noise", two="bh2"),
+    "unipc": ExponentialAdams(3, corrector=4, two_point_rule="bh2"),
+    "unipc-bh1": ExponentialAdams(3, corrector=4, two_point_rule="bh1"),
+    "unipc-noise": ExponentialAdams(3, corrector=4, prediction="noise", two_point_rule="bh2"),
     "unic": UniC(),
     "dpm-solver-v3": DPMSolverV3(),
     # the reverse SDE
@@ -74,7 +74,7 @@ SOLVERS: Mapping[str, Solver | Integrator] = {
     "dpmpp-3m-sde": DPMSolverPP(3, eta=1.0),
     "dpmpp-3m-sde-published": DPMSolverPP(3, eta=1.0, published=True),
     "sa-solver": ExponentialAdams(2, corrector=2, tau=1.0),
-    "sa-solver-published": ExponentialAdams(2, corrector=2, tau=1.0, two="bh1"),
+    "sa-solver-published": ExponentialAdams(2, corrector=2, tau=1.0, two_point_rule="bh1"),
     "sde-dpm-1": SDEDPMSolver(1),
     "sde-dpm-2m": SDEDPMSolver(2),
     "seeds-1": SEEDS(1),
@@ -86,7 +86,7 @@ SOLVERS: Mapping[str, Solver | Integrator] = {
     "sra": SRA(),
     "churn": Churn(),
     "restart": Restart(),
-    # what owns its loop
+    # integrators
     "ode": ODE("midpoint"),
     "scipy": SciPy(),
     "torchsde": TorchSDE(),
@@ -98,11 +98,13 @@ SOLVERS: Mapping[str, Solver | Integrator] = {
 
 
 def solver_of(spec: str) -> Solver | Integrator:
-    """A solver of the registry, with options if wanted: ``"ddim:eta=0.5"``,
-    ``"ode:method=dopri5,rtol=1e-3"``, ``"churn:solver=dpm2"``, ``"dpm-solver-v3:statistics=FILE"``.
+    """A solver by its name and options.
+
+    Examples: ``"ddim:eta=0.5"``, ``"ode:method=dopri5,rtol=1e-3"``, ``"churn:solver=dpm2"``,
+    ``"dpm-solver-v3:statistics=FILE"``.
 
     Raises:
-        ValueError: an unknown name or option, or a value that the solver does not take.
+        ValueError: an unknown name or option, or a value outside its range.
     """
     solver: Solver | Integrator = build(
         "solver", SOLVERS, spec, {Solver: solver_of, Statistics: Statistics.load}

@@ -16,45 +16,46 @@ from .runge_kutta import check_ratio, phi
 
 @dataclass(frozen=True)
 class DPMSolver:
-    """Singlestep DPM-Solver, on the noise, and DPM-Solver++, on the data, of order 1, 2 or 3.
+    """Singlestep DPM-Solver on the noise, or DPM-Solver++ on the data, of order 1, 2 or 3.
 
-    On the noise m, x_s = (alpha_s / alpha_t) x - sigma_s z (phi_1(z) m + phi_2(z) h m' + phi_3(z) h^2 m'')
-    with z = h = lam_s - lam_t; on the data m, x_s = (sigma_s / sigma_t) x - alpha_s z (the same) with z = -h.
-    The derivatives in lambda at t are replaced by differences to inner levels, which are reached by such
-    steps of lower order.
-
-    Args:
-        order: 1, 2 or 3, of convergence and in network calls a step; a step from alpha = 0 or to sigma = 0 is
-            of order 1.
-        ratio: in (0, 1). At order 2 the inner level is this far into the step in lambda; at order 3 the
-            second one is at 2/3, as order 3 needs, and the first one this far on the way to it.
-        form: "taylor" is the sum above up to the derivative of ``order`` - 1. "standard" has phi_1 / 2 for
-            phi_2 at order 2; at order 3 it stops at the first, and the choice of 2/3 makes up for the second.
-        on: "noise" or "data".
+    With m the noise, x_s = (alpha_s / alpha_t) x - sigma_s z (phi_1(z) m + phi_2(z) h m' + phi_3(z) h^2 m''),
+    z = h = lam_s - lam_t. With m the data, x_s = (sigma_s / sigma_t) x - alpha_s z (the same), z = -h. The
+    derivatives in lambda at t are replaced by differences to inner levels; steps of lower order lead to these
+    levels.
 
     Lu et al. 2022 (arXiv 2206.00927, Algorithms 1 and 2, eq. 3.7; arXiv 2211.01095, Algorithm 1 for 2S on the
-    data). Their code takes any two inner levels at order 3; with the second one elsewhere it is of order 2.
+    data). Their code takes any two inner levels at order 3; if the second one is not at 2/3 the order is 2.
+
+    Args:
+        order: 1, 2 or 3: the order of convergence, and the network calls of a step. A step from alpha = 0 or
+            to sigma = 0 is of order 1.
+        ratio: in (0, 1). At order 2 the inner level is this fraction of the step in lambda. At order 3 the
+            second inner level is at 2/3, and the first one at this fraction of the way to it.
+        form: ``"taylor"``: the sum above up to the derivative of ``order`` - 1. ``"standard"``: at order 2 it
+            has phi_1 / 2 for phi_2; at order 3 it ends with m', and the level 2/3 makes up for m''.
+        prediction: the quantity m, ``"noise"`` or ``"data"``, whatever the network itself predicts.
     """
 
     order: int = 2
     ratio: float = 1 / 2
     form: str = "standard"
-    on: str = "noise"
+    prediction: str = "noise"
 
     def __post_init__(self) -> None:
-        _check_order(self.order)
+        if self.order not in (1, 2, 3):
+            raise ValueError(f"order must be 1, 2 or 3, got {self.order!r}")
         check_ratio(self.ratio)
         if self.form not in ("standard", "taylor"):
             raise ValueError(f"form must be 'standard' or 'taylor', got {self.form!r}")
-        _check_on(self.on)
+        _check_prediction(self.prediction)
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         r = self.ratio * (2 / 3 if self.order == 3 else 1)  # of the first inner level
         inner = zip(*(grid.between(c) for c in (r, 2 / 3)[: self.order - 1]), strict=True)
-        of, size, sign = _NOISE if self.on == "noise" else _DATA
+        of, size, sign = _NOISE if self.prediction == "noise" else _DATA
         for (t, s), m in zip_longest(grid.steps(), inner):
             d, z = tape.denoise(x, t), sign * (s.lam - t.lam)
-            new = ddim(t, s, x, d)  # the whole step, were there no derivatives
+            new = ddim(t, s, x, d)  # the step of order 1
             if self.order == 1 or isinf(z):
                 x = tape.state(new)
                 continue
@@ -77,21 +78,25 @@ class DPMSolver:
 
 @dataclass(frozen=True)
 class DPMFast:
-    """Steps of DPM-Solver-3 as far as the budget goes, the rest of it by DPM-Solver-2 and 1.
+    """As many steps of DPM-Solver-3 as the budget allows; DPM-Solver-2 and 1 use the rest of it.
 
-    A grid of n steps is n network calls: a step of order k goes over k of the grid's, with inner levels as in
-    :class:`DPMSolver`. The orders are 3, ..., 3 and at the end 2, 1, or 1, or 2. ``on`` is "noise" or "data".
-    Order 2, which the last step sets, though where a run ends nearly clean 3 is measured: little is left to
-    go wrong there. A step from alpha = 0 or to sigma = 0 is of order 1, one call, and none of those n. Lu et
-    al. 2022 (arXiv 2206.00927, DPM-Solver-fast). Theirs makes its last steps as long in lambda as the others;
-    ours gives each call an equal part of the grid.
+    A grid of n steps is n network calls. A step of order k covers k steps of the grid, with inner levels as
+    in :class:`DPMSolver`. A step from alpha = 0 or to sigma = 0 is of order 1. The orders of the others are
+    3, ..., 3, and at the end 2 and 1, or 1, or 2. The order of convergence is 2, set by the last step; where
+    a run ends nearly clean 3 is measured, because the last step changes little.
+
+    Lu et al. 2022 (arXiv 2206.00927, DPM-Solver-fast). Their last steps are as long in lambda as the others;
+    here every call has an equal part of the grid.
+
+    Args:
+        prediction: as in :class:`DPMSolver`.
     """
 
-    on: str = "noise"
+    prediction: str = "noise"
     order = 2
 
     def __post_init__(self) -> None:
-        _check_on(self.on)
+        _check_prediction(self.prediction)
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         first, last = (isinf(grid.levels[i].lam) for i in (0, -1))
@@ -100,8 +105,8 @@ class DPMFast:
         orders = [1] * first + [3] * ((n - sum(low)) // 3) + low + [1] * last
         for order, steps in groupby(orders):
             end = at + order * len(list(steps))
-            x = DPMSolver(order, on=self.on).solve(tape, x, Grid(grid.sde, grid.levels[at : end + 1 : order]))
-            at = end
+            part = Grid(grid.sde, grid.levels[at : end + 1 : order])
+            x, at = DPMSolver(order, prediction=self.prediction).solve(tape, x, part), end
         return x
 
 
@@ -109,17 +114,12 @@ def _data_of(t: Level[float], x: Vector, d: Vector) -> Vector:
     return d
 
 
-# What the derivatives are of, its factor in x, and the sign of z.
+# The quantity m, the factor on its integral, and the sign of z.
 _Side = tuple[Callable[[Level[float], Vector, Vector], Vector], Callable[[Level[float]], float], int]
 _NOISE: _Side = eps_of, attrgetter("sigma"), 1
 _DATA: _Side = _data_of, attrgetter("alpha"), -1
 
 
-def _check_on(on: str) -> None:
-    if on not in ("noise", "data"):
-        raise ValueError(f"on must be 'noise' or 'data', got {on!r}")
-
-
-def _check_order(order: int) -> None:
-    if order not in (1, 2, 3):
-        raise ValueError(f"order must be 1, 2 or 3, got {order!r}")
+def _check_prediction(prediction: str) -> None:
+    if prediction not in ("noise", "data"):
+        raise ValueError(f"prediction must be 'noise' or 'data', got {prediction!r}")

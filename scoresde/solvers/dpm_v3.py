@@ -1,4 +1,4 @@
-"""DPM-Solver-v3: an exponential integrator that is fitted to its network."""
+"""DPM-Solver-v3: an exponential integrator with coefficients of the network."""
 
 from dataclasses import dataclass
 
@@ -13,38 +13,40 @@ from .moves import ddim
 
 @dataclass(frozen=True)
 class DPMSolverV3:
-    """DPM-Solver-v3, multistep, with its corrector: exponential integration of what is left of the network
-    when its mean slope and its mean growth are taken away.
+    """Multistep DPM-Solver-v3 with a corrector: exponential integration with coefficients of the network.
 
-    With u = x / alpha the probability-flow ODE is du / dlam = -l (u - c) - f, f = u - d - l (u - c) for the
-    network's estimate d of x_0. As g = exp(-S) f varies least, it is what is interpolated, by a polynomial p
-    in lam through the last outputs: u_s - c = exp(L_t - L_s) (u_t - c) - int exp(L - L_s + S) p dlam. The
-    corrector is the same formula with the output at s too, which the next step reuses. Where l = 1, s = 0 it
-    is DPM-Solver++, where l = 0, s = -1 DPM-Solver, multistep both. A step from alpha = 0 or to sigma = 0 is
-    of order 1. One network call a step.
+    With u = x / alpha the probability-flow ODE is du / dlam = -l (u - c) - f, f = u - d - l (u - c), where d
+    is the network's estimate of x_0. The statistics l and s are functions of lam with integrals L and S. The
+    choice of l makes the mean slope of f in u zero; the choice of s makes g = exp(-S) f vary as little as
+    possible. A polynomial p in lam through the last outputs interpolates g: u_s - c = exp(L_t - L_s) (u_t -
+    c) - int exp(L - L_s + S) p dlam. The corrector is the same formula with the output at s too, which the
+    next step reuses. l = 1, s = 0 is multistep DPM-Solver++, l = 0, s = -1 multistep DPM-Solver.
 
-    Zheng et al. 2023 (arXiv 2310.13268, section 3 and Algorithm 2). Their l, s and b are vectors, a number
-    for each dimension of x; here l and s are the same for all, so that a step is a row of numbers. Their b,
-    of a network whose noise has mean zero, is (s l - l') times the mean of the data: it moves the origin
-    there, and c, the network's first output of the run, is that mean to a part of alpha / sigma. The network
-    is seen at the predicted state, and so is f, whose slope in u is zero on average, by the choice of l.
-    They have ``predictor`` = ``corrector``, or one more in a pseudo corrector; their half-corrector, for
-    strong guidance, is left out.
+    One network call a step. A step from alpha = 0 or to sigma = 0 is of order 1. The order is ``predictor``
+    or, with a corrector, ``corrector``, but at most ``predictor`` + 1.
+
+    Zheng et al. 2023 (arXiv 2310.13268, section 3 and Algorithm 2). Differences:
+
+    - Their l, s and b are vectors, one number for each dimension of x. Here l and s are the same for all
+      dimensions, so that a step is a row of numbers.
+    - Their b moves the origin to the mean of the data: for a network whose noise has mean zero it is
+      (s l - l') times this mean. Here c is the network's first output of the run, which is this mean up to a
+      term of size alpha / sigma.
+    - They have ``corrector`` = ``predictor``, or one more in a pseudo corrector. Their half-corrector, for
+      strong guidance, is left out.
 
     Args:
-        statistics: of the network; the default, l = 1 and s = 0, is no network's, and makes DPM-Solver++.
+        statistics: l and s of the network. The default, l = 1 and s = 0, makes DPM-Solver++.
         predictor: the number of past outputs that a step is predicted from, 1 to 3.
-        corrector: the number of outputs, that at the predicted point among them, that the step is then taken
-            again with, 2 to 4; 0 for none. There is none after the last step.
-        pseudo: for steps few and long, the part of the method, ``"predictor"``, ``"corrector"`` or
-            ``"both"``, that has the pseudo order of the paper's section 3.3: the polynomial's term k is the
-            divided difference of the k + 1 nearest outputs times (lam - lam_t)^k, where Newton's has a factor
-            for each of the k nearest. It differs from three outputs on, and is then of order 2.
-
-    The order is ``predictor``, or with a corrector ``corrector``, but at most ``predictor`` + 1.
+        corrector: the number of outputs that a step is corrected from, 2 to 4; 0 is no corrector. One of them
+            is the output at the predicted point. The last step is not corrected.
+        pseudo: the part of the method, ``"predictor"``, ``"corrector"`` or ``"both"``, that has the pseudo
+            order of the paper's section 3.3, for few long steps. Term k of the polynomial is then the divided
+            difference of the k + 1 nearest outputs times (lam - lam_t)^k; Newton's form has a factor for each
+            of the k nearest. They differ from three outputs on, where the pseudo order is 2.
 
     Raises:
-        ValueError: an argument that is none of these.
+        ValueError: an argument outside its range.
     """
 
     statistics: Statistics = DPM_SOLVER_PP
@@ -54,7 +56,9 @@ class DPMSolverV3:
 
     def __post_init__(self) -> None:
         if not isinstance(self.statistics, Statistics):
-            raise ValueError(f"statistics must be Statistics, as of a file, got {self.statistics!r}")
+            raise ValueError(
+                f"statistics must be Statistics, as Statistics.load returns, got {self.statistics!r}"
+            )
         for name, known in (
             ("predictor", (1, 2, 3)),
             ("corrector", (0, 2, 3, 4)),
@@ -75,9 +79,9 @@ class DPMSolverV3:
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         integrals = _Integrals(self.statistics, np.array([level.lam for level in grid.levels]))
-        past: list[tuple[int, Vector]] = []  # levels by number, and f there, latest first
+        past: list[tuple[int, Vector]] = []  # the number of a level, and f there, latest first
         centre = before = None
-        last = len(grid.levels) - 2 - (grid.levels[-1].sigma == 0)  # of the steps that are finite in lam
+        last = len(grid.levels) - 2 - (grid.levels[-1].sigma == 0)  # the last step that is finite in lam
         for i, (t, s) in enumerate(grid.steps()):
             d = tape.denoise(x, t)
             centre = centre or d
@@ -85,10 +89,10 @@ class DPMSolverV3:
                 x = tape.state(ddim(t, s, x, d))
                 continue
             u = x / t.alpha
-            # c - f is held, which is d where l = 1, and never nothing
+            # The point is c - f: d where l = 1, and never an empty row
             past.insert(0, (i, centre - tape.point(d - (1 - integrals.linear[i]) * (u - centre))))
             if self.corrector and before:
-                nodes = [past[1], past[0], *past[2 : self.corrector]]  # the step's own beginning first
+                nodes = [past[1], past[0], *past[2 : self.corrector]]  # the beginning of the step first
                 away = integrals.step(i - 1, before, nodes, self._pseudo("corrector"))
                 x = tape.state(t.alpha * (centre + away))
             del past[max(self.predictor, self.corrector - 1) :]
@@ -100,13 +104,13 @@ class DPMSolverV3:
 
 
 class _Integrals:
-    """The integrals of a run, all its quadrature points at once."""
+    """The integrals of a run; the statistics at all quadrature points are evaluated at once."""
 
     def __init__(self, statistics: Statistics, lam: Array) -> None:
-        self.lam = np.nan_to_num(lam, posinf=0.0, neginf=0.0)  # no integral is asked for there
+        self.lam = np.nan_to_num(lam, posinf=0.0, neginf=0.0)  # steps of order 1 need no integral
         linear, self.area, self.log_rms = statistics.at(self.lam)
         self.linear: list[float] = linear.tolist()
-        # Between any two points of this list everything is as smooth as a Gauss rule likes it.
+        # Between two neighbours of this list all integrands are smooth: no node of a spline lies inside.
         low, high = self.lam.min(), self.lam.max()
         even = np.linspace(low, high, 2 + int(2 * (high - low)))
         nodes = np.array(statistics.lam)
@@ -117,7 +121,7 @@ class _Integrals:
         _, self.areas, self.log_rmss = statistics.at(self.points)
 
     def step(self, i: int, v: Vector, nodes: list[tuple[int, Vector]], pseudo: bool) -> Vector:
-        """u - c a step after level i, where it is v, by f at some levels, i the first of them."""
+        """u - c one step after level i, from v = u - c at level i and the values of f at the nodes."""
         part = slice(*np.searchsorted(self.points, self.lam[i : i + 2]))
         factor = self.measure[part] * np.exp(self.areas[part] - self.area[i + 1] + self.log_rmss[part])
         v = float(np.exp(self.area[i] - self.area[i + 1])) * v
@@ -128,7 +132,7 @@ class _Integrals:
 
 
 def _basis(points: Array, nodes: list[float], pseudo: bool) -> list[Array]:
-    """The share of each node's value in the polynomial, by Newton's divided differences."""
+    """The weight of each node's value in the polynomial, by Newton's divided differences."""
     powers = [
         np.prod([points - (nodes[0] if pseudo else node) for node in nodes[:k]] or [np.ones_like(points)], 0)
         for k in range(len(nodes))

@@ -11,19 +11,24 @@ from .moves import check_eta, transition_mean, transition_noise
 
 @dataclass(frozen=True)
 class DPMSolverPP:
-    """Multistep DPM-Solver++ on the data, and, with eta > 0, its SDE form.
+    """Multistep DPM-Solver++ on the data; with eta > 0 its SDE form.
 
-    x_s = (sigma_s / sigma_t) exp(-eta h) x + alpha_s (1 - exp(-k)) D + n with k = (1 + eta) h: D is d for
-    ``multistep`` 1, d + h / 2 d' with d' = (d - d_before) / h_before for 2, and for 3 (1M, 2M, 3M) the mean
-    that the parabola through three outputs has in the exact solution. One network call a step. ``eta``, at
-    least 0: the noise n is sigma_s sqrt(1 - exp(-2 eta h)) z, the exact one of the reverse SDE at eta = 1.
+    x_s = (sigma_s / sigma_t) exp(-eta h) x + alpha_s (1 - exp(-k)) D + n, k = (1 + eta) h. 1M: D = d. 2M: D =
+    d + h / 2 d' with d' = (d - d_before) / h_before. 3M: D is the mean of the parabola through three outputs
+    under the kernel of the exact solution. The noise n is sigma_s sqrt(1 - exp(-2 eta h)) z.
 
-    ``form`` is 2M's weight of the first difference: ``"midpoint"``, as published, which is the D above, or
-    ``"heun"``, exact for outputs linear in lam. ``published`` gives the second difference of 3M the weight of
-    the authors' code, half of the right one: the order is then 2, not 3, and at 8 calls or fewer it is often
-    the better of the two, for it amplifies the network's errors less. The first steps, and one from alpha = 0
-    or to sigma = 0, are of lower order, having less to go by; with noise the order is 2 at most, and weak.
-    Lu et al. 2022 (arXiv 2211.01095, Algorithm 2 and appendices).
+    One network call a step. The first steps have fewer outputs and are of lower order; a step from alpha = 0
+    or to sigma = 0 is of order 1. With noise the order is weak, and at most 2. Lu et al. 2022 (arXiv
+    2211.01095, Algorithm 2 and appendices).
+
+    Args:
+        multistep: 1, 2 or 3: the number of outputs of a step.
+        eta: the scale of the noise, at least 0: 0 is the probability-flow ODE, 1 the reverse SDE.
+        form: the weight of the first difference in 2M. ``"midpoint"``: as published, the D above. ``"heun"``:
+            exact for outputs that are linear in lam.
+        published: give the second difference of 3M the weight of the authors' code, half of the exact one.
+            The order is then 2, not 3. At 8 calls or fewer it is often better, because it amplifies the
+            errors of the network less.
     """
 
     multistep: int = 2
@@ -44,7 +49,7 @@ class DPMSolverPP:
         return min(self.multistep, 2 if self.eta or self.published else 3)
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
-        past: list[tuple[float, Vector]] = []  # steps in lam, and outputs at their beginnings, latest first
+        past: list[tuple[float, Vector]] = []  # h and the output of each step, latest first
         for t, s in grid.steps():
             h, d = s.lam - t.lam, tape.denoise(x, t)
             new = transition_mean(t, s, x, d, self.eta)
@@ -65,5 +70,5 @@ class DPMSolverPP:
 
 
 def _slope(d: Vector, before: tuple[float, Vector]) -> Vector:
-    """The data's derivative in lam, by the output before."""
+    """The derivative of the data in lam, by the output before."""
     return (d - before[1]) / before[0]

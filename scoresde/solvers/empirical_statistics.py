@@ -1,4 +1,4 @@
-"""What DPM-Solver-v3 knows of a network."""
+"""The empirical statistics of a network that DPM-Solver-v3 uses."""
 
 import json
 from dataclasses import dataclass
@@ -18,20 +18,19 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, repr=False)
 class Statistics:
-    """What :class:`DPMSolverV3` knows of a network, as functions of the half log-SNR lam.
+    """The statistics of a network for :class:`DPMSolverV3`, as functions of the half log-SNR lam.
 
-    :func:`scoresde.model_statistics` measures them. They hold for the network under every SDE.
-    Between the nodes they are cubic splines; beyond, linear and log_rms stay what they are at the end.
+    :func:`scoresde.model_statistics` measures them. They hold for the network under every SDE. Between the
+    nodes they are cubic splines; outside, linear and log_rms are constant.
 
     Args:
         lam: the nodes, at least two, strictly rising.
-        linear: the paper's l, the slope of sigma eps in x / alpha: 1 where the network sees noise alone, 0
-            where it sees the data.
-        log_rms: log of the root mean square of f = exp(-lam) eps - l (x / alpha - mean); its derivative is
-            the paper's s, and a constant may be added.
+        linear: l of the paper, the slope of sigma eps in x / alpha: 1 in pure noise, 0 in clean data.
+        log_rms: log of the root mean square of f = exp(-lam) eps - l (x / alpha - mean), up to a constant.
+            Its derivative is s of the paper.
 
     Raises:
-        ValueError: nodes that do not rise, or other than as many finite numbers of each kind.
+        ValueError: nodes that do not rise, numbers that are not finite, or lists of different lengths.
     """
 
     lam: tuple[float, ...]
@@ -43,7 +42,9 @@ class Statistics:
             raise ValueError(f"lam must be at least 2 finite numbers, strictly rising, got {self.lam}")
         for name, values in (("linear", self.linear), ("log_rms", self.log_rms)):
             if len(values) != len(self.lam) or not all(map(isfinite, values)):
-                raise ValueError(f"{name} must be {len(self.lam)} finite numbers, as lam is, got {values}")
+                raise ValueError(
+                    f"{name} must be {len(self.lam)} finite numbers, as many as lam, got {values}"
+                )
 
     def __repr__(self) -> str:
         return f"<Statistics: {len(self.lam)} levels, lambda {self.lam[0]:+.3f} to {self.lam[-1]:+.3f}>"
@@ -56,7 +57,7 @@ class Statistics:
 
     @cached_property
     def _splines(self) -> tuple[Any, Any, Any]:
-        from scipy.interpolate import CubicSpline  # dear to import
+        from scipy.interpolate import CubicSpline  # slow to import
 
         linear = CubicSpline(self.lam, self.linear)
         return linear, linear.antiderivative(), CubicSpline(self.lam, self.log_rms)
@@ -68,7 +69,7 @@ class Statistics:
 
     @classmethod
     def load(cls, path: str | Path) -> "Statistics":
-        """Read what :meth:`save` wrote, to the bit. ValueError if the file holds no statistics."""
+        """Read a file of :meth:`save`, bit for bit. ValueError if the file holds no statistics."""
         try:
             content = json.loads(Path(path).read_text())
             if content["format"] != FORMAT:
@@ -82,7 +83,7 @@ FORMAT = "scoresde statistics 1"
 
 
 class Fitted(NamedTuple):
-    """Statistics at some lam: l, the integrals L of l and S of s."""
+    """The statistics at some lam: l, and the integrals L of l and S of s."""
 
     linear: Array
     area: Array

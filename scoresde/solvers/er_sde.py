@@ -15,7 +15,7 @@ _NODES, _WEIGHTS = (column.tolist() for column in np.polynomial.legendre.leggaus
 
 
 def er_sde_5(rho: float) -> float:
-    """phi = rho (exp(rho^0.3) + 10): much noise at first, little at the end (SDE_5 of the authors' code)."""
+    """phi = rho (exp(rho^0.3) + 10): more noise at first, less at the end (SDE_5 of the authors' code)."""
     return rho * (exp(rho**0.3) + 10)
 
 
@@ -25,14 +25,17 @@ class ERSDE:
 
     x_s / alpha_s = c x / alpha_t + (1 - c) d + (rho_s - rho_t + phi_s I) d' + ... + n, with rho = sigma /
     alpha, c = phi_s / phi_t, I the integral of 1 / phi from rho_s to rho_t, and n of variance rho_s^2 - (c
-    rho_t)^2. ``terms``, 1 to 3: those of the data's expansion in rho, each by one more past output. ``phi``:
-    any positive function of rho such that phi / rho does not fall as rho rises; rho itself makes the ODE,
-    rho^(1 + eta) the SDE with eta. One network call a step. Weak order 1 with one term, 2 with two and with
-    three, which on the ODE make 3. The first steps, and one from alpha = 0 or to sigma = 0, have fewer terms.
+    rho_t)^2. One network call a step. The weak order is 1 with one term, and 2 with two or three; on the ODE
+    it is 3 with three. The first steps have fewer terms; a step from alpha = 0 or to sigma = 0 has one.
 
-    Cui et al. 2023 (arXiv 2309.06169). Their d' is the last difference quotient even where there is a third
-    term; ours is then the parabola's slope, which order 3 needs. Their integrals are sums of 100 terms, ours
-    are exact to rounding.
+    Cui et al. 2023 (arXiv 2309.06169). Their d' is always the last difference quotient; here, with a third
+    term, it is the slope of the parabola, which order 3 needs. Their integrals are sums of 100 terms; here
+    they are exact to rounding.
+
+    Args:
+        terms: 1, 2 or 3: the terms of the expansion of the data in rho; each needs one more past output.
+        phi: a positive function of rho; phi / rho must not fall as rho rises. rho is the ODE, rho^(1 + eta)
+            the SDE whose noise is scaled by eta.
     """
 
     terms: int = 3
@@ -52,7 +55,7 @@ class ERSDE:
         return min(self.terms, 2)
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
-        past: list[tuple[float, Vector]] = []  # rho, and the output there, latest first
+        past: list[tuple[float, Vector]] = []  # rho and the output there, latest first
         for t, s in grid.steps():
             d = tape.denoise(x, t)
             if isinf(s.lam - t.lam):
@@ -78,16 +81,16 @@ class ERSDE:
         return x
 
     def _fall(self, a: float, b: float) -> float:
-        """phi / rho at b over that at a: on the ODE 1, and 1 to the last bit if phi is rho itself."""
+        """phi / rho at b over phi / rho at a: 1 on the ODE, and exactly 1 for phi = rho."""
         fall = self.phi(b) * a / (self.phi(a) * b)
-        if not 0 < fall < 1 + 1e-12:  # roundings
+        if not 0 < fall < 1 + 1e-12:  # the slack is for rounding
             raise ValueError(
-                f"phi(rho) / rho must be positive and rise with rho, but not so from {b:g} to {a:g}"
+                f"phi(rho) / rho must be positive and rise with rho; it falls from {b:g} to {a:g}"
             )
         return min(fall, 1.0)
 
     def _integrals(self, low: float, high: float) -> tuple[float, float]:
-        """The integrals of 1 / phi and (rho - high) / phi, by Gauss and Legendre in log(rho)."""
+        """The integrals of 1 / phi and (rho - high) / phi, by the Gauss-Legendre rule in log(rho)."""
         middle, half = log(low * high) / 2, log(high / low) / 2
         points = [exp(middle + half * node) for node in _NODES]
         terms = [half * weight * rho / self.phi(rho) for weight, rho in zip(_WEIGHTS, points, strict=True)]

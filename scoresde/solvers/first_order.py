@@ -13,9 +13,10 @@ from .moves import check_eta, ddim, eps_of, score_of
 class EulerMaruyama:
     """Euler-Maruyama in t on the reverse SDE, dx = (f x - (1 + eta^2) / 2 g^2 score) dt + eta g dw.
 
-    ``eta`` scales the noise: 1 is the reverse SDE, 0 Euler on the probability-flow ODE. Weak order 1. A step
-    to sigma = 0 is the denoiser itself. Song et al. 2021 (arXiv 2011.13456, eq. 6 and appendix G); their code
-    steps 1 / N on a grid of spacing (T - eps) / (N - 1), we step what the grid says.
+    ``eta``, at least 0, scales the noise: 1 is the reverse SDE, 0 Euler on the probability-flow ODE. The weak
+    order is 1. A step to sigma = 0 returns the denoised estimate. Song et al. 2021 (arXiv 2011.13456, eq. 6
+    and appendix G). Their code makes steps of 1 / N on a grid of spacing (T - eps) / (N - 1); here a step is
+    the spacing of the grid.
     """
 
     eta: float = 1.0
@@ -37,11 +38,11 @@ class EulerMaruyama:
 
 @dataclass(frozen=True)
 class ReverseDiffusion:
-    """The forward step's drift and noise, run backwards: x_s = (2 - a) x + G^2 score + G z.
+    """The drift and noise of the forward step, reversed: x_s = (2 - a) x + G^2 score + G z.
 
-    a = alpha_t / alpha_s and G^2 = sigma_t^2 - a^2 sigma_s^2 are those of the exact forward transition from s
-    to t. Weak order 1. A step to sigma = 0 is the denoiser itself. Song et al. 2021 (arXiv 2011.13456, eq.
-    46); for the sub-VP SDE their code falls back to Euler, ours does not need to.
+    The exact forward transition from s to t has the factor a = alpha_t / alpha_s and the variance G^2 =
+    sigma_t^2 - a^2 sigma_s^2. Weak order 1. A step to sigma = 0 returns the denoised estimate. Song et al.
+    2021 (arXiv 2011.13456, eq. 46). Their code uses Euler for the sub-VP SDE; this formula holds there too.
     """
 
     order = 1
@@ -61,10 +62,12 @@ class ReverseDiffusion:
 class DDIM:
     """x_s = alpha_s d + sqrt(sigma_s^2 - c^2) eps + c z.
 
-    c = eta sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2); ``eta`` in [0, 1] is the share of the
-    ancestral noise: 0 is DDIM, the exponential Euler step of the probability-flow ODE, 1 DDPM's ancestral
-    sampling (``ancestral``). Order 1. Song et al. 2021 (arXiv 2010.02502, eq. 12 and 16), for any alpha and
-    sigma; nothing is clipped.
+    c = eta sigma_s sqrt(1 - (alpha_t sigma_s / (alpha_s sigma_t))^2). ``eta`` in [0, 1] scales the noise: 0
+    is DDIM, the exponential Euler step of the probability-flow ODE; 1 is DDPM's ancestral sampling (Ho et al.
+    2020, arXiv 2006.11239). Order 1. Song et al. 2021 (arXiv 2010.02502, eq. 12 and 16), for any alpha and
+    sigma. Nothing is clipped.
+
+    Known as: exponential Euler; DPM-Solver-1; Euler in sigma / alpha (``euler`` of k-diffusion).
     """
 
     eta: float = 0.0

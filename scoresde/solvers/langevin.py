@@ -12,14 +12,19 @@ from .moves import check_table, score_of
 
 @dataclass(frozen=True)
 class PredictorCorrector:
-    """A step of a predictor, then Langevin steps at the level it reached: x + e score + sqrt(2 e) z.
+    """A step of a predictor, then Langevin steps at the level that it reached: x + e score + sqrt(2 e) z.
 
-    ``snr`` is r in e = 2 (r sigma)^2, which is the paper's e = 2 (r |z| / |score|)^2 with the score's norm at
-    its expectation |z| / sigma. ``measured`` takes the paper's own norms, which are means over the batch: a
-    sample then depends on the samples beside it. Each sample's own norm would not do: in few dimensions a
-    score near zero makes the step huge. ``corrections`` Langevin steps follow each step of the ``predictor``,
-    a singlestep solver. Order 1. Song et al. 2021 (arXiv 2011.13456, Algorithms 2 to 5); their factor alpha_i
-    of VP, within 2 % of 1 at their 1,000 steps, is left out.
+    The step size is e = 2 (r sigma)^2: the paper's e = 2 (r |z| / |score|)^2 with the norm of the score at
+    its expectation |z| / sigma. Order 1. Song et al. 2021 (arXiv 2011.13456, Algorithms 2 to 5). Their factor
+    alpha_i of VP is left out; it is within 2 % of 1 at their 1,000 steps.
+
+    Args:
+        predictor: a singlestep solver that is a table.
+        snr: r, positive.
+        corrections: the number of Langevin steps after each step of the predictor.
+        measured: use the norms of the paper, which are means over the batch: a sample then depends on the
+            samples beside it. (The norm of one sample would not do: in few dimensions a score near zero makes
+            the step huge.)
     """
 
     predictor: Solver = field(default_factory=ReverseDiffusion)

@@ -1,4 +1,4 @@
-"""Adams-Bashforth methods on the noise whose weights are those of equal steps."""
+"""Adams-Bashforth methods on the noise with the weights of equal steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,12 @@ from ..spacings.grid import Grid
 from .moves import ddim, eps_of, materialized, move
 from .runge_kutta import inside, rk4
 
-ADAMS = ((1.0,), (3 / 2, -1 / 2), (23 / 12, -16 / 12, 5 / 12), (55 / 24, -59 / 24, 37 / 24, -9 / 24))
+ADAMS_BASHFORTH = (
+    (1.0,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
 
 
 @dataclass(frozen=True)
@@ -18,12 +23,16 @@ class PNDM:
     """Three Runge-Kutta steps, then Adams-Bashforth of four points, all as moves along constant noise.
 
     x_s is x moved along (55 e_0 - 59 e_1 + 37 e_2 - 9 e_3) / 24, the noise at t and at the three levels
-    before. Four network calls for each of the first three steps, one for each step after them. Order 2 on
-    any spacing by formula: the weights are those of equal steps in what the spacing is uniform in, the move
-    is linear in sigma / alpha, and the two agree to second order, or to fourth where it is uniform in sigma /
-    alpha (karras(1)). On listed times whose steps never become alike it is 1. A step from alpha = 0 or to
-    sigma = 0 is of order 1 and one call, and no history crosses it. Liu et al. 2022 (arXiv 2202.09778,
-    Algorithm 2). Their half step is the middle in t, ours that in sigma / alpha, of order 4.
+    before. Each of the first three steps is four network calls, each other step one. A step from alpha = 0 or
+    to sigma = 0 is of order 1 and one call, and clears the history.
+
+    The order is 2 on any spacing by formula. The weights are those of equal steps in the variable in which
+    the spacing is uniform; the move is linear in sigma / alpha; both agree to second order. It is 4 where the
+    spacing is uniform in sigma / alpha (``karras:rho=1``), and 1 on listed times whose steps do not become
+    equal.
+
+    Liu et al. 2022 (arXiv 2202.09778, Algorithm 2). Their half step is the middle in t; here it is the middle
+    in sigma / alpha, which gives the Runge-Kutta steps order 4.
     """
 
     order = 2
@@ -36,7 +45,7 @@ class PNDM:
                 x = tape.state(ddim(t, s, x, d))
                 continue
             past = [materialized(tape, eps_of(t, x, d)), *past][:4]
-            x = tape.state(rk4(tape, t, m, s, x, past[0]) if len(past) < 4 else move(t, s, x, mean(past)))
+            x = tape.state(rk4(tape, t, m, s, x, past[0]) if len(past) < 4 else move(t, s, x, adams(past)))
         return x
 
 
@@ -44,11 +53,13 @@ class PNDM:
 class IPNDM:
     """Adams-Bashforth of up to four points as moves along constant noise, from the first step on.
 
-    ``points``, 1 to 4, is how many values of the noise a step uses; the first steps use what there is. The
-    weights are 1, (3, -1) / 2, (23, -16, 5) / 12 and (55, -59, 37, -9) / 24, latest first. One network call a
-    step. Order 1 at one point, which is DDIM, and 2 at more, for the reason given at :class:`PNDM`. A step
-    from alpha = 0 or to sigma = 0 is of order 1, and no history crosses it. Zhang & Chen 2023 (arXiv
+    The weights are 1, (3, -1) / 2, (23, -16, 5) / 12 and (55, -59, 37, -9) / 24, latest noise first. One
+    network call a step. Order 1 at one point, which is DDIM; order 2 at more points, see :class:`PNDM`. A
+    step from alpha = 0 or to sigma = 0 is of order 1 and clears the history. Zhang and Chen 2022 (arXiv
     2204.13902, iPNDM).
+
+    Args:
+        points: 1 to 4, the number of values of the noise that a step uses; the first steps use fewer.
     """
 
     points: int = 4
@@ -69,11 +80,11 @@ class IPNDM:
                 x = tape.state(ddim(t, s, x, d))
                 continue
             past = [materialized(tape, eps_of(t, x, d)), *past][: self.points]
-            x = tape.state(move(t, s, x, mean(past)))
+            x = tape.state(move(t, s, x, adams(past)))
         return x
 
 
-def mean(past: Sequence[Vector]) -> Vector:
-    """The mean of the noise over the next step, from values at equal distances before it, latest first."""
-    first, *rest = (weight * e for weight, e in zip(ADAMS[len(past) - 1], past, strict=True))
+def adams(past: Sequence[Vector]) -> Vector:
+    """The mean noise over the next step, from values at equal distances before it, latest first."""
+    first, *rest = (weight * e for weight, e in zip(ADAMS_BASHFORTH[len(past) - 1], past, strict=True))
     return sum(rest, first)

@@ -12,10 +12,10 @@ from .moves import ddim, eps_of, move
 
 @dataclass(frozen=True)
 class Heun:
-    """The trapezoid rule in sigma / alpha: an Euler step, then the mean of the noise at both its ends.
+    """The trapezoid rule in sigma / alpha: an Euler step, then a step along the mean noise of its two ends.
 
-    Order 2, two network calls a step; one from alpha = 0 or to sigma = 0, where the step is Euler's. Karras
-    et al. 2022 (arXiv 2206.00364, Algorithm 1), for any alpha and sigma.
+    Order 2, two network calls a step. A step from alpha = 0 or to sigma = 0 is Euler's, one call. Karras et
+    al. 2022 (arXiv 2206.00364, Algorithm 1), for any alpha and sigma.
     """
 
     order = 2
@@ -34,13 +34,21 @@ class Heun:
 
 @dataclass(frozen=True)
 class Midpoint:
-    """The midpoint rule in rho = sigma / alpha: an Euler step to m inside, then the noise as m corrects it.
+    """The midpoint rule in rho = sigma / alpha: an Euler step to a level m inside, then a step by both.
 
-    x_s is x moved along (1 - 1 / 2r) eps_t + 1 / 2r eps_m, with m a fraction r = ``ratio`` in (0, 1) of the
-    way in ``variable``, "rho" or "lambda". In rho 2 / 3 is Ralston's rule, and 1 would be Heun's; in lambda 1
-    / 2 is the geometric mean, rho_m = sqrt(rho_t rho_s). Order 2, two network calls a step; one from alpha =
-    0 or to sigma = 0, where the step is Euler's. Karras et al. 2022 (arXiv 2206.00364, Algorithm 3, where r
-    is called alpha), in rho; in lambda at 1 / 2 DPM-2 of k-diffusion (Crowson 2022), KDPM2 of diffusers.
+    x_s is x moved along (1 - 1 / 2r) eps_t + 1 / 2r eps_m. Order 2, two network calls a step. A step from
+    alpha = 0 or to sigma = 0 is Euler's, one call.
+
+    Args:
+        ratio: r in (0, 1), the part of the step at which m is.
+        variable: r is a part of the step in ``"rho"`` or in ``"lambda"``.
+
+    Known as:
+
+    - in rho: Algorithm 3 of Karras et al. 2022 (arXiv 2206.00364), where r is called alpha; Ralston's rule at
+      r = 2/3. (Heun's method would be r = 1.)
+    - in lambda at r = 1/2, where rho_m = sqrt(rho_t rho_s): DPM-2 of k-diffusion (Crowson 2022), KDPM2 of
+      diffusers.
     """
 
     ratio: float = 1 / 2
@@ -70,9 +78,10 @@ class RungeKutta4:
     """The classic Runge-Kutta method in rho = sigma / alpha, on the noise.
 
     x_s is x moved along (e_1 + 2 e_2 + 2 e_3 + e_4) / 6: the noise at t, twice in the middle in rho, and at
-    s, each found by a move along the one before. Order 4, four network calls a step; one from alpha = 0 or to
-    sigma = 0, where the step is Euler's. Kutta 1901; as moves along noise, the pseudo Runge-Kutta method of
-    Liu et al. 2022 (arXiv 2202.09778), whose middle is that in t: so its order is 2.
+    s. A move along each noise leads to the point of the next one. Order 4, four network calls a step. A step
+    from alpha = 0 or to sigma = 0 is Euler's, one call. Kutta 1901; as moves along noise, the pseudo
+    Runge-Kutta method of Liu et al. 2022 (arXiv 2202.09778). Their middle is the middle in t, and their order
+    2.
     """
 
     order = 4
@@ -87,7 +96,7 @@ class RungeKutta4:
 
 
 def rk4(tape: Tape, t: Level[float], m: Level[float], s: Level[float], x: Vector, e1: Vector) -> Vector:
-    """A step of the classic Runge-Kutta method, e1 the noise at t, m the middle in sigma / alpha."""
+    """A step of the classic Runge-Kutta method; e1 is the noise at t, m the middle in sigma / alpha."""
 
     def noise_at(level: Level[float], e: Vector) -> Vector:
         u = move(t, level, x, e)
@@ -104,11 +113,10 @@ class ExponentialRK4:
     """The exponential Runge-Kutta method of stiff order 4, on the data, in lambda.
 
     With y = x / alpha the probability-flow ODE is dy / dlam = -y + D. A stage at the fraction c of a step of
-    length h in lambda, or its end, at c = 1, is y_c = e^(-c h) y + h sum_j a_j D_j: the linear part is exact,
-    and a_j are sums of phi_k(-c h) and phi_k(-h). Order 4, five network calls a step, at c = 0, 1/2, 1/2, 1
-    and 1/2; one from alpha = 0 or to sigma = 0, where the step is of order 1. Hochbruck & Ostermann 2005
-    (Explicit exponential Runge-Kutta methods for semilinear parabolic problems, SIAM J. Numer. Anal. 43, eq.
-    5.19).
+    length h in lambda is y_c = e^(-c h) y + h sum_j a_j D_j; the end of the step is the stage at c = 1. The
+    linear part is exact, and a_j are sums of phi_k(-c h) and phi_k(-h). Order 4, five network calls a step,
+    at c = 0, 1/2, 1/2, 1 and 1/2. A step from alpha = 0 or to sigma = 0 is of order 1, one call. Hochbruck
+    and Ostermann 2005 (SIAM J. Numer. Anal. 43, 1069, eq. 5.19).
     """
 
     order = 4
@@ -119,7 +127,7 @@ class ExponentialRK4:
             if isinf(h):
                 x = tape.state(ddim(t, s, x, d1))
                 continue
-            # ddim has the factor h c phi_1(-c h) on D, which h a_j sum to: D_j - D_1 is all they weigh.
+            # The weights h a_j sum to h c phi_1(-c h), ddim's factor on D: so a_j for j > 1 weigh D_j - D_1.
             p1, p2, p3 = (phi(k, -h / 2) for k in (1, 2, 3))
             q1, q2, q3 = (phi(k, -h) for k in (1, 2, 3))
             d2 = tape.denoise(ddim(t, m, x, d1), m) - d1
@@ -133,19 +141,19 @@ class ExponentialRK4:
 
 def phi(k: int, z: float) -> float:
     """phi_k(z) = sum_i z^i / (i + k)!, that is e^z for k = 0 and (phi_(k-1)(z) - 1 / (k - 1)!) / z."""
-    if abs(z) < 1:  # where the difference cancels, and 20 terms are more than enough
+    if abs(z) < 1:  # the difference would cancel; 20 terms of the sum are exact to rounding
         return sum(z**i / factorial(i + k) for i in range(20))
     return (phi(k - 1, z) - 1 / factorial(k - 1)) / z if k else exp(z)
 
 
 def inside(grid: Grid, r: float) -> tuple[Level[float], ...]:
-    """Of every step, the level a fraction ``r`` of the way in sigma / alpha; see :meth:`Grid.between`."""
+    """The level inside each step at the fraction ``r`` in sigma / alpha; see :meth:`Grid.between`."""
     rhos = [(1 - r) * exp(-t.lam) + r * exp(-s.lam) for t, s in grid.steps()]
     infinite = [isinf(s.lam - t.lam) for t, s in grid.steps()]
     return grid.at([0.0 if none else -log(rho) for rho, none in zip(rhos, infinite, strict=True)])
 
 
 def check_ratio(ratio: float) -> None:
-    """ValueError unless an inner level is inside its step."""
+    """ValueError unless the inner level is inside its step."""
     if not 0 < ratio < 1:
         raise ValueError(f"ratio must be between 0 and 1, both excluded, got {ratio!r}")

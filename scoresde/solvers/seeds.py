@@ -1,4 +1,4 @@
-"""SEEDS, singlestep exponential integrators of the reverse SDE on the noise."""
+"""SEEDS: singlestep exponential integrators of the reverse SDE, on the noise."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,15 +12,21 @@ from .moves import ddim, eps_of, move
 
 @dataclass(frozen=True)
 class SEEDS:
-    """SEEDS-1, 2 or 3: DPM-Solver's stages with 2 eps for eps, all on one path of noise in x / alpha.
+    """SEEDS-1, 2 or 3: the stages of DPM-Solver with 2 eps for eps, all on one path of noise in x / alpha.
 
-    ``stages``: the number of network calls a step; the inner levels are at 1/2, or 1/3 and 2/3, of the step
-    in lam. A stage at level m has the noise alpha_m w_m, where w gains N(0, rho_a^2 - rho_b^2) from each
-    level a to the next one b, rho = sigma / alpha. Weak order 1 with one stage, 2 with two and with three:
-    the third makes the mean of order 3, but the noise enters by too few values of its path. A step from alpha
-    = 0 or to sigma = 0 is DDIM's. A point mass is not carried exactly: eps follows every draw. Gonzalez et
-    al. 2023 (arXiv 2305.14267), on the noise. In their code the draws of SEEDS-3 are not of one path: at s
-    the first two have changed places, and at 2/3 they have the size of those at s.
+    The inner levels are at 1/2, or at 1/3 and 2/3, of the step in lam. A stage at level m has the noise
+    alpha_m w_m; w gains N(0, rho_a^2 - rho_b^2) from each level a to the next level b, rho = sigma / alpha.
+    A step from alpha = 0 or to sigma = 0 is DDIM's.
+
+    The weak order is 1 with one stage, and 2 with two or three: the third stage raises the order of the mean
+    to 3, but too few values of the path enter. A point mass is not carried exactly, because eps changes with
+    every draw.
+
+    Gonzalez et al. 2023 (arXiv 2305.14267), on the noise. In their code the draws of SEEDS-3 do not belong to
+    one path: at s the first two are interchanged, and at 2/3 they have the size of the draws at s.
+
+    Args:
+        stages: 1, 2 or 3, the number of network calls of a step.
     """
 
     stages: int = 3
@@ -41,7 +47,7 @@ class SEEDS:
                 x = tape.state(ddim(t, s, x, d))
                 continue
             levels = [t, *(row[i] for row in inner), s]
-            w, path = Vector({}), []  # of x / alpha
+            w, path = Vector({}), []  # in x / alpha
             for a, b in pairwise(levels):
                 w = w + b.sigma / b.alpha * sqrt(expm1(2 * (b.lam - a.lam))) * tape.noise()
                 path.append(b.alpha * w)

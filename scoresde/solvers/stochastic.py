@@ -28,16 +28,19 @@ from .runge_kutta import check_ratio
 class DPMSolverPPSDE:
     """Singlestep DPM-Solver++ of two stages on the reverse SDE, both from x at level t.
 
-    u = c(t, m, x, d) + n_m and x_s = c(t, s, x, (1 - 1 / 2r) d + d_u / 2r) + n_s, where c is the SDE's mean
-    for constant data and n its noise, of deviation sigma_s sqrt(1 - exp(-2 eta h)). ``ratio`` r in (0, 1) is
-    where in lam the inner level m is, ``eta`` at least 0 the SDE's share of noise: 1 is the reverse SDE, 0
-    the ODE, on which this is DPM-Solver++(2S). Weak order 2, two network calls a step; one from alpha = 0 or
-    to sigma = 0 is DDIM's.
+    u = c(t, m, x, d) + n_m and x_s = c(t, s, x, (1 - 1 / 2r) d + d_u / 2r) + n_s. Here c is the mean of the
+    SDE for constant data and n its noise, of deviation sigma_s sqrt(1 - exp(-2 eta h)). Weak order 2, two
+    network calls a step. A step from alpha = 0 or to sigma = 0 is DDIM's, one call.
 
     Source: ``dpmpp_sde`` of k-diffusion (Crowson 2022), after Lu et al. 2022 (arXiv 2211.01095). There n_m
-    and n_s are increments of one Brownian path in sigma, each scaled to its deviation; here they are what one
-    path makes of the SDE, n_s being n_m carried on from m to s and fresh noise, which are correlated
-    otherwise by O(h). There eta is DDIM's, the same as ours at 0 and 1 only.
+    and n_s are increments of one Brownian path in sigma, each scaled to its deviation. Here they are the
+    noise of the SDE on one path: n_s is n_m, carried from m to s, and fresh noise. Their correlation differs
+    by O(h). There eta is that of DDIM, which is equal at 0 and 1 only.
+
+    Args:
+        ratio: r in (0, 1), the part of the step in lam at which the inner level m is.
+        eta: the scale of the noise, at least 0: 1 is the reverse SDE, 0 the ODE; this is then
+            DPM-Solver++(2S).
     """
 
     ratio: float = 0.5
@@ -66,18 +69,19 @@ class DPMSolverPPSDE:
 class SRA:
     """Roessler's SRA1, of strong order 1.5, on dQ = D dq + dw with Q = q x / alpha, q = (alpha / sigma)^2.
 
-    That is the reverse SDE in a time in which its noise is constant. A step draws w's increment I_1 and its
+    In the time q the noise of the reverse SDE is constant. A step draws the increment I_1 of w and its
     integral I_10: H = Q + 3/4 D dq + 3/2 I_10 / dq at q + 3/4 dq, then Q + (D + 2 D_H) dq / 3 + I_1. Weak
-    order 2, two network calls a step; one to sigma = 0 is the denoiser itself. Roessler 2010 (SIAM J. Numer.
-    Anal. 48, 922, scheme SRA1). The time is our choice: a point mass is carried exactly in it, and steps can
-    be long where in t the SDE is stiff. In law, if not path by path, 3/2 I_10 / dq is w at q + 3/4 dq, and
-    this is :class:`DPMSolverPPSDE` with its inner level there.
+    order 2, two network calls a step. A step to sigma = 0 returns the denoised estimate, one call.
+
+    Roessler 2010 (SIAM J. Numer. Anal. 48, 922, scheme SRA1). The time q is our choice: a point mass is
+    carried exactly, and steps can be long where the SDE is stiff in t. In law, though not path by path, 3/2
+    I_10 / dq is w at q + 3/4 dq: this is :class:`DPMSolverPPSDE` with its inner level there.
     """
 
     order = 2
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
-        # lam of q + 3/4 dq, q = exp(2 lam), told from s, for t may be at q = 0; a step to infinity has none.
+        # lam of q + 3/4 dq, q = exp(2 lam), relative to s: t may be at q = 0. A step to infinity has none.
         lams = [
             s.lam + log(0.25 * exp(2 * (t.lam - s.lam)) + 0.75) / 2 if s.sigma else 0.0
             for t, s in grid.steps()
@@ -97,11 +101,16 @@ class SRA:
 class SDEDPMSolver:
     """SDE-DPM-Solver-1 or 2M on the noise: x_s = (alpha_s / alpha_t) x - 2 sigma_s (exp(h) - 1) e + n.
 
-    e is the noise eps that the network sees, for ``order`` 2 carried on to the middle of the step: eps + h /
-    (2 h_before) (eps - eps_before); n = sigma_s sqrt(exp(2 h) - 1) z. Weak order as ``order`` says, one
-    network call a step; the first step, and one from alpha = 0 or to sigma = 0, is of order 1. eps follows
-    every draw, the data hardly: at few steps the SDE form of :class:`DPMSolverPP` is far better, and a point
-    mass is not carried exactly. Lu et al. 2022 (arXiv 2211.01095, section 5).
+    Order 1: e = eps, the estimated noise. Order 2: e is eps, extrapolated to the middle of the step, eps + h
+    / (2 h_before) (eps - eps_before). n = sigma_s sqrt(exp(2 h) - 1) z. One network call a step. The first
+    step, and a step from alpha = 0 or to sigma = 0, is of order 1.
+
+    Use it with many steps only: eps changes with every draw, the data hardly. At few steps the SDE form of
+    :class:`DPMSolverPP` is far better. A point mass is not carried exactly. Lu et al. 2022 (arXiv 2211.01095,
+    section 5).
+
+    Args:
+        order: 1 or 2, the weak order.
     """
 
     order: int = 2
@@ -111,7 +120,7 @@ class SDEDPMSolver:
             raise ValueError(f"order must be 1 or 2, got {self.order!r}")
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
-        past: tuple[float, Vector] | None = None  # the step in lam, and the noise at its beginning
+        past: tuple[float, Vector] | None = None  # the step before in lam, and eps at its beginning
         for t, s in grid.steps():
             h, d = s.lam - t.lam, tape.denoise(x, t)
             if isinf(h):

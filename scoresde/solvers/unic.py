@@ -13,17 +13,24 @@ from .moves import check_table
 
 @dataclass(frozen=True)
 class UniC:
-    """A corrector on any solver: its steps, each taken again with the output at the point it reached.
+    """A corrector on any solver: each step is taken again with the output at the point that it reached.
 
-    ``rule`` weighs the outputs, of which its ``corrector`` counts; its predictor is not used. No network call
-    more: the output at the point is the one that the solver begins its next step with (PEC). The ``solver``
-    takes each step by itself, without the history that a multistep method would have: for those, give
-    :class:`ExponentialAdams` a corrector. The order of a solver of order p becomes the smaller of p + 1 and
+    It costs no network call: the next step of the solver begins with the same output (PEC). The last step is
+    not corrected. The order of a singlestep solver of order p becomes the smaller of p + 1 and
     ``rule.corrector``. Zhao et al. 2023 (arXiv 2302.04867, Algorithm 1).
+
+    Args:
+        solver: a singlestep solver of the probability-flow ODE. A multistep solver takes each step without
+            history; use :class:`ExponentialAdams` with a corrector instead. Of a stochastic solver the
+            corrected steps keep no noise.
+        rule: the weights of the outputs. Its ``corrector`` is the number of outputs; its ``predictor`` is not
+            used. ``tau`` must be 0.
     """
 
     solver: Solver = field(default_factory=DDIM)
-    rule: ExponentialAdams = field(default_factory=lambda: ExponentialAdams(corrector=2, two="bh2"))
+    rule: ExponentialAdams = field(
+        default_factory=lambda: ExponentialAdams(corrector=2, two_point_rule="bh2")
+    )
 
     def __post_init__(self) -> None:
         check_table(self.solver)
@@ -32,24 +39,24 @@ class UniC:
 
     @property
     def order(self) -> int:
-        """Of convergence."""
+        """Of convergence, for a singlestep solver of the ODE."""
         return min(self.solver.order + 1, self.rule.corrector)
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
-        nodes = [self.rule._node(tape, x, grid.levels[0])]
+        nodes = [self.rule.node(tape, x, grid.levels[0])]
         for step in grid.singly():
             t, s = step.levels
-            rule = self.rule._step(tape, x, t, s, nodes[0], grid.sde)
-            x = self.solver.solve(_Told(tape, nodes[0], x), x, step)
+            corrected = self.rule.stepper(tape, x, t, s, nodes[0], grid.sde)
+            x = self.solver.solve(_OneStep(tape, nodes[0], x), x, step)
             if s is not grid.levels[-1]:
-                nodes = [self.rule._node(tape, tape.point(x), s), *nodes][:7]
-                x = rule(nodes[: self.rule.corrector])
+                nodes = [self.rule.node(tape, tape.point(x), s), *nodes][:7]
+                x = corrected(nodes[: self.rule.corrector])
             x = tape.state(x)
         return x
 
 
-class _Told(Tape):
-    """A tape for one step: the output at its beginning, the point x, is at hand, and its end is no state."""
+class _OneStep(Tape):
+    """A tape for one step: the output at its first point x is known, and its end is no state of the run."""
 
     def __init__(self, tape: Tape, node: Node, x: Vector) -> None:
         self.tape, self.node, self.x = tape, node, x

@@ -1,9 +1,10 @@
-"""Solvers around any other: they begin without the network, or raise the noise again."""
+"""Solvers around any other solver: an analytical first step, or noise that is raised again."""
 
 from dataclasses import dataclass, field
 from itertools import chain
 from math import exp, expm1, inf, isfinite, log, log1p, sqrt
 
+from ..denoisers.gaussian import gaussian_factor
 from ..plans.tape import Solver, Tape
 from ..plans.vector import Vector
 from ..processes.level import Level
@@ -13,24 +14,23 @@ from .moves import check_table
 from .runge_kutta import Heun
 
 
-def free_step(start: Level[float], level: Level[float], variance: float) -> float:
-    """What x at ``start`` is multiplied by to be x at ``level``, by the probability flow of normal data.
-
-    sqrt((alpha^2 C + sigma^2) / (alpha_T^2 C + sigma_T^2)), for data of mean 0 and ``variance`` C.
-    """
-    here, there = ((at.alpha**2 * variance + at.sigma**2) for at in (start, level))
-    return sqrt(there / here)
-
-
 @dataclass(frozen=True)
 class AnalyticalFirstStep:
-    """A solver whose first step is free: it takes the data for normal, and calls no network.
+    """A solver whose first step needs no network call: it is the exact flow of Gaussian data.
 
-    x is multiplied by :func:`free_step` from the first level to the second, and ``solver`` goes on from
-    there; a run of one step is the solver's own. ``variance`` is the data's, for each number, its mean being
-    0. For few steps, whose second level has a sigma / alpha of 10 times the data's deviation or more; with
-    more of them it is of order 1. It has no name of its own, as it must be told the variance. The first-order
-    form, x + (s - t) x / t, is the analytical first step of Dockhorn et al. 2022 (arXiv 2210.05475).
+    x is multiplied by sqrt((alpha_s^2 C + sigma_s^2) / (alpha_t^2 C + sigma_t^2)) from the first level t to
+    the second level s; ``solver`` takes the other steps. A run of one step is a step of the solver. It is not
+    in ``SOLVERS``, because the variance depends on the data. Use it only when both of the following hold:
+
+    1. The run has few steps; the order of convergence is 1.
+    2. At the second level sigma / alpha is at least 10 times the deviation of the data.
+
+    Its first-order form, x + (s - t) x / t, is the analytical first step of Dockhorn et al. 2022 (arXiv
+    2210.05475).
+
+    Args:
+        solver: any solver that is a table.
+        variance: C, the variance of each number of the data, whose mean is 0; finite, at least 0.
     """
 
     solver: Solver = field(default_factory=lambda: DPMSolverPP(2))
@@ -48,7 +48,7 @@ class AnalyticalFirstStep:
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         if len(grid.levels) < 3:
             return self.solver.solve(tape, x, grid)
-        x = tape.state(free_step(grid.levels[0], grid.levels[1], self.variance) * x)
+        x = tape.state(gaussian_factor(grid.levels[0], grid.levels[1], self.variance) * x)
         return self.solver.solve(tape, x, Grid(grid.sde, grid.levels[1:]))
 
 
@@ -56,13 +56,19 @@ class AnalyticalFirstStep:
 class Churn:
     """Before each step of a solver, noise is added: from rho = sigma / alpha to (1 + gamma) rho.
 
-    x / alpha gains sqrt((1 + gamma)^2 - 1) rho S_noise z, and the step, its first network call included,
-    starts at the raised level. gamma = min(S_churn / N, sqrt(2) - 1) in a run of N steps where S_min <= rho
-    <= S_max, else 0. ``solver`` is a singlestep one, and the order is its own; a multistep one is of order 1
-    here, each step being a run for itself. ``s_churn`` is at least 0, 0 <= ``s_min`` <= ``s_max``, and
-    ``s_noise`` positive: at 1 the added noise is the process's own, and the run has the right law. Karras et
-    al. 2022 (arXiv 2206.00364, Algorithm 2), for any alpha and sigma. We raise no level beyond the SDE's
-    t_max, which the network does not know; they do, in their first steps.
+    x / alpha gains sqrt((1 + gamma)^2 - 1) rho S_noise z, and the step starts at the raised level. gamma =
+    min(S_churn / N, sqrt(2) - 1) in a run of N steps if S_min <= rho <= S_max, else 0. The order is that of a
+    singlestep ``solver``. A multistep one is of order 1 here, because each step is a run without history.
+
+    Karras et al. 2022 (arXiv 2206.00364, Algorithm 2), for any alpha and sigma. Their first steps raise
+    levels beyond t_max of the SDE, which the network does not know; here no level is raised beyond t_max.
+
+    Args:
+        solver: a singlestep solver that is a table.
+        s_churn: at least 0.
+        s_min: at least 0, at most ``s_max``.
+        s_max: the largest sigma / alpha at which noise is added.
+        s_noise: positive. At 1 the run has the right law.
     """
 
     solver: Solver = field(default_factory=Heun)
@@ -93,7 +99,7 @@ class Churn:
                 grid.levels, lams, grid.at([lam if isfinite(lam) else 0.0 for lam in lams]), strict=False
             )
         ]
-        # Steps down and up in turn, as one grid, whose rates are one look-up.
+        # Steps down and up in turn, as one grid: the rates of all levels are then computed at once.
         turns = tuple(chain.from_iterable(zip(raised, grid.levels[1:], strict=True)))
         steps = list(Grid(grid.sde, turns).singly())[::2]
         for t, step in zip(grid.levels, steps, strict=False):
@@ -108,16 +114,23 @@ class Churn:
 
 @dataclass(frozen=True)
 class Restart:
-    """A solver's run that goes back: at rho_min noise is added up to rho_max, and the way down taken again.
+    """A run that goes back: at rho_min noise is added up to rho_max, and the solver steps down again.
 
-    x / alpha + sqrt(rho_max^2 - rho_min^2) S_noise z, then the solver over the interval, ``repeats`` times,
-    then on. ``intervals``: (rho_min, rho_max, steps, repeats) each, in rho = sigma / alpha, noisiest first,
-    not overlapping; the steps are even in rho^(1/7), Karras's spacing. For rho_min stands the run's nearest
-    level between rho_max and sigma = 0, if there is any; rho_max is at most that of the SDE's t_max.
-    ``s_noise`` is positive, and 1 for the right law. ``solver``: any; a multistep one begins anew at every
-    turn. The order is the solver's, in the steps of the run and those of the intervals together. Xu et al.
-    2023 (arXiv 2306.14878, Algorithm 2), there with Heun's method on alpha = 1, and N_Restart = steps + 1
-    levels to an interval.
+    x / alpha gains sqrt(rho_max^2 - rho_min^2) S_noise z, then the solver steps over the interval; this is
+    repeated ``repeats`` times. rho_min is replaced by the nearest level of the run between rho_max and sigma
+    = 0; without such a level the interval is left out. rho_max is at most that of t_max of the SDE. The steps
+    of an interval are even in rho^(1/7), Karras's spacing. The order is that of the solver, if the steps of
+    the run and of the intervals are refined together, and at most 2 for a multistep solver with a first step
+    of order 1.
+
+    Xu et al. 2023 (arXiv 2306.14878, Algorithm 2), with Heun's method and alpha = 1. Their N_Restart is
+    steps + 1, the number of levels of an interval.
+
+    Args:
+        solver: any solver that is a table. The history of a multistep one begins again at every turn.
+        intervals: (rho_min, rho_max, steps, repeats) of each interval, in rho = sigma / alpha; the noisiest
+            first, not overlapping.
+        s_noise: positive. At 1 the run has the right law.
     """
 
     solver: Solver = field(default_factory=Heun)
@@ -169,8 +182,8 @@ def _interval(grid: Grid, top: float, end: Level[float], steps: int) -> Grid:
 
 
 def _noised(t: Level[float], up: Level[float], x: Vector, z: Vector) -> Vector:
-    """x as the process itself carries it from t to the noisier level ``up``."""
-    added = max(0.0, -expm1(2 * (up.lam - t.lam)))  # of the variance at ``up``; roundings
+    """The forward transition of the process from t to the noisier level ``up``, with noise z."""
+    added = max(0.0, -expm1(2 * (up.lam - t.lam)))  # the part of the variance; max for rounding
     return up.alpha / t.alpha * x + up.sigma * sqrt(added) * z
 
 

@@ -7,11 +7,11 @@ from functools import cached_property
 
 import numpy as np
 
+from ..denoisers.gaussian import gaussian_factor
 from ..plans.plan import Plan
 from ..plans.tape import Solver
 from ..processes.level import Level
 from ..processes.sde import SDE
-from ..solvers.wrappers import free_step
 from ..spacings.lists import AtLambdas
 from .table import Numbers, Table
 
@@ -117,5 +117,5 @@ class Family:
     def _stock(self, lams: tuple[float, ...]) -> Table:
         """The stock solver's own table on these knots, after the analytical first step."""
         table = Table.read(Plan.make(self.solver, self.sde, len(lams) - 1, AtLambdas(lams)))
-        first = free_step(self._noisiest, table.levels[0], self.variance)
+        first = gaussian_factor(self._noisiest, table.levels[0], self.variance)
         return replace(table, start=self._noisiest, first=first)

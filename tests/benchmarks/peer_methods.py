@@ -71,7 +71,9 @@ BOTH = (False, True)
 
 def sa(predictor: int, corrector: int, tau: float, on: str, tolerance: float = SAME) -> Any:
     """SA-Solver's code replaces its two-point data weights by those of UniPC's B = h."""
-    ours = ExponentialAdams(predictor, corrector, on, tau=tau, two="bh1" if on == "data" else "exact")
+    ours = ExponentialAdams(
+        predictor, corrector, on, tau=tau, two_point_rule="bh1" if on == "data" else "exact"
+    )
     return row(
         ours,
         diffusers,
@@ -107,7 +109,7 @@ ROWS = [
     row(Heun(), diffusers, "HeunDiscreteScheduler", clean=BOTH),
     row(DPMSolver(2), k_diffusion, "sample_dpm_2", clean=BOTH),
     row(DPMSolver(2), diffusers, "KDPM2DiscreteScheduler", clean=BOTH),
-    row(DPMSolver(2, on="data"), k_diffusion, "sample_dpmpp_2s_ancestral", eta=0.0, clean=BOTH),
+    row(DPMSolver(2, prediction="data"), k_diffusion, "sample_dpmpp_2s_ancestral", eta=0.0, clean=BOTH),
     row(DPMSolverPPSDE(eta=0.0), k_diffusion, "sample_dpmpp_sde", eta=0.0, clean=BOTH),
     row(DPMSolverPPSDE(0.3, eta=0.0), k_diffusion, "sample_dpmpp_sde", eta=0.0, r=0.3, clean=BOTH),
     # Multistep on the data. The 3M of the peers begins with the heun form of 2M.
@@ -128,10 +130,10 @@ ROWS = [
     *[row(ExponentialAdams(n), azula, "xEABSampler", order=n) for n in (1, 2, 3, 4)],
     # Multistep on the noise, a polynomial in lambda or in sigma / alpha. LMS of k-diffusion and diffusers
     # steps to sigma = 0 with its full history, ours with the denoiser alone.
-    *[row(ExponentialAdams(n, on="noise"), azula, "zEABSampler", order=n) for n in (1, 2, 3, 4)],
+    *[row(ExponentialAdams(n, prediction="noise"), azula, "zEABSampler", order=n) for n in (1, 2, 3, 4)],
     *[
         row(
-            ExponentialAdams(n, on="noise"),
+            ExponentialAdams(n, prediction="noise"),
             diffusers,
             "DEISMultistepScheduler",
             solver_order=n,
@@ -140,16 +142,23 @@ ROWS = [
         for n in (1, 2, 3)
     ],
     *[
-        row(ExponentialAdams(n, on="noise", variable="rho"), k_diffusion, "sample_lms", order=n)
+        row(ExponentialAdams(n, prediction="noise", variable="rho"), k_diffusion, "sample_lms", order=n)
         for n in (1, 2, 3, 4)
     ],
-    *[row(ExponentialAdams(n, on="noise", variable="rho"), azula, "zABSampler", order=n) for n in (2, 4)],
-    row(ExponentialAdams(3, on="noise", variable="rho"), diffusers, "LMSDiscreteScheduler", order=3),
+    *[
+        row(ExponentialAdams(n, prediction="noise", variable="rho"), azula, "zABSampler", order=n)
+        for n in (2, 4)
+    ],
+    row(ExponentialAdams(3, prediction="noise", variable="rho"), diffusers, "LMSDiscreteScheduler", order=3),
     row(
-        ExponentialAdams(2, on="noise", two="bh2"), diffusers, MULTI, algorithm_type="dpmsolver", **SIGMA_MIN
+        ExponentialAdams(2, prediction="noise", two_point_rule="bh2"),
+        diffusers,
+        MULTI,
+        algorithm_type="dpmsolver",
+        **SIGMA_MIN,
     ),
     row(
-        ExponentialAdams(2, on="noise"),
+        ExponentialAdams(2, prediction="noise"),
         diffusers,
         MULTI,
         algorithm_type="dpmsolver",
@@ -160,23 +169,30 @@ ROWS = [
     row(IPNDM(), diffusers, "IPNDMScheduler"),
     # On the velocity.
     *[
-        row(ExponentialAdams(n, on="velocity", variable="u"), azula, "vABSampler", order=n)
+        row(ExponentialAdams(n, prediction="velocity", variable="u"), azula, "vABSampler", order=n)
         for n in (1, 2, 3, 4)
     ],
     # SDE forms on the noise.
     row(SDEDPMSolver(1), azula, "ItoSampler"),
-    row(ExponentialAdams(1, on="noise", tau=0.5), azula, "ItoSampler", eta=0.5),
+    row(ExponentialAdams(1, prediction="noise", tau=0.5), azula, "ItoSampler", eta=0.5),
     row(SDEDPMSolver(1), diffusers, MULTI, algorithm_type="sde-dpmsolver", solver_order=1, **SIGMA_MIN),
     row(SDEDPMSolver(2), diffusers, MULTI, algorithm_type="sde-dpmsolver", **SIGMA_MIN),
     # Predictors and correctors.
     *[
-        row(ExponentialAdams(n, n + 1, two=b), diffusers, UNIPC, solver_order=n, solver_type=b, **SIGMA_MIN)
+        row(
+            ExponentialAdams(n, n + 1, two_point_rule=b),
+            diffusers,
+            UNIPC,
+            solver_order=n,
+            solver_type=b,
+            **SIGMA_MIN,
+        )
         for n in (1, 2, 3, 5)
         for b in ("bh1", "bh2")
     ],
     *[
         row(
-            ExponentialAdams(n, n + 1, "noise", two="bh1"),
+            ExponentialAdams(n, n + 1, "noise", two_point_rule="bh1"),
             diffusers,
             UNIPC,
             solver_order=n,

@@ -124,7 +124,7 @@ def test_unipc_of_diffusers_is_nan_at_its_default_end(options: dict[str, Any]) -
     weight of the residual is infinity times 0. Only the first order step of bh2 on the data has a limit."""
     assert torch.isnan(shipped(UNIPC, 8, **options)).any()
     assert torch.isfinite(shipped(UNIPC, 8)).all()
-    plan = Plan.make(ExponentialAdams(2, 3, two="bh1"), SDES["vp"], 8, to_clean=True)
+    plan = Plan.make(ExponentialAdams(2, 3, two_point_rule="bh1"), SDES["vp"], 8, to_clean=True)
     assert torch.isfinite(integrate(plan, mixture, start(plan.start))).all()
 
 

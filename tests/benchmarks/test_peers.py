@@ -37,11 +37,11 @@ def test_the_same_method(solver: Solver, peer: Make, clean: tuple[bool, ...], to
 @pytest.mark.parametrize(
     ("solver", "order", "options"),
     [
-        (DPMSolver(2, on="data"), 2, {}),
-        (DPMSolver(2, on="data", form="taylor"), 2, {"solver_type": "heun"}),
+        (DPMSolver(2, prediction="data"), 2, {}),
+        (DPMSolver(2, prediction="data", form="taylor"), 2, {"solver_type": "heun"}),
         (DPMSolver(2), 2, {"algorithm_type": "dpmsolver"}),
         (DPMSolver(3, form="taylor"), 3, {"algorithm_type": "dpmsolver", "solver_type": "heun"}),
-        (DPMSolver(3, on="data", form="taylor"), 3, {"solver_type": "heun"}),
+        (DPMSolver(3, prediction="data", form="taylor"), 3, {"solver_type": "heun"}),
     ],
 )
 def test_singlestep_dpm_solver_is_diffusers(solver: Solver, order: int, options: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ def test_lower_orders_at_the_end_are_diffusers(solver: str, order: int) -> None:
     theirs, sde = made(peer), SDES["vp"]
     levels = Grid.build(sde, 12, Karras()).levels
     x = start(levels[0])
-    ours = ExponentialAdams(order, order + 1, two=two, finish="lower")
+    ours = ExponentialAdams(order, order + 1, two_point_rule=two, finish="lower")
     torch.testing.assert_close(
         theirs(mixture, levels, x, draws),
         integrate(Plan.make(ours, sde, 12, Karras()), mixture, x),

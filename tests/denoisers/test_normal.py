@@ -18,7 +18,7 @@ from scoresde import (
     sample,
 )
 from scoresde.denoisers import GaussianFlow
-from scoresde.solvers.wrappers import free_step
+from scoresde.denoisers.gaussian import gaussian_factor
 from scoresde.spacings import Clipped
 
 SDES = [EDM(0.02, 20.0), VPSDE(), RectifiedFlow(t_max=0.99)]
@@ -71,7 +71,7 @@ def test_a_scalar_covariance_and_no_mean_are_the_free_step():
     plan = prepare("ddim", sde, 4)
     flow = GaussianFlow(torch.zeros(3), torch.tensor(0.3))
     x = torch.randn(4, 3, dtype=torch.float64)
-    expected = free_step(plan.start, plan.levels[1], 0.3) * x
+    expected = gaussian_factor(plan.start, plan.levels[1], 0.3) * x
     torch.testing.assert_close(
         flow(x, plan.start, plan.levels[1]), expected, rtol=1e-6, atol=0
     )  # 0.3 in float32

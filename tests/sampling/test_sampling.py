@@ -41,7 +41,7 @@ from scoresde import (
 )
 from scoresde.processes import CLEAN
 from scoresde.solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector
-from scoresde.solvers.integrators.ode import ODE, _ode_calls
+from scoresde.solvers.integrators.ode import ODE, fixed_calls
 from scoresde.solvers.integrators.reverse_sde import TORCHSDE
 from tests.problems import (
     ALONE,
@@ -87,7 +87,7 @@ class Watched:
 def nearest_budget(name: str, steps: int, to_clean: bool) -> int:
     """That number of calls, or the fewest that a black box can do with."""
     solver = BLACK_BOXES[name]
-    least = _ode_calls(solver.method, 1) if isinstance(solver, ODE) else TORCHSDE[solver.method]
+    least = fixed_calls(solver.method, 1) if isinstance(solver, ODE) else TORCHSDE[solver.method]
     return max(steps, least + to_clean)
 
 

@@ -35,7 +35,7 @@ FORMS = [
 @pytest.mark.parametrize("name", ["vp", "edm", "rectified-flow"])
 def test_the_order_is_the_number_of_outputs(name: str, on: str, variable: str, predictor: int) -> None:
     """With a start of that order; a ramp's first step would show at order 4."""
-    solver = ExponentialAdams(predictor, on=on, variable=variable, start="iterated")
+    solver = ExponentialAdams(predictor, prediction=on, variable=variable, start="iterated")
     assert solver.order == predictor
     # The next power of h still shows at 160 steps: 3.08 and 3.70 at the most and least.
     assert measured_order(solver, name, steps=160) == pytest.approx(predictor, abs=0.3)
@@ -58,9 +58,9 @@ def test_order_five_and_more(on: str, corrector: int) -> None:
         result: Tensor = integrate(Plan.make(solver, sde, steps), smooth, x)
         return result
 
-    exact = end(ExponentialAdams(6, corrector=7, on=on, start="iterated"), 400)
+    exact = end(ExponentialAdams(6, corrector=7, prediction=on, start="iterated"), 400)
     for predictor in (5, 6):
-        solver = ExponentialAdams(predictor, corrector=corrector, on=on, start="iterated")
+        solver = ExponentialAdams(predictor, corrector=corrector, prediction=on, start="iterated")
         errors = [(end(solver, n) - exact).abs().mean().item() for n in (96, 128)]
         assert solver.order == (min(corrector, predictor + 1) or predictor)
         assert math.log(errors[0] / errors[1]) / math.log(4 / 3) > solver.order - 0.3
@@ -102,10 +102,10 @@ def test_an_iterated_start_costs_what_it_says(predictor: int) -> None:
     ("general", "special"),
     [
         (ExponentialAdams(1), DPMSolverPP(1)),
-        (ExponentialAdams(2, two="bh2"), DPMSolverPP(2)),
+        (ExponentialAdams(2, two_point_rule="bh2"), DPMSolverPP(2)),
         (ExponentialAdams(2), DPMSolverPP(2, form="heun")),
-        (ExponentialAdams(3, two="bh2"), DPMSolverPP(3)),
-        (ExponentialAdams(2, two="bh2", tau=1.0), DPMSolverPP(2, eta=1.0)),
+        (ExponentialAdams(3, two_point_rule="bh2"), DPMSolverPP(3)),
+        (ExponentialAdams(2, two_point_rule="bh2", tau=1.0), DPMSolverPP(2, eta=1.0)),
         (ExponentialAdams(3, tau=0.6), DPMSolverPP(3, eta=0.36, form="heun")),
     ],
     ids=["1m", "2m", "2m-heun", "3m", "2m-sde", "3m-sde"],
@@ -161,7 +161,7 @@ def unipc(x: Tensor, grid: Grid, p: int, b: str, on_data: bool) -> Tensor:
 def test_unipc_is_that_of_its_paper(name: str, p: int, b: str, on: str) -> None:
     """Its matrices on uneven steps; B(h) matters only where two outputs are joined."""
     grid = Grid.build(SDES[name], 20, Karras())
-    solver = ExponentialAdams(p, corrector=p + 1, on=on, two=b)
+    solver = ExponentialAdams(p, corrector=p + 1, prediction=on, two_point_rule=b)
     ours = integrate(Plan.make(solver, SDES[name], 20, Karras()), mixture, normal(9))
     torch.testing.assert_close(ours, unipc(normal(9), grid, p, b, on == "data"), rtol=1e-8, atol=1e-8)
     # eight digits: the paper's recursion for phi divides by h at every order
@@ -172,7 +172,7 @@ def test_unipc_is_that_of_its_paper(name: str, p: int, b: str, on: str) -> None:
 def test_unipc_with_varying_coefficients_is_the_exact_form(p: int, on: str) -> None:
     """Solved for the polynomial, whatever B: all rows of the corrector count."""
     exact, bh = (
-        Plan.make(ExponentialAdams(p, corrector=p + 1, on=on, two=two), VPSDE(), 12)
+        Plan.make(ExponentialAdams(p, corrector=p + 1, prediction=on, two_point_rule=two), VPSDE(), 12)
         for two in ("exact", "bh2")
     )
     past_the_start = slice(3 * p, None)
@@ -188,7 +188,7 @@ def test_lms_integrates_lagrange_polynomials_in_rho(order: int) -> None:
     sigmas = [level.sigma for level in grid.levels]
     x, past = 80 * normal(5), []
     ours = integrate(
-        Plan.make(ExponentialAdams(order, on="noise", variable="rho"), sde, 12, Karras()), mixture, x
+        Plan.make(ExponentialAdams(order, prediction="noise", variable="rho"), sde, 12, Karras()), mixture, x
     )
     for i, (t, s) in enumerate(grid.steps()):
         past = [noise_of(x, t), *past][:order]
@@ -215,7 +215,7 @@ def test_on_even_steps_the_weights_are_those_of_adams_and_bashforth(
         return sde.time_of(-rho.log())
 
     sde = EDM(0.2, 5.0)
-    plan = Plan.make(ExponentialAdams(order, on="noise", variable="rho"), sde, 12, even)
+    plan = Plan.make(ExponentialAdams(order, prediction="noise", variable="rho"), sde, 12, even)
     held = [(plan.levels[index_of(name)], w) for name, w in plan.lines[-1].row if kind_of(name) == "point"]
     # What is held is sigma times the noise.
     assert [w * level.sigma / (-4.8 / 12) for level, w in held] == pytest.approx(weights, rel=1e-9)
@@ -270,7 +270,10 @@ def test_a_lower_finish_ends_with_one_output() -> None:
 @pytest.mark.parametrize("to_clean", [False, True])
 def test_it_starts_where_alpha_is_zero(on: str, variable: str, to_clean: bool) -> None:
     """Rectified flow at t = 1: the first step is the denoiser's, and what was said there is not joined."""
-    for solver in (ExponentialAdams(3, 4, on=on, variable=variable), ExponentialAdams(4, start="iterated")):
+    for solver in (
+        ExponentialAdams(3, 4, prediction=on, variable=variable),
+        ExponentialAdams(4, start="iterated"),
+    ):
         plan = Plan.make(solver, RectifiedFlow(), 8, to_clean=to_clean)
         assert integrate(plan, mixture, normal(5)).isfinite().all()
 
@@ -281,13 +284,13 @@ def test_it_starts_where_alpha_is_zero(on: str, variable: str, to_clean: bool) -
         ({"predictor": 0}, ["predictor", "from 1 to 6", "0"]),
         ({"predictor": 2.5}, ["predictor", "integer", "2.5"]),
         ({"corrector": 8}, ["corrector", "0 to 7", "8"]),
-        ({"on": "score"}, ["on must be", "velocity", "score"]),
+        ({"prediction": "score"}, ["prediction must be", "velocity", "score"]),
         ({"variable": "sigma"}, ["variable must be", "rho", "sigma"]),
-        ({"two": "bh3"}, ["two must be", "bh1", "bh3"]),
+        ({"two_point_rule": "bh3"}, ["two_point_rule must be", "bh1", "bh3"]),
         ({"start": "euler"}, ["start must be", "iterated", "euler"]),
         ({"finish": "none"}, ["finish must be", "lower", "none"]),
         ({"tau": -1.0}, ["tau must be", "-1.0"]),
-        ({"tau": 1.0, "on": "velocity"}, ["tau must be 0", "velocity"]),
+        ({"tau": 1.0, "prediction": "velocity"}, ["tau must be 0", "velocity"]),
         ({"tau": 1.0, "start": "iterated"}, ["tau must be 0", "iterated"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""Steps sized for each sample: against the papers' loops, exact laws, and samples drawn alone; and scipy."""
+"""One step size per sample: against the loops of the papers, exact laws, and samples drawn alone; SciPy."""
 
 import math
 from typing import Any
@@ -25,8 +25,9 @@ from scoresde.plans import Vector
 from scoresde.processes import CLEAN
 from scoresde.solvers import DPMSolver
 from scoresde.solvers.integrators.adaptive import AdaptiveSDE, DPMAdaptive
-from scoresde.solvers.integrators.brownian import _Path
-from scoresde.solvers.integrators.per_sample import GROWTH, PerSampleIntegrator
+from scoresde.solvers.integrators.brownian import BrownianPath
+from scoresde.solvers.integrators.controller import GROWTH
+from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
 from scoresde.solvers.integrators.solve_ivp import SCIPY, SciPy
 from scoresde.spacings import AtTimes
 from tests.problems import (
@@ -147,13 +148,13 @@ def test_no_step_passes_over_the_data_even_in_one_dimension(sde: str) -> None:
     # deviation; and they are no fewer.
     assert error < 0.017
     assert deviation < 0.01
-    free, _, more = run(math.inf)
-    assert error < free / 2
+    unlimited, _, more = run(math.inf)
+    assert error < unlimited / 2
     assert calls < more
 
 
 def rowwise(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
-    """The mixture's denoiser, for x ``(B, D)``, every row at a level of its own."""
+    """The mixture's denoiser, for x ``(B, D)``, each row at its level."""
     return mixture(x, Level(*(n[:, None, None] for n in level)))
 
 
@@ -238,16 +239,18 @@ def test_a_budget_is_kept_by_every_sample(name: str) -> None:
     solver, denoiser = PAIRS[name], Counted(Denoiser(Net(), VPSDE(), predict.noise))
     for to_clean in (False, True):
         denoiser.calls = 0
-        free = sample(denoiser, solver, (6, 2), to_clean=to_clean)
+        unlimited = sample(denoiser, solver, (6, 2), to_clean=to_clean)
         needed = denoiser.calls
-        assert torch.equal(sample(denoiser, solver, (6, 2), nfe=needed, to_clean=to_clean), free)
+        assert torch.equal(sample(denoiser, solver, (6, 2), nfe=needed, to_clean=to_clean), unlimited)
         denoiser.calls = 0
         message = r"is not done after \d+ network calls: \d of 6 samples are left, .* of its way to go; raise"
         with pytest.raises(RuntimeError, match=message):
             sample(denoiser, solver, (6, 2), nfe=needed - 1, to_clean=to_clean)
-        assert needed - 1 - solver.attempt - to_clean <= denoiser.calls < needed
-        with pytest.raises(ValueError, match=f"nfe must be at least {solver.attempt + to_clean} for"):
-            solver.prepare(VPSDE(), solver.attempt + to_clean - 1, to_clean=to_clean)
+        assert needed - 1 - solver.calls_per_attempt - to_clean <= denoiser.calls < needed
+        with pytest.raises(
+            ValueError, match=f"nfe must be at least {solver.calls_per_attempt + to_clean} for"
+        ):
+            solver.prepare(VPSDE(), solver.calls_per_attempt + to_clean - 1, to_clean=to_clean)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -332,7 +335,7 @@ def test_adaptive_em_is_its_papers_where_no_step_is_refused() -> None:
 
 def test_a_refused_step_leaves_its_noise_on_the_path() -> None:
     """Halves of a half of a step: the pieces add up to the increment that was drawn first."""
-    path = _Path(torch.zeros(2, 1, dtype=torch.float64), draws(2))
+    path = BrownianPath(torch.zeros(2, 1, dtype=torch.float64), draws(2))
     rows, one = torch.tensor([1]), torch.ones(1, dtype=torch.float64)
     h, whole = path.ahead(rows, one)
     assert (h.item(), whole.item()) == (1.0, draws(2)(0)[1].item())
@@ -353,15 +356,15 @@ class Scripted(PerSampleIntegrator):
     """Steps in t whose errors are those of a list, and then none; the state stays as it is."""
 
     rtol, atol, h_init, theta, h_max = 1.0, 1e-9, 0.1, 0.99, math.inf
-    stochastic, attempt, exponent = True, 2, 1.0  # type: ignore[assignment]
+    stochastic, calls_per_attempt, exponent = True, 2, 1.0  # type: ignore[assignment]
 
     def __init__(self, errors: list[float]) -> None:
         self.errors, self.lengths = errors, list[float]()
 
-    def _clock(self, level: Level[float]) -> float:
+    def time(self, level: Level[float]) -> float:
         return -level.t
 
-    def _pair(self, samples: Any, sde: Any, begin: Tensor, end: Tensor) -> Any:
+    def embedded_pair(self, samples: Any, sde: Any, begin: Tensor, end: Tensor) -> Any:
         x, level = Vector({"x": 1.0}), sde.level(-end)
         self.lengths.append((end - begin).item())
         error = self.errors.pop(0) if self.errors else 1e-9
@@ -421,7 +424,7 @@ def test_every_method_of_scipy_finds_the_solution(method: str) -> None:
 
 
 def test_a_jacobian_of_scipy_costs_the_numbers_of_one_sample() -> None:
-    """Samples do not depend on one another, and an implicit method is told so."""
+    """Samples do not depend on one another, and an implicit method receives this structure."""
     calls = {}
     for n in (2, 40):
         ask = Rows(lambda x, level, rows: gaussian(x, level))

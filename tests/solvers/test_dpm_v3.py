@@ -327,7 +327,7 @@ def test_statistics_are_the_papers(measured: Statistics, lam: float) -> None:
     assert s == pytest.approx(growth, abs=1e-5)  # h^2 of the differences
     assert b == pytest.approx((s * now - slope) * float(SHARES @ MEANS), abs=1e-5)
     found = measured.at(np.array([lam, lam + h, 0.0]))
-    # 2,000 data, each with a noise of its own: a relative error of 1 / sqrt(2,000).
+    # 2,000 independent data and draws: a relative error of 1 / sqrt(2,000).
     assert found.linear[0] == pytest.approx(now, abs=0.02)
     assert found.log_rms[0] == pytest.approx(log_rms, abs=0.1)
     assert (found.log_rms[1] - found.log_rms[0]) / h == pytest.approx(s, abs=0.15)
@@ -350,7 +350,7 @@ def test_a_condition_goes_with_its_datum() -> None:
     class Labelled(Exact):
         def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
             assert cond is not None
-            assert ((x[:, 0] - cond).abs() < 6 * level.sigma).all()  # noise, and nobody else's label
+            assert ((x[:, 0] - cond).abs() < 6 * level.sigma).all()  # noise, and the right label
             return cond[:, None].expand_as(x)
 
     found = model_statistics(Labelled(None), label[:, None], cond=label, points=5, batch_size=2)

@@ -12,6 +12,7 @@ from scoresde.processes import CLEAN
 from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, PredictorCorrector
 from scoresde.solvers.integrators.base import Integration
 from scoresde.solvers.integrators.parallel import Parallel
+from scoresde.spacings import AtTimes
 from tests.problems import SDES, Net, mixture, normal
 
 # One-step and multistep, one call a step and three, without noise and with, and the step sized by norms.
@@ -185,12 +186,45 @@ def test_the_budget_is_that_of_the_plan() -> None:
         Parallel(tolerance=-1.0)
 
 
-def test_final_are_those_before_the_first_that_moved() -> None:
-    """One that is still, behind one that moved, has yet to hear of it; and the first is always final."""
-    levels = {f"d{i}": Level(0.5, 1.0, 2.0, 0.0) for i in range(4)}
-    points = {name: torch.zeros(3, 2) for name in levels}
-    for moves, final in ([0, 0.1, 1, 0.1], 2), ([0, 0, 0, 0], 4), ([1, 0, 0, 0], 1):
-        asked = {name: torch.zeros(3, 2) for name in levels}
-        for point, by in zip(asked.values(), moves, strict=True):
-            point[1] += by  # of one sample, the worst; in shares of sigma half as much
-        assert Parallel(tolerance=0.1)._final(levels, points, asked) == final
+def steps(*values: float, bend: float = 0.0) -> tuple[Plan, Any, list[list[float]]]:
+    """DDIM over sigma = 8, 4, 2, 1, ...; a network of one output per level; and the levels of every call.
+
+    Sample 1 alone has the outputs ``values``, the others have 0. With ``bend`` its third output changes with
+    the point.
+    """
+    sigmas = [8.0 / 2**i for i in range(len(values) + 1)]
+    sde = EDM(sigmas[-1], sigmas[0])
+    plan, seen = Plan.make(DDIM(), sde, len(values), AtTimes(sigmas)), list[list[float]]()
+
+    def denoise(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
+        sigma = torch.as_tensor(level.sigma, dtype=torch.float64).expand(len(x)).round(decimals=9)
+        seen.append(sigma[::3].tolist())
+        of = torch.tensor([values[sigmas.index(s)] for s in sigma.tolist()], dtype=torch.float64)
+        bent = bend * x * (sigma == sigmas[2])[:, None]
+        one = torch.arange(len(x)) % 3 == 1
+        return (of[:, None] + bent) * one[:, None]
+
+    return plan, denoise, seen
+
+
+def test_an_output_is_final_if_its_point_moved_by_the_tolerance_in_sigma() -> None:
+    """The second output, d, moves the point of sample 1 at sigma = 2 by d / 2, which is d / 4 of sigma."""
+    d = 0.8
+    for tolerance, rounds in ((d / 4 + 1e-9, 2), (d / 4 - 1e-9, 3)):
+        plan, denoise, seen = steps(0.0, d, 0.0)
+        Parallel(DDIM(), 8, tolerance).carry_out(
+            plan, denoise, torch.zeros(3, 2, dtype=torch.float64), normal
+        )
+        assert seen == [[8.0], [4.0, 2.0], [2.0]][:rounds]
+
+
+def test_an_output_behind_one_that_moved_is_not_final() -> None:
+    """The point at sigma = 1 stays where it was, for d_2 = -d_1 / 2 as first asked; then d_2 changes."""
+    plan, denoise, seen = steps(0.0, 1.0, -0.5, 0.0, bend=0.3)
+    x = torch.zeros(3, 2, dtype=torch.float64)
+    sequential = integrate(plan, denoise, x)
+    seen.clear()
+    end = Parallel(DDIM(), 8, 1e-6).carry_out(plan, denoise, x, normal)
+    assert torch.equal(end[[0, 2]], sequential[[0, 2]])
+    torch.testing.assert_close(end, sequential, rtol=0, atol=1e-12)
+    assert seen == [[8.0], [4.0, 2.0, 1.0], [2.0, 1.0], [1.0]]

@@ -77,7 +77,10 @@ def test_what_several_steps_need_is_held_and_not_summed_anew():
 
 
 def test_a_step_of_one_output_holds_nothing_for_later_ones():
-    for rule, held in ((ExponentialAdams(1, on="noise"), 0), (ExponentialAdams(2, on="noise"), 5)):
+    for rule, held in (
+        (ExponentialAdams(1, prediction="noise"), 0),
+        (ExponentialAdams(2, prediction="noise"), 5),
+    ):
         plan = Plan.make(rule, EDM(), 5)
         assert sum(line.kind == "point" for line in plan.lines) == held
 

@@ -535,7 +535,7 @@ def test_restart_goes_no_higher_than_t_max_and_passes_over_what_a_run_does_not_r
 
 @pytest.mark.parametrize("repeats", [0, 1, 2])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_restart_takes_every_turn_that_it_is_told_to(steps: int, repeats: int) -> None:
+def test_restart_takes_every_turn(steps: int, repeats: int) -> None:
     """One step and one turn, too, and none at all: then it is the solver in two parts."""
     plan = Plan.make(Restart(DDIM(), ((0.1, 2.0, steps, repeats),)), EDM(), 12)
     assert plan.nfe == 12 + steps * repeats

@@ -9,9 +9,9 @@ import torch
 from small_tuning import CLIPPED, MIXTURE, SDES, family, moved, noises
 
 from scoresde import SOLVERS, VPSDE, ExactDenoiser, Karras, Mixture, Plan, integrate
+from scoresde.denoisers.gaussian import gaussian_factor
 from scoresde.plans.executor import iterate
 from scoresde.solvers import AnalyticalFirstStep, DPMSolverPP, ExponentialAdams
-from scoresde.solvers.wrappers import free_step
 from scoresde.spacings import AtLambdas
 from scoresde.tuning.candidates import stock_candidates
 from scoresde.tuning.table import Table
@@ -69,7 +69,9 @@ def test_the_analytical_first_step_is_exact_on_normal_data(sde):
     x = noises(sde, 4)
     states = [x, *iterate(plan, ExactDenoiser(normal, sde), x)]
     level = plan.levels[160]
-    torch.testing.assert_close(free_step(plan.start, level, variance) * x, states[160], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        gaussian_factor(plan.start, level, variance) * x, states[160], rtol=1e-4, atol=1e-5
+    )
 
 
 def test_an_analytical_first_step_is_the_step_and_then_the_solver():
@@ -81,7 +83,7 @@ def test_an_analytical_first_step_is_the_step_and_then_the_solver():
     assert [level.lam for level in plan.levels] == pytest.approx([level.lam for level in rest.levels])
     x = torch.randn(4, 3, dtype=torch.float64)
     exact = ExactDenoiser(MIXTURE, sde)
-    expected = integrate(rest, exact, free_step(whole.start, whole.levels[1], 0.3) * x)
+    expected = integrate(rest, exact, gaussian_factor(whole.start, whole.levels[1], 0.3) * x)
     torch.testing.assert_close(integrate(plan, exact, x), expected, rtol=1e-9, atol=1e-12)
     assert Plan.make(AnalyticalFirstStep(inner), sde, 1) == Plan.make(inner, sde, 1)
     for variance in (-1.0, math.nan, math.inf):
@@ -95,7 +97,7 @@ def test_a_first_knot_that_moves_brings_its_first_step():
     theta[of.indices(["first_step"])] = 0.7
     table = of.table(theta)
     assert table.levels[0].lam == pytest.approx(of.lams[0] + 0.7, abs=1e-12)
-    assert table.first == pytest.approx(free_step(table.start, table.levels[0], 0.5), rel=1e-14)
+    assert table.first == pytest.approx(gaussian_factor(table.start, table.levels[0], 0.5), rel=1e-14)
     assert table.levels[-1].lam == pytest.approx(of.lams[-1], abs=1e-12)
 
 

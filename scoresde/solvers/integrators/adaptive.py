@@ -1,4 +1,4 @@
-"""Adaptive solvers with one step size per sample."""
+"""DPM-Solver-12 and 23 and adaptive Euler-Maruyama, with one step size per sample."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,27 +10,27 @@ from ...plans.vector import Vector
 from ...processes.level import Level
 from ...processes.sde import SDE
 from ..moves import eps_of, move, score_of
-from .per_sample import Pair, PerSampleIntegrator, _levels, _Samples
+from .per_sample import Pair, PerSampleIntegrator, Samples, levels_at
 
 
 @dataclass(frozen=True)
 class DPMAdaptive(PerSampleIntegrator):
-    """DPM-Solver-12 or 23: the noise as in :class:`~scoresde.solvers.DPMSolver`, steps of lam by their error.
+    """DPM-Solver-12 or 23: the noise as in :class:`~scoresde.solvers.DPMSolver`, steps in lam by their error.
 
-    Order 2 is the pair DPM-Solver-1 and 2 (r_1 = 1/2), order 3 the pair 2 (r_1 = 1/3) and 3 (1/3, 2/3); an
+    Order 2 is the pair DPM-Solver-1 and 2 (r_1 = 1/2), order 3 the pair 2 (r_1 = 1/3) and 3 (1/3, 2/3). An
     attempt is ``order`` network calls. Lu et al. 2022 (arXiv 2206.00927, appendix C). Their code takes the
-    largest error of the batch for all its samples; here every sample has its own, and a sample alone is the
-    same sample.
+    largest error of the batch for all samples. Here every sample has its own error, and is the same sample
+    alone or in a batch.
 
     Args:
-        order: 2 or 3, of the step that is kept.
+        order: 2 or 3, the order of the step that is accepted.
         rtol: relative tolerance on x.
         atol: absolute tolerance on x, for data in [-1, 1].
         h_init: the first step in lam.
-        theta: the share of the step that the error would allow, at most 0.99.
-        h_max: the longest step in lam, and ours. Where there is noise alone all steps are good, and so they
-            grow; the next could pass over the levels at which the data takes shape, all of them between two
-            network calls, and in one dimension its two orders then agree by chance. Images feel little of it.
+        theta: the safety factor on the step, at most 0.99.
+        h_max: the longest step in lam; not in the paper. In pure noise every step is accepted and steps grow:
+            without a limit the next step could pass over the levels at which the data takes shape. In one
+            dimension its two orders then agree by chance; images hardly need the limit.
     """
 
     order: int = 2
@@ -48,29 +48,31 @@ class DPMAdaptive(PerSampleIntegrator):
 
     @property
     def exponent(self) -> float:
-        """Of the step in the error: 1 / order."""
+        """1 / order."""
         return 1 / self.order
 
     @property
-    def attempt(self) -> int:
+    def calls_per_attempt(self) -> int:
         """Network calls of an attempt at a step."""
         return self.order
 
-    def _clock(self, level: Level[float]) -> float:
+    def time(self, level: Level[float]) -> float:
+        """lam."""
         return level.lam
 
-    def _pair(self, samples: "_Samples", sde: SDE, begin: Tensor, end: Tensor) -> Pair:
+    def embedded_pair(self, samples: Samples, sde: SDE, begin: Tensor, end: Tensor) -> Pair:
+        """DPM-Solver-1 and 2, or 2 and 3, on the same network calls."""
         h = end - begin
         inner = (1 / 2,) if self.order == 2 else (1 / 3, 2 / 3)
         times = sde.time_of(torch.stack([begin, *(begin + r * h for r in inner), end]))
-        t, m, *_, s = _levels(sde, times)
+        t, m, *_, s = levels_at(sde, times)
         x = Vector({"x": 1.0})
         e = eps_of(t, x, samples.denoise(x, t))
         u = move(t, m, x, e)
         e1 = eps_of(m, u, samples.denoise(u, m))
         if self.order == 2:
             return move(t, s, x, e), move(t, s, x, e1), s
-        m2, k = _levels(sde, times)[2], 2 * h / 3
+        m2, k = levels_at(sde, times)[2], 2 * h / 3
         u2 = move(t, m2, x, e) - 2 * m2.sigma * (torch.expm1(k) / k - 1) * (e1 - e)
         e2 = eps_of(m2, u2, samples.denoise(u2, m2))
         bend = 1.5 * s.sigma * (torch.expm1(h) / h - 1)
@@ -79,20 +81,21 @@ class DPMAdaptive(PerSampleIntegrator):
 
 @dataclass(frozen=True)
 class AdaptiveSDE(PerSampleIntegrator):
-    """Euler-Maruyama and its improved form on the reverse SDE, steps of t by their error.
+    """Euler-Maruyama and improved Euler on the reverse SDE, steps in t by their error.
 
-    x' = x - h (f x - g^2 score) + g w at t; x'' = (x' + x - h (f x' - g^2 score) + g w) / 2 with f, g and the
-    score at (x', t - h), which is kept; w ~ N(0, h). Two network calls an attempt. Jolicoeur-Martineau et al.
-    2021 (arXiv 2105.14080). There a refused step is tried again with fresh noise, which leaves too little of
-    it: noise that is large is refused more often. Here w is of one Brownian path: the shorter step has its
-    part of the refused one, by a bridge, and later steps the rest.
+    Low order: x' = x - h (f x - g^2 score) + g w, all at t. High order: x'' = (x' + x - h (f x' - g^2 score)
+    + g w) / 2 with f, g and the score at (x', t - h); w ~ N(0, h). Two network calls an attempt.
+    Jolicoeur-Martineau et al. 2021 (arXiv 2105.14080). Their code tries a refused step again with fresh
+    noise. Large noise is refused more often, so the noise of their runs is too small. Here w is the
+    increment of one Brownian path: after a refused step the shorter step takes its part of the same
+    increment, by a Brownian bridge, and later steps take the rest.
 
     Args:
-        rtol: relative tolerance on x, the paper's eps_rel.
-        atol: absolute tolerance on x, the paper's eps_abs, for data in [-1, 1].
-        h_init: the first step, as a share of all the time.
-        theta: the share of the step that the error would allow, at most 0.99.
-        r: h <- theta h E^-r, in [1/2, 1].
+        rtol: relative tolerance on x, eps_rel of the paper.
+        atol: absolute tolerance on x, eps_abs of the paper, for data in [-1, 1].
+        h_init: the first step, as a fraction of the whole time.
+        theta: the safety factor on the step, at most 0.99.
+        r: the exponent in h <- theta h E^-r, in [1/2, 1].
     """
 
     rtol: float = 0.02
@@ -101,7 +104,7 @@ class AdaptiveSDE(PerSampleIntegrator):
     theta: float = 0.9
     r: float = 0.9
     stochastic = True
-    attempt = 2
+    calls_per_attempt = 2
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.r <= 1:
@@ -110,23 +113,26 @@ class AdaptiveSDE(PerSampleIntegrator):
 
     @property
     def exponent(self) -> float:
-        """Of the step in the error: r."""
+        """r."""
         return self.r
 
-    def _clock(self, level: Level[float]) -> float:
+    def time(self, level: Level[float]) -> float:
+        """-t."""
         return -level.t
 
-    def _first_step(self, first: float, goal: float) -> float:
-        return self.h_init * (goal - first)
+    def first_step(self, begin: float, goal: float) -> float:
+        """The fraction ``h_init`` of the whole time."""
+        return self.h_init * (goal - begin)
 
-    def _pair(self, samples: "_Samples", sde: SDE, begin: Tensor, end: Tensor) -> Pair:
+    def embedded_pair(self, samples: Samples, sde: SDE, begin: Tensor, end: Tensor) -> Pair:
+        """Euler-Maruyama, and the mean of it and a second step with the drift and noise at its end."""
         times = torch.stack([-begin, -end])
-        t, s = _levels(sde, times)
+        t, s = levels_at(sde, times)
         x, w, h = Vector({"x": 1.0}), Vector({"w": 1.0}), end - begin
         rates: Any = tuple(zip(sde.drift(times), sde.diffusion2(times), strict=True))
 
         def euler(i: int, at: Level[Any], y: Vector) -> Any:
-            """From x, with drift and noise those of y at a level."""
+            """A step from x, with the drift and the noise of y at a level."""
             f, g2 = rates[i]
             drift = f * y - g2 * score_of(at, y, samples.denoise(y, at))
             return x - drift * h + g2.sqrt() * w

@@ -1,8 +1,8 @@
-"""The second road: solvers of general differential equations, torchdiffeq's, torchsde's and scipy's, on ours.
+"""Solvers that run their own loop: steps that are chosen during the run, or that another library takes.
 
-Where the steps are not known before the run there is no table to write down. These solvers own their loop; we
-give them the probability-flow ODE or the reverse SDE, count their network calls and keep them within the
-SDE's times.
+Where the steps are not known before the run, no table can be written. An integrator receives the
+probability-flow ODE or the reverse SDE. The run that it prepares counts its network calls and stays within
+the times of the SDE.
 """
 
 import math
@@ -24,11 +24,16 @@ from ...spacings.grid import Grid, check_budget
 
 @dataclass(frozen=True)
 class Integration:
-    """A prepared run: what to do with a state at ``start``; ``nfe`` None where only the run can tell.
+    """A prepared run. ``integrate(denoise, x, noise)`` carries x from ``start`` to ``end``.
 
-    ``integrate(denoise, x, noise)`` takes a ``denoise(x, level)``; that of a run which asks for every sample
-    at a level of its own is called ``denoise(x, level, rows)``, too: row k of x is then a state of sample
-    ``rows[k]`` of the batch, at number k of each of the level's float64 tensors ``(len(x),)``.
+    Args:
+        start: the level of the state that the run begins with.
+        end: the level of its result.
+        nfe: the number of network calls; None if it is known after the run only.
+        integrate: the run itself. It calls ``denoise(x, level)``. An integrator with one level per sample
+            calls ``denoise(x, level, rows)`` too: row k of x is a state of sample ``rows[k]`` of the batch,
+            and its level is number k of the float64 tensors ``(len(x),)`` of ``level``.
+        stochastic: whether the run draws noise.
     """
 
     start: Level[float]
@@ -39,7 +44,7 @@ class Integration:
 
 
 class NotDone(RuntimeError, ValueError):
-    """A run by tolerance needs more network calls than it was given."""
+    """A run by tolerance needs more network calls than its limit ``nfe``."""
 
 
 class Integrator(ABC):
@@ -49,18 +54,23 @@ class Integrator(ABC):
     def prepare(
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Integration:
-        """The run within ``nfe`` network calls; ValueError if there is none."""
+        """The run within ``nfe`` network calls; ValueError if no run fits."""
 
 
-def begun(grid: Grid, what: str) -> Grid:
-    """The grid, if there is some data at its beginning: where alpha is 0, x / alpha and f are infinite."""
+def build_grid(sde: SDE, spacing: Spacing | str | None, what: str, steps: int | None = None) -> Grid:
+    """The grid of a run by ``what``: of ``steps`` steps, or else of the listed times, or of its two ends.
+
+    Raises:
+        ValueError: alpha is 0 at the first level, where x / alpha and the drift are infinite.
+    """
+    grid = Grid.build(sde, steps or steps_of(spacing) or 1, spacing)
     if grid.levels[0].alpha == 0:
         raise ValueError(f"{what} has no beginning where alpha = 0; clip {grid.sde}")
     return grid
 
 
-def _longest(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing | str | None) -> int:
-    """The most steps within a budget of network calls; of listed times, their own."""
+def most_steps(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing | str | None) -> int:
+    """The largest number of steps within a budget of network calls; listed times fix the number."""
     listed = steps_of(spacing)
     low, high = listed or 1, listed or nfe
     if not listed:
@@ -70,7 +80,8 @@ def _longest(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing 
     return longest(nfe, low, high, calls)
 
 
-def _limited(denoise: Denoise, nfe: int | None, solver: Integrator) -> Denoise:
+def limited(denoise: Denoise, nfe: int | None, solver: Integrator) -> Denoise:
+    """The same denoiser, which raises :class:`NotDone` in the call after ``nfe`` calls."""
     left = math.inf if nfe is None else nfe
 
     def call(x: Any, level: Level[float]) -> Any:

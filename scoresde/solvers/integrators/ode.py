@@ -13,46 +13,46 @@ from ...devices import float64_device
 from ...plans.executor import Denoise, Draw
 from ...processes.level import CLEAN
 from ...processes.sde import SDE
-from ...spacings.catalogue import steps_of
 from ...spacings.default import default_spacing
 from ...spacings.formulas import Spacing
-from ...spacings.grid import Grid
-from .base import Integration, Integrator, _limited, _longest, begun, worst
-from .flow import _flow, _points
+from .base import Integration, Integrator, build_grid, limited, most_steps, worst
+from .flow import flow_points, flow_slope
 
-# torchdiffeq's methods whose calls a step are always the same many.
+# The methods of torchdiffeq. FIXED: the number of calls follows from the number of steps.
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams")
 
-
+# Steps by their error.
 ADAPTIVE = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun")
 
+# An iteration inside decides on the number of calls.
+UNCOUNTED = ("implicit_adams", "scipy_solver")
 
-FREE = ("implicit_adams", "scipy_solver")  # as many as their own iteration takes
+# With order 4: their default, 12, is unstable at any usual step.
+ADAMS = ("explicit_adams", "implicit_adams")
 
-
-ADAMS = ("explicit_adams", "implicit_adams")  # of order 4: torchdiffeq's own 12 blows up at any usual step
-
-
-MOST = 6  # calls a step of implicit_adams: four iterations, and what surrounds them
+# The most calls of a step of implicit_adams: four iterations, and two calls around them.
+CALLS_PER_IMPLICIT_STEP = 6
 
 
 @dataclass(frozen=True)
 class ODE(Integrator):
-    """The probability-flow ODE by any method of torchdiffeq (Chen et al. 2018).
+    """The probability-flow ODE by any method of torchdiffeq (Chen et al. 2018, arXiv 1806.07366).
 
-    As d(x / alpha) / dr = eps, r = sigma / alpha, the equation is the same for every SDE and has no pole, and
-    a network that knows the data needs few steps: pure noise is a straight line (Karras et al. 2022, arXiv
-    2206.00364, section 3).
+    The equation is d(x / alpha) / dr = eps, r = sigma / alpha. It is the same for every SDE and has no pole,
+    and few steps are enough where the noise eps hardly changes: constant noise is a straight line (Karras et
+    al. 2022, arXiv 2206.00364, section 3).
+
+    The error of an adaptive step is that of the worst sample. So every sample keeps to the tolerance, and a
+    sample depends, within the tolerance, on the samples beside it. For adaptive methods ``nfe`` is a limit or
+    None; a run that needs more calls stops with RuntimeError.
 
     Args:
-        method: fixed steps on the grid: euler, midpoint, heun2, heun3, rk4, and, on one that is uniform in
-            lambda, explicit_adams and implicit_adams, of order 4; their number keeps to ``nfe``. Or adaptive
-            steps: dopri5, dopri8, bosh3, fehlberg2, adaptive_heun, scipy_solver; there ``nfe`` is a limit,
-            beyond which the run stops with RuntimeError, or None.
+        method: one of three kinds.
+            Fixed steps on the grid within ``nfe`` calls: euler, midpoint, heun2, heun3, rk4.
+            Fixed steps on a grid that is uniform in lambda, of order 4: explicit_adams, implicit_adams.
+            Adaptive steps: dopri5, dopri8, bosh3, fehlberg2, adaptive_heun, scipy_solver.
         rtol: relative tolerance of the adaptive methods on x / alpha.
-        atol: absolute tolerance of these. The error of a step is that of the worst sample, so every sample is
-            at least as good as asked for, and a sample does depend, within the tolerance, on the samples
-            beside it.
+        atol: absolute tolerance of the adaptive methods on x / alpha.
     """
 
     method: str = "dopri5"
@@ -60,7 +60,7 @@ class ODE(Integrator):
     atol: float = 1e-5
 
     def __post_init__(self) -> None:
-        known = FIXED + ADAPTIVE + FREE
+        known = FIXED + ADAPTIVE + UNCOUNTED
         if self.method not in known:
             raise ValueError(f"method must be one of {', '.join(known)}, got {self.method!r}")
         if not (self.rtol > 0 and self.atol > 0):
@@ -69,43 +69,44 @@ class ODE(Integrator):
     def prepare(
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Integration:
-        """The run within ``nfe`` network calls; ValueError if there is none."""
+        """The run within ``nfe`` network calls; ValueError if no run fits."""
         spacing = default_spacing(sde) if spacing is None else spacing
-        steps = steps_of(spacing) or 1
+        steps = None
         if self.method in FIXED + ADAMS:
             if nfe is None:
                 raise ValueError(f"nfe must be a number for the fixed steps of {self.method}, got None")
-            per_run = _ode_calls if self.method in FIXED else lambda _, n: MOST * n
-            steps = _longest(
-                nfe, lambda n: per_run(self.method, n) + to_clean, f"ode method {self.method}", spacing
-            )
-        grid = begun(Grid.build(sde, steps, spacing), "ode")
+            what = f"ode method {self.method}"
+            steps = most_steps(nfe, lambda n: self._most_calls(n) + to_clean, what, spacing)
+        grid = build_grid(sde, spacing, "ode", steps)
         in_lam = self.method in ADAMS
         if in_lam and not _even([level.lam for level in grid.levels]):
             raise ValueError(
                 f"spacing must be uniform-lambda for ode method {self.method}, whose weights are those of "
                 f"equal steps, got {spacing}"
             )
-        calls = _ode_calls(self.method, steps) + to_clean if self.method in FIXED else None
+        calls = self._most_calls(steps) + to_clean if steps and self.method in FIXED else None
         last = grid.levels[-1]
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
-            denoise = _limited(denoise, nfe, self)
-            points = _points(grid, in_lam)
-            y = self._solve(_flow(grid, denoise, in_lam), x / grid.levels[0].alpha, points)
+            denoise = limited(denoise, nfe, self)
+            slope = flow_slope(grid, denoise, in_lam)
+            y = self._solve(slope, x / grid.levels[0].alpha, flow_points(grid, in_lam))
             return denoise(last.alpha * y, last) if to_clean else last.alpha * y
 
         return Integration(grid.levels[0], CLEAN if to_clean else last, calls, integrate)
 
+    def _most_calls(self, steps: int) -> int:
+        """The calls of a run of fixed steps; at most, for implicit_adams."""
+        return fixed_calls(self.method, steps) if self.method in FIXED else CALLS_PER_IMPLICIT_STEP * steps
+
     def _solve(self, slope: Callable[[float, Tensor], Tensor], x: Tensor, points: list[float]) -> Tensor:
         from torchdiffeq import odeint
 
-        y = x.to(float64_device(x.device))  # where torchdiffeq can keep its times
-
+        y = x.to(float64_device(x.device))  # torchdiffeq keeps its times, in float64, on the same device
         if self.method not in FIXED + ADAMS:
             points = [points[0], points[-1]]
         times = torch.tensor(points, dtype=torch.float64, device=y.device)
-        options: dict[str, Any] = {"max_order": 5} if self.method in ADAMS else {}  # theirs counts one more
+        options = _adams_options(self.method)
         if self.method in ADAPTIVE:
             # step_t: the last step ends at the end, where it would otherwise go beyond and interpolate back.
             options = {"step_t": times[-1:], "norm": worst}
@@ -116,9 +117,14 @@ class ODE(Integrator):
         tolerances = {"rtol": self.rtol, "atol": self.atol}
         with torch.no_grad():
             path: Tensor = odeint(rate, y, times, method=self.method, options=options, **tolerances)
-        if len(path) != len(times):  # scipy's solvers give up without a word
+        if len(path) != len(times):  # a solver of scipy that gives up returns a part of the path, silently
             raise FloatingPointError(f"{self} gave up before its end")
         return path[-1].to(x.device)
+
+
+def _adams_options(method: str) -> dict[str, Any]:
+    """Order 4; torchdiffeq's max_order is one more than the order."""
+    return {"max_order": 5} if method in ADAMS else {}
 
 
 def _even(points: list[float]) -> bool:
@@ -128,7 +134,7 @@ def _even(points: list[float]) -> bool:
 
 
 @cache
-def _ode_calls(method: str, steps: int) -> int:
+def fixed_calls(method: str, steps: int) -> int:
     """How often a method of fixed steps calls its function: counted on dy / dt = y."""
     from torchdiffeq import odeint
 
@@ -139,7 +145,6 @@ def _ode_calls(method: str, steps: int) -> int:
         calls += 1
         return y
 
-    options = {"max_order": 5} if method in ADAMS else {}
     times = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    odeint(slope, torch.ones(1), times, method=method, options=options)
+    odeint(slope, torch.ones(1), times, method=method, options=_adams_options(method))
     return calls

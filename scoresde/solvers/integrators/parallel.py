@@ -1,4 +1,4 @@
-"""A table carried out in parallel in time: many of its network calls at once, until they agree."""
+"""A table carried out in parallel in time: many of its network calls at once, iterated until they agree."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,23 +24,30 @@ from .base import Integration, Integrator, worst
 class Parallel(Integrator):
     """Picard iteration on the outputs of the network, in a window that slides over a solver's plan.
 
-    A round carries the plan out on outputs that are guessed (at first the last one known), notes the points
-    x_k at which the network would have been asked, and asks it at all of them in one call, each at its own
-    level: the guesses of the next round. An output is final once its point, and those before it, move by at
-    most ``tolerance`` sigma_k (the rms of a sample, of the batch's worst) from where it was asked. The first
-    of the window always is, for nothing before it changes: the run takes at most as many rounds as the plan
-    has calls, and with ``tolerance`` 0 it ends with the plan's own result. Shih et al. 2023 (arXiv
-    2305.16317, Algorithm 1), whose iteration on x_{k+1} = x_0 + sum of the steps of DDIM or DDPM is this one
-    on their plans; here any table is a fixed point, of any order, history or noise (draw i is the same in
-    every round), and the tolerance is a share of sigma_k, not of the noise of a step.
+    One round has three parts:
 
-    ``nfe`` is the length of the plan, and so the most rounds; the network sees up to ``window`` times the
-    samples in each, and makes more estimates in all. The host waits once a round. A sample depends, within
-    the tolerance, on the samples beside it.
+    1. Carry the plan out on guessed outputs. (The first guess is the last known output.)
+    2. Note the points x_k at which the plan calls the network.
+    3. Call the network at all these points in one batch, each at its own level. The outputs are the guesses
+       of the next round.
+
+    An output is final when its point and all points before it moved by at most ``tolerance`` sigma_k since
+    the call (the rms of a sample; the largest of the batch). The first output of the window is always final,
+    because nothing before it changes. So the run takes at most as many rounds as the plan has calls; with
+    ``tolerance`` 0 its result is that of the plan.
+
+    Shih et al. 2023 (arXiv 2305.16317, Algorithm 1) iterate on x_{k+1} = x_0 + sum of the steps of DDIM or
+    DDPM; on these plans both iterations are the same. Differences: the solver can be any table, of any
+    order, history or noise (draw i is the same in every round), and the tolerance is relative to sigma_k,
+    not to the noise of a step.
+
+    ``nfe`` is the number of calls of the plan, the largest possible number of rounds. In each round the
+    network receives up to ``window`` times the samples, so it makes more estimates in all. The host waits
+    for the device once a round. A sample depends, within the tolerance, on the samples beside it.
 
     Args:
-        solver: any that is a table.
-        window: outputs asked for at once.
+        solver: any solver that is a table.
+        window: the number of outputs of a round.
         tolerance: at least 0.
     """
 
@@ -73,12 +80,11 @@ class Parallel(Integrator):
         """The end of a plan from the state x, ``(B, ...)``; ``denoise`` as in :class:`Integration`."""
         lines = plan.lines
         ends = [i + 1 for i, line in enumerate(lines) if line.level]  # after each call of the network
-        noise = lru_cache(4 * self.window)(noise)  # two draws a call, and a round looks two windows ahead
+        noise = lru_cache(4 * self.window)(noise)  # at most two draws a call; a round looks two windows ahead
         live: dict[str, Any] = {"x0": x}
-        asked: dict[str, Tensor] = {}  # the points of the window, and what the network said there
+        asked: dict[str, Tensor] = {}  # the points of the window, and the outputs there
         outputs: dict[str, Tensor] = {}
-        host = float64_device(x.device)
-        begin = done = 0  # lines, and network calls, that are carried out for good
+        begin = done = 0  # the lines, and the network calls, that are final
         while done < len(ends):
             reach = ends[done : done + 2 * self.window] if asked else ends[:1]
             ahead = lines[begin : reach[-1]]
@@ -91,17 +97,9 @@ class Parallel(Integrator):
                 begin = ends[done - 1]
             asked = dict(list(points.items())[final : final + self.window])
             if asked:
-                window = zip(*(levels[name] for name in asked), strict=True)
-                found = denoise(
-                    torch.cat(list(asked.values())),
-                    Level(
-                        *(
-                            torch.tensor(n, dtype=torch.float64).repeat_interleave(len(x)).to(host)
-                            for n in window
-                        )
-                    ),
-                    torch.arange(len(x), device=x.device).repeat(len(asked)),
-                )
+                rows = torch.arange(len(x), device=x.device).repeat(len(asked))
+                window = _columns([levels[name] for name in asked], x)
+                found = denoise(torch.cat(list(asked.values())), window, rows)
                 outputs = dict(zip(asked, found.split(len(x)), strict=True))
         _guessed(lines[begin:], live, outputs, noise)
         end: Tensor = live[lines[-1].name]
@@ -110,7 +108,7 @@ class Parallel(Integrator):
     def _final(
         self, levels: Mapping[str, Level[float]], points: Mapping[str, Tensor], asked: Mapping[str, Tensor]
     ) -> int:
-        """How many outputs, from the first on, were asked for where their points still are."""
+        """The number of final outputs, counted from the first one."""
         if not asked:
             return 0
         moved = torch.stack([worst(points[name] - asked[name]) / levels[name].sigma for name in asked])
@@ -118,12 +116,19 @@ class Parallel(Integrator):
         return max(1, [*still, False].index(False))
 
 
+def _columns(levels: Sequence[Level[float]], x: Tensor) -> Level[Tensor]:
+    """Levels as one level of float64 tensors, each number once for every sample."""
+    host = float64_device(x.device)
+    numbers = (torch.tensor(n, dtype=torch.float64) for n in zip(*levels, strict=True))
+    return Level(*(n.repeat_interleave(len(x)).to(host) for n in numbers))
+
+
 def _guessed(
     lines: Sequence[Line], live: dict[str, Any], outputs: Mapping[str, Tensor], noise: Draw
 ) -> dict[str, Tensor]:
-    """Carry out lines on outputs that are given, or else the last that is, in place of the network's.
+    """Carry out lines on given outputs; where one is missing, on the last given one.
 
-    Returns the points at which it would have been asked.
+    Returns the points at which the network would be called.
     """
     names, last = iter([line.name for line in lines if line.level]), None
     points: dict[str, Tensor] = {}

@@ -1,9 +1,9 @@
-"""Steps of a size of their own for every sample of a batch.
+"""Adaptive integrators with one step size per sample.
 
-Each sample has its own level, step and test of its error, and leaves the batch when it is done: the network
-sees fewer and fewer rows, and no sample knows of the samples beside it. Once an attempt the host waits to
-hear who is left. What a pair of steps is made of is said on symbols, as in a table, with weights that are
-tensors: one for every sample.
+Each sample has its own level, step and error test, and leaves the batch when it is done: the network sees
+fewer and fewer rows, and no sample depends on the samples beside it. The host synchronises with the device up
+to three times per attempt. A pair of steps is written on symbols, as in a table; its weights are tensors, one
+number per sample.
 """
 
 import math
@@ -18,11 +18,11 @@ from ...plans.executor import Draw
 from ...plans.vector import Vector
 from ...processes.level import CLEAN, Level, column, per_sample
 from ...processes.sde import SDE
-from ...spacings.catalogue import steps_of
 from ...spacings.formulas import Spacing
 from ...spacings.grid import Grid
-from .base import Integration, Integrator, NotDone, begun
-from .brownian import LARGEST, _Path
+from .base import Integration, Integrator, NotDone, build_grid
+from .brownian import BrownianPath
+from .controller import LARGEST_THETA, Controller
 
 
 class Solved(NamedTuple):
@@ -32,18 +32,18 @@ class Solved(NamedTuple):
     calls: Tensor
 
 
-# Of a step: the one of low order and the one of high, and the level that they reach.
+# A step of low order, the same step of high order, and the level that both reach.
 Pair = tuple[Vector, Vector, Level[Any]]
 
 
 class PerSampleIntegrator(Integrator):
-    """A step of two orders, low and high, sized for each sample by itself.
+    """An embedded pair of steps, low and high order, whose length is chosen for each sample alone.
 
-    E = rms((high - low) / max(atol, rtol max(|low|, |low before|))), the mean over the sample's numbers, each
-    x in units of sqrt(alpha^2 + sigma^2) at its level: a VP process has 1 there, and the others its steps,
-    where a tolerance relative to a sigma of 80 would let all pass. If E <= 1 the sample goes on from
-    ``high``; and whether or not, its next step is h theta E^-exponent, at most twice h, ``h_max``, and what
-    is left of the way. The 2 is ours: one sample's E is 0 by chance now and then, a batch's largest never.
+    E = rms((high - low) / max(atol, rtol max(|low|, |low before|))), the mean over the numbers of the sample.
+    Each x is in units of sqrt(alpha^2 + sigma^2) at its level: the unit is 1 for a VP process, and the other
+    processes have the steps of VP. (A tolerance relative to a sigma of 80 would accept every step.) If
+    E <= 1 the sample goes on from ``high``. In both cases :class:`Controller` chooses its next step, which
+    ends at the last level at most.
     """
 
     rtol: float
@@ -60,35 +60,39 @@ class PerSampleIntegrator(Integrator):
                 raise ValueError(f"{name} must be positive and finite, got {value!r}")
         if not self.h_max > 0:
             raise ValueError(f"h_max must be positive, got {self.h_max!r}")
-        if not 0 < self.theta <= LARGEST:
-            raise ValueError(f"theta must be positive and at most {LARGEST}, got {self.theta!r}")
+        if not 0 < self.theta <= LARGEST_THETA:
+            raise ValueError(f"theta must be positive and at most {LARGEST_THETA}, got {self.theta!r}")
 
     @property
     @abstractmethod
     def exponent(self) -> float:
-        """The step is E^-exponent times as long."""
+        """The next step is proportional to E^-exponent."""
 
     @property
     @abstractmethod
-    def attempt(self) -> int:
+    def calls_per_attempt(self) -> int:
         """Network calls of an attempt at a step."""
 
     @abstractmethod
-    def _clock(self, level: Level[float]) -> float:
-        """What the steps are measured in; it rises."""
+    def time(self, level: Level[float]) -> float:
+        """The variable of the steps, lam or -t; it rises from noise to data."""
 
     @abstractmethod
-    def _pair(self, samples: "_Samples", sde: SDE, begin: Tensor, end: Tensor) -> Pair:
-        """The step of low order and the one of high, from x and the increment w of a Brownian path."""
+    def embedded_pair(self, samples: "Samples", sde: SDE, begin: Tensor, end: Tensor) -> Pair:
+        """Both steps from x (and the noise w, if any) at the times ``begin`` to the times ``end``."""
+
+    def first_step(self, begin: float, goal: float) -> float:
+        """The length of the first attempt."""
+        return self.h_init
 
     def prepare(
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Integration:
         """The run between the ends of the spacing, of at most ``nfe`` network calls for any sample."""
-        least = self.attempt + to_clean
+        least = self.calls_per_attempt + to_clean
         if nfe is not None and nfe < least:
             raise ValueError(f"nfe must be at least {least} for {self}, got {nfe}")
-        grid = self._grid(sde, spacing)
+        grid = build_grid(sde, spacing, str(self))
 
         def integrate(denoise: Any, x: Tensor, noise: Draw) -> Tensor:
             return self.carry_out(denoise, x, noise, sde, nfe, spacing, to_clean=to_clean).x
@@ -112,65 +116,83 @@ class PerSampleIntegrator(Integrator):
         """A run from x ``(B, ...)``; ``denoise`` as in :class:`Integration`; ``noise(i)`` is draw i.
 
         Raises:
-            RuntimeError: more than ``nfe`` network calls are needed for some sample.
-            FloatingPointError: a step so short that it leads nowhere, as when the network is not finite.
+            RuntimeError: a sample needs more than ``nfe`` network calls.
+            FloatingPointError: a step is too short to move, as when the network is not finite.
         """
-        grid = self._grid(sde, spacing)
-        last = grid.levels[-1]
-        first, goal = self._clock(grid.levels[0]), self._clock(last)
-        x, path = x.clone(), _Path(x, noise) if self.stochastic else None
-        clock = torch.full((len(x),), first, dtype=torch.float64, device=float64_device(x.device))
-        h = torch.full_like(clock, min(self._first_step(first, goal), self.h_max))
-        calls = torch.zeros_like(clock, dtype=torch.long)
-        before, attempts = x / math.hypot(grid.levels[0].alpha, grid.levels[0].sigma), 0
-        while len(rows := (clock < goal).nonzero().flatten()):
-            attempts += 1
-            if nfe is not None and attempts * self.attempt + to_clean > nfe:
+        grid = build_grid(sde, spacing, str(self))
+        run, most = _Run(self, grid, x, noise), math.inf if nfe is None else nfe - to_clean
+        spent = 0
+        while len(rows := run.unfinished()):
+            if spent + self.calls_per_attempt > most:
                 raise NotDone(
-                    f"{self} is not done after {(attempts - 1) * self.attempt} network calls: "
-                    f"{len(rows)} of {len(x)} samples are left, the last of them with "
-                    f"{(goal - clock.min().item()) / (goal - first):.3g} of its way to go; raise nfe, or the "
+                    f"{self} is not done after {spent} network calls: {run.left(rows)}; raise nfe, or the "
                     f"tolerances"
                 )
-            begin, wanted = clock[rows], h[rows]
-            step = torch.minimum(wanted, goal - begin)
-            vectors = {"x": x[rows]}
-            if path:
-                step, vectors["w"] = path.ahead(rows, step)
-            end = torch.where(step < goal - begin, begin + step, goal)
-            if not (begin + step > begin).all():  # nan, too
-                raise FloatingPointError(f"{self} takes steps so short that they lead nowhere")
-            samples = _Samples(denoise, rows, vectors)
-            low, high, s = self._pair(samples, grid.sde, begin, end)
-            unit = (s.alpha**2 + s.sigma**2) ** -0.5
-            seen, away = samples.value(unit * low), samples.value(unit * (high - low))
-            size = torch.maximum(seen.abs(), before[rows].abs()).mul_(self.rtol).clamp_(min=self.atol)
-            error = _rms(away / size)
-            good = error <= 1
-            kept = per_sample(good.to(x.device), x)
-            x[rows] = torch.where(kept, samples.value(high), vectors["x"])
-            before[rows] = torch.where(kept, seen, before[rows])
-            clock[rows] = torch.where(good, end, begin)
-            fit = (step * (self.theta * error**-self.exponent).clamp(max=GROWTH)).clamp(max=self.h_max)
-            # A step that the path cut short, and that is good, says nothing against the one that was wanted.
-            h[rows] = torch.where(good & (step < wanted), torch.maximum(fit, wanted), fit)
-            calls[rows] += self.attempt
-            if path:
-                path.passed(rows[good])
-        return Solved(denoise(x, last), calls + 1) if to_clean else Solved(x, calls)
-
-    def _first_step(self, first: float, goal: float) -> float:
-        return self.h_init
-
-    def _grid(self, sde: SDE, spacing: Spacing | str | None) -> Grid:
-        return begun(Grid.build(sde, steps_of(spacing) or 1, spacing), str(self))
+            run.attempt(denoise, rows)
+            spent += self.calls_per_attempt
+        if to_clean:
+            return Solved(denoise(run.x, grid.levels[-1]), run.calls + 1)
+        return Solved(run.x, run.calls)
 
 
-GROWTH = 2.0
+class _Run:
+    """A batch on its way: every sample has its own time, next step and number of calls."""
+
+    def __init__(self, solver: PerSampleIntegrator, grid: Grid, x: Tensor, noise: Draw) -> None:
+        first = grid.levels[0]
+        self.solver, self.sde = solver, grid.sde
+        self.begin, self.goal = solver.time(first), solver.time(grid.levels[-1])
+        self.controller = Controller(solver.theta, solver.exponent, solver.h_max)
+        self.x = x.clone()
+        self.path = BrownianPath(x, noise) if solver.stochastic else None
+        self.time = torch.full((len(x),), self.begin, dtype=torch.float64, device=float64_device(x.device))
+        self.h = torch.full_like(self.time, min(solver.first_step(self.begin, self.goal), solver.h_max))
+        self.calls = torch.zeros_like(self.time, dtype=torch.long)
+        self.low_before = x / math.hypot(first.alpha, first.sigma)
+
+    def unfinished(self) -> Tensor:
+        """The samples that are not at the end."""
+        return (self.time < self.goal).nonzero().flatten()
+
+    def left(self, rows: Tensor) -> str:
+        """The number of samples that are left, and the longest part of a way that is left."""
+        way = (self.goal - self.time.min().item()) / (self.goal - self.begin)
+        last = f"the last of them with {way:.3g} of its way to go"
+        return f"{len(rows)} of {len(self.x)} samples are left, {last}"
+
+    def attempt(self, denoise: Any, rows: Tensor) -> None:
+        """One attempt of these samples at a step: an accepted step moves a sample, a refused one does not."""
+        begin, wanted = self.time[rows], self.h[rows]
+        step = torch.minimum(wanted, self.goal - begin)
+        vectors = {"x": self.x[rows]}
+        if self.path:
+            step, vectors["w"] = self.path.ahead(rows, step)
+        end = torch.where(step < self.goal - begin, begin + step, self.goal)
+        if not (begin + step > begin).all():  # nan, too
+            raise FloatingPointError(f"{self.solver} takes steps so short that they lead nowhere")
+        samples = Samples(denoise, rows, vectors)
+        low, high, s = self.solver.embedded_pair(samples, self.sde, begin, end)
+        unit = (s.alpha**2 + s.sigma**2) ** -0.5
+        seen = samples.value(unit * low)
+        error = self._error(seen, samples.value(unit * (high - low)), rows)
+        accepted = error <= 1
+        moves = per_sample(accepted.to(self.x.device), self.x)
+        self.x[rows] = torch.where(moves, samples.value(high), vectors["x"])
+        self.low_before[rows] = torch.where(moves, seen, self.low_before[rows])
+        self.time[rows] = torch.where(accepted, end, begin)
+        self.h[rows] = self.controller.next_step(step, wanted, error, accepted)
+        self.calls[rows] += self.solver.calls_per_attempt
+        if self.path:
+            self.path.passed(rows[accepted])
+
+    def _error(self, low: Tensor, difference: Tensor, rows: Tensor) -> Tensor:
+        """E of each sample."""
+        size = torch.maximum(low.abs(), self.low_before[rows].abs())
+        return _rms(difference / size.mul_(self.solver.rtol).clamp_(min=self.solver.atol))
 
 
-class _Samples:
-    """Some samples of a batch, each at a level of its own, and what a step asks of them, on symbols."""
+class Samples:
+    """Some samples of a batch, each at its own level, for a step that is written on symbols."""
 
     def __init__(self, denoise: Any, rows: Tensor, vectors: dict[str, Tensor]) -> None:
         self._denoise, self._rows, self._vectors = denoise, rows, dict(vectors)
@@ -182,21 +204,24 @@ class _Samples:
         return Vector({name: 1.0})
 
     def value(self, x: Vector) -> Tensor:
-        """What a symbol stands for."""
+        """The tensor that a symbol stands for."""
         terms: list[Tensor] = [
             column(weight, self._vectors[name]) * self._vectors[name] for name, weight in x.weights.items()
         ]
         return sum(terms[1:], terms[0])
 
 
-def _levels(sde: SDE, times: Tensor) -> list[Level[Any]]:
-    """The levels at each row of times; rounding must not leave the SDE's."""
+def levels_at(sde: SDE, times: Tensor) -> list[Level[Any]]:
+    """The levels at each row of times; rounding must not leave the times of the SDE."""
     columns = sde.level(times.clamp(sde.t_min, sde.t_max))
     return [Level(*(column[i] for column in columns)) for i in range(len(times))]
 
 
 def _rms(x: Tensor) -> Tensor:
-    """The root mean square of each sample, to fewer digits than the order of a sum, the batch's, decides."""
+    """The root mean square of each sample, rounded to float32.
+
+    The last digits of float64 depend on the order of summation, and so on the batch.
+    """
     x = x.to(float64_device(x.device)).reshape(len(x), -1)
     norm: Tensor = torch.linalg.vector_norm(x, dim=1, dtype=torch.float64)
     return (norm / math.sqrt(x[0].numel())).float().double()

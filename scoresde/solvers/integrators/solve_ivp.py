@@ -10,14 +10,12 @@ from torch import Tensor
 from ...plans.executor import Denoise, Draw
 from ...processes.level import CLEAN, Level
 from ...processes.sde import SDE
-from ...spacings.catalogue import steps_of
 from ...spacings.formulas import Spacing
-from ...spacings.grid import Grid
-from .base import Integration, Integrator, _limited, begun
-from .flow import _flow, _points
+from .base import Integration, Integrator, build_grid, limited
+from .flow import flow_points, flow_slope
 
-# scipy's methods, and what tells the implicit ones that samples do not depend on one another, so that a
-# Jacobian of differences costs as many calls as one sample has numbers.
+# The methods of scipy, and the options that say that samples do not depend on one another: an implicit method
+# then finds its Jacobian by as many calls as one sample has numbers.
 SCIPY: dict[str, Callable[[int, int], dict[str, Any]]] = {
     "RK23": lambda samples, size: {},
     "RK45": lambda samples, size: {},
@@ -32,19 +30,20 @@ SCIPY: dict[str, Callable[[int, int], dict[str, Any]]] = {
 class SciPy(Integrator):
     """The probability-flow ODE by ``scipy.integrate.solve_ivp``, in float64 on the host: a reference.
 
-    The equation is that of :class:`ODE`, d(x / alpha) / dr = eps with r = sigma / alpha; the state is float64
-    whatever the type of x, the network is asked in the type and on the device of x. RK45 at tolerances of
-    1e-5 is the ODE sampler of Song et al. 2021 (arXiv 2011.13456, appendix D.4), theirs in t. Virtanen et al.
-    2020 (scipy).
+    The equation is that of :class:`ODE`: d(x / alpha) / dr = eps, r = sigma / alpha. The state is float64,
+    whatever the type of x; the network is called in the type and on the device of x. RK45 at tolerances of
+    1e-5 is the ODE sampler of Song et al. 2021 (arXiv 2011.13456, appendix D.4); theirs steps in t. Virtanen
+    et al. 2020 (arXiv 1907.10121) describe scipy.
+
+    The error of a step is a mean over all samples: a sample depends, within the tolerance, on the samples
+    beside it. ``nfe`` is a limit or None; a run that needs more calls stops with RuntimeError.
 
     Args:
-        method: RK23, RK45, DOP853 (explicit; orders 3, 5, 8), Radau, BDF, LSODA (implicit, or where stiff).
-            The implicit ones find a Jacobian by differences, which wants a float64 network and few
-            dimensions.
+        method: RK23, RK45, DOP853 (explicit; orders 3, 5, 8), Radau, BDF (implicit), LSODA (implicit where
+            the ODE is stiff). The implicit methods find a Jacobian by differences: use them with a float64
+            network and few dimensions.
         rtol: relative tolerance on x / alpha.
-        atol: absolute tolerance on x / alpha. The error of a step is a mean over all samples: a sample
-            depends, within the tolerance, on the samples beside it. ``nfe`` is a limit, beyond which the run
-            stops with RuntimeError, or None.
+        atol: absolute tolerance on x / alpha.
     """
 
     method: str = "RK45"
@@ -61,22 +60,22 @@ class SciPy(Integrator):
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Integration:
         """The run between the ends of the spacing."""
-        grid = begun(Grid.build(sde, steps_of(spacing) or 1, spacing), "scipy")
+        grid = build_grid(sde, spacing, "scipy")
         first, last = grid.levels[0], grid.levels[-1]
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
             from scipy.integrate import solve_ivp
 
-            denoise = _limited(denoise, nfe, self)
+            denoise = limited(denoise, nfe, self)
 
             def network(y: Tensor, level: Level[float]) -> Tensor:
                 d: Tensor = denoise(y.to(x), level).cpu().double()
-                if not d.isfinite().all():  # scipy would shorten the step until it gives up, or raise its own
+                if not d.isfinite().all():  # scipy would shorten the step until it gives up
                     raise FloatingPointError(f"the network's output is not finite at t = {level.t:.6g}")
                 return d
 
-            slope = _flow(grid, network)
-            begin, end = _points(grid)[0], _points(grid)[-1]
+            slope = flow_slope(grid, network)
+            begin, *_, end = flow_points(grid)
             path = solve_ivp(
                 lambda u, y: slope(u, torch.from_numpy(y).reshape(x.shape)).flatten().numpy(),
                 (begin, end),
@@ -95,7 +94,7 @@ class SciPy(Integrator):
 
 
 def _blocks(samples: int, size: int) -> Any:
-    """Where a Jacobian may be other than 0, for samples that do not depend on one another."""
+    """The entries of a Jacobian that may differ from 0: one block per sample."""
     from scipy.sparse import identity, kron
 
     return kron(identity(samples), torch.ones(size, size).numpy())

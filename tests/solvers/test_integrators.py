@@ -1,4 +1,4 @@
-"""The solvers that own their loop: torchdiffeq's on the probability-flow ODE, torchsde's on the SDE.
+"""Integrators: torchdiffeq on the probability-flow ODE, torchsde on the reverse SDE.
 
 Against scipy's, against our own tables, and against laws in closed form.
 """
@@ -34,7 +34,7 @@ from scoresde import (
 from scoresde.processes import CLEAN
 from scoresde.solvers import DDIM, EulerMaruyama
 from scoresde.solvers.integrators.base import Integration
-from scoresde.solvers.integrators.ode import ADAPTIVE, FIXED, ODE, _ode_calls
+from scoresde.solvers.integrators.ode import ADAPTIVE, FIXED, ODE, fixed_calls
 from scoresde.solvers.integrators.reverse_sde import TORCHSDE, TorchSDE
 from scoresde.spacings import AtTimes, Grid, QuadraticTime, Spacing
 from tests.problems import (
@@ -55,7 +55,7 @@ ORDERS = {"euler": 1, "midpoint": 2, "heun2": 2, "heun3": 3, "rk4": 4, "explicit
 
 
 def carry_out(run: Plan | Integration, x: Tensor, noise: Any = None, denoise: Any = mixture) -> Tensor:
-    """As ``sample`` does, on states ``(B,)``; a black box is given ``(B, 1)``."""
+    """As ``sample`` does, on states ``(B,)``; an integrator receives ``(B, 1)``."""
     if isinstance(run, Plan):
         return integrate(run, denoise, x, noise)
     return run.integrate(denoise, x[:, None], noise)[:, 0]
@@ -68,7 +68,7 @@ def test_a_fixed_method_of_ode_has_its_order(method: str, sde: str) -> None:
     assert set(ORDERS) == set(FIXED)
     x, exact = reference(sde)
     errors = [
-        (carry_out(ODE(method).prepare(SDES[sde], _ode_calls(method, steps)), x) - exact).abs().mean().item()
+        (carry_out(ODE(method).prepare(SDES[sde], fixed_calls(method, steps)), x) - exact).abs().mean().item()
         for steps in (80, 160)
     ]
     # Measured: within 0.03, and 0.1 for Adams with its start of another method.
@@ -79,7 +79,7 @@ def test_implicit_adams_is_as_good_as_its_order_says() -> None:
     """Its iteration stops at a tolerance, which leaves no clean order: better than explicit_adams, then."""
     x, exact = reference("vp")
     end = carry_out(ODE("implicit_adams", rtol=1e-7, atol=1e-7).prepare(SDES["vp"], 480), x)
-    explicit = carry_out(ODE("explicit_adams").prepare(SDES["vp"], _ode_calls("explicit_adams", 80)), x)
+    explicit = carry_out(ODE("explicit_adams").prepare(SDES["vp"], fixed_calls("explicit_adams", 80)), x)
     assert (end - exact).abs().mean() < (explicit - exact).abs().mean() / 5  # 11 times measured
 
 
@@ -206,7 +206,7 @@ def test_ode_asks_the_network_only_within_the_sdes_times(method: str) -> None:
 @pytest.mark.parametrize("to_clean", [False, True])
 def test_a_fixed_ode_uses_all_of_its_budget_and_no_more(method: str, to_clean: bool) -> None:
     denoiser = Counted(Denoiser(Net(), VPSDE(), predict.noise))
-    least = _ode_calls(method, 1) + to_clean
+    least = fixed_calls(method, 1) + to_clean
     for nfe in (*range(1, 13), 37, 60) if to_clean else range(1, 61):
         if nfe < least:
             with pytest.raises(
@@ -218,8 +218,8 @@ def test_a_fixed_ode_uses_all_of_its_budget_and_no_more(method: str, to_clean: b
         denoiser.calls = 0
         run.integrate(denoiser, torch.ones(1, 1), None)  # type: ignore[union-attr]
         assert denoiser.calls == run.nfe
-        longer = next(n for n in range(1, 99) if _ode_calls(method, n) + to_clean > run.nfe)
-        assert run.nfe <= nfe < _ode_calls(method, longer) + to_clean
+        longer = next(n for n in range(1, 99) if fixed_calls(method, n) + to_clean > run.nfe)
+        assert run.nfe <= nfe < fixed_calls(method, longer) + to_clean
 
 
 @pytest.mark.filterwarnings("ignore:Functional iteration did not converge")  # with few steps it does not
@@ -420,7 +420,7 @@ def test_ode_keeps_the_type_of_its_state(method: str, dtype: torch.dtype) -> Non
     assert types == {dtype}
 
 
-def test_a_grid_of_levels_is_what_a_black_box_steps_on() -> None:
+def test_an_integrator_steps_on_the_levels_of_the_grid() -> None:
     denoise = Calls(gaussian)
     TorchSDE("euler").prepare(VPSDE(), 6, Karras()).integrate(
         denoise, torch.ones(1, 1), lambda i: torch.ones(1, 1)
