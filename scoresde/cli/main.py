@@ -1,4 +1,4 @@
-"""The parser of the ``scoresde`` command."""
+"""The ``scoresde`` command line."""
 
 import argparse
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; bad input is one line on stderr and 2."""
+    """Run a command. Returns the exit status: 2 for bad input, with one line on stderr."""
     return guarded("scoresde", lambda: _run(arguments))
 
 
@@ -29,7 +29,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         module.add_options(command)
         command.set_defaults(run=module.run)
     options, rest = parser.parse_known_args(arguments)
-    # argparse takes words without dashes in one place only.
+    # argparse takes overrides in one place only; here they may stand before and after any option.
     if rest and not (hasattr(options, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:

@@ -1,10 +1,10 @@
-"""What the commands have in common: a network by name or file, its labels, and the options for both."""
+"""The network and the labels that the options of a command name."""
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -12,11 +12,9 @@ from ..command import printable
 from ..denoisers.network import Denoiser
 from ..denoisers.transported import Transported
 from ..pretrained.shipped import FOLDERS
-from ..processes.catalogue import SDES
 from ..processes.sde import SDE, lam_at
 from ..registry import nearest
 from ..training.checkpoint import Trained, load_denoiser
-from ..training.labels import classes_of
 
 
 class Loaded(NamedTuple):
@@ -25,37 +23,26 @@ class Loaded(NamedTuple):
     denoiser: Denoiser | Transported
     shape: tuple[int, ...]
     seen: tuple[int, ...] = ()  # classes
-    names: tuple[str, ...] = ()  # of all classes, by number; empty where they have none
-    no_class: int | None = None  # the label of no class, where that was trained
-
-
-def add_network(add: Callable[..., Any], labels: str) -> None:
-    """The options that say which network, under which SDE, for which labels, and where."""
-    add(
-        "--checkpoint",
-        default="mnist",
-        metavar="FILE",
-        help="file or folder of a training run; default: the included MNIST network",
-    )
-    add("--sde", metavar="NAME", help=f"SDE to run under; default: the network's own; {', '.join(SDES)}")
-    add("--label", nargs="+", action="extend", metavar="K", help=f"classes, by name or number; {labels}")
-    add("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
-    add("--quiet", action="store_true", help="no progress bar")
+    names: tuple[str, ...] = ()  # of all classes, by number; empty if they have no names
+    no_class: int | None = None  # the label that means no class, if the network was trained with it
 
 
 def load(options: argparse.Namespace, dtype: torch.dtype | None = None) -> Loaded:
-    """The network that the options name, under its own SDE or another."""
+    """The network that the options name, under its own SDE or another, in a precision.
+
+    Raises:
+        ValueError: no such file; an unknown SDE, or one that has no noise levels in common with its own.
+    """
     checkpoint = options.checkpoint
-    shipped = checkpoint in FOLDERS and not Path(checkpoint).exists()
-    trained = load_denoiser(FOLDERS[checkpoint] if shipped else Path(checkpoint))
-    own = trained.denoiser
-    own.dtype = dtype
+    included = checkpoint in FOLDERS and not Path(checkpoint).exists()
+    trained = load_denoiser(FOLDERS[checkpoint] if included else Path(checkpoint))
+    own = trained.denoiser.at(dtype)
     denoiser = Transported(own, options.sde) if options.sde else own
     return Loaded(denoiser, trained.shape, *_labels(trained))
 
 
 def _labels(trained: Trained) -> tuple[tuple[int, ...], tuple[str, ...], int | None]:
-    classes = classes_of(trained.denoiser.net)
+    classes = trained.denoiser.classes or 0
     dropped = classes and trained.configuration.schedule.label_dropout > 0
     labels = trained.labels
     seen = tuple(range(classes)) if labels is None else labels.seen
@@ -63,10 +50,10 @@ def _labels(trained: Trained) -> tuple[tuple[int, ...], tuple[str, ...], int | N
 
 
 def labels_asked(given: Sequence[str] | None, network: Loaded) -> list[int]:
-    """The labels that were given, or all that the network has seen; empty for a network without classes.
+    """The labels of ``--label``; by default, all that the network was trained on.
 
     Raises:
-        ValueError: a label that the network was not trained on, or any if it has no classes.
+        ValueError: a label that the network was not trained on; any label, for a network without classes.
     """
     if given is not None and not network.seen:
         raise ValueError("--label was given, but the network has no classes")
@@ -74,7 +61,7 @@ def labels_asked(given: Sequence[str] | None, network: Loaded) -> list[int]:
 
 
 def _label(word: str, network: Loaded) -> int:
-    """A label by its name, or else by its number."""
+    """A label by its name or number; a name comes first."""
     none = () if network.no_class is None else (network.no_class,)
     numbers = {str(number): number for number in (*network.seen, *none)}
     names = {network.names[k]: k for k in network.seen if k < len(network.names)}
@@ -88,10 +75,13 @@ def _label(word: str, network: Loaded) -> int:
 
 
 def usual_spacing(sde: SDE) -> str:
-    """Karras' levels, or equal steps in t where sigma / alpha has no beginning, for alpha = 0 at t_max."""
+    """The spacing by default: Karras' levels, or equal steps in t if alpha = 0 at t_max.
+
+    There sigma / alpha is infinite, so it cannot be the first of Karras' levels.
+    """
     return "karras" if math.isfinite(lam_at(sde, sde.t_max)) else "uniform-t"
 
 
 def say(text: object) -> None:
-    """Print lines; control characters in names are written as their codes."""
+    """Print lines, with each control character as its code."""
     print(printable(str(text)))

@@ -1,4 +1,4 @@
-"""``scoresde train``: train a network on one's own data."""
+"""``scoresde train``: train a network on your own data."""
 
 import argparse
 import inspect
@@ -35,6 +35,7 @@ from ..training.savable import check_savable
 from ..training.state import Progress, State, module, start
 from ..training.times import TIMES, Times
 from ..training.weighting import WEIGHTINGS, Weighting
+from .options import add_compile, add_machine, whole_number
 from .shared import say, usual_spacing
 
 
@@ -52,7 +53,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="where to write; default: runs/NAME, NAME being that of the file",
+        help="folder; default: runs/NAME, with the name of the configuration file",
     )
     add(
         "--init",
@@ -60,11 +61,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="start from the weights of this training run (file or folder)",
     )
-    add("--compile", action="store_true", help="compile the network first (torch.compile)")
     add("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
-    add("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
-    add("--save-every", type=int, default=500, metavar="STEPS", help="steps between checkpoints; default 500")
-    add("--quiet", action="store_true", help="no progress bar")
+    every = "steps between checkpoints; default 500"
+    add("--save-every", type=whole_number(1), default=500, metavar="STEPS", help=every)
+    add_compile(add)
+    add_machine(add)
     add(
         "overrides",
         nargs="*",
@@ -78,8 +79,6 @@ def run(options: argparse.Namespace) -> None:
     file = configuration_file(options.config)
     configuration = read_configuration(file, options.overrides)
     folder = options.out or Path("runs") / file.stem
-    if options.save_every < 1:
-        raise ValueError(f"--save-every must be at least 1, got {options.save_every}")
     _check_free(folder, resume=options.resume)
     device = device_of(options.device)
     denoiser = configuration.make_denoiser()
@@ -96,18 +95,17 @@ def run(options: argparse.Namespace) -> None:
         if options.compile:
             module(training.state.denoiser).compile()
         training.go_on(options.save_every, progress=not options.quiet)
-    say(f"{folder}/: {training.state.step} steps; draw from it by scoresde sample --checkpoint {folder}")
+    say(f"{folder}/: {training.state.step} steps; next: scoresde sample --checkpoint {folder}")
 
 
 def _check_free(folder: Path, *, resume: bool) -> None:
     if (folder / TRAINING).exists() and not resume:
-        raise ValueError(f"{folder} holds a training run; go on with --resume, or name another --out")
+        raise ValueError(f"{folder} holds a training run; continue it by --resume, or name another --out")
 
 
 @torch.no_grad()
 def _try(denoiser: Denoiser, x: Tensor, times: Times, weighting: Weighting) -> None:
-    """The loss of one sample, and a run to sample by, so that parts that do not fit together are known
-    before anything is written."""
+    """Compute the loss of one sample and a plan: parts that do not fit together fail before any is written."""
     t, _ = times(denoiser.sde, torch.full((1,), 0.5, dtype=torch.float64))
     weighting(denoiser, denoiser.sde.level(t))
     x0 = to_float(x[:1])
@@ -117,12 +115,12 @@ def _try(denoiser: Denoiser, x: Tensor, times: Times, weighting: Weighting) -> N
     except (ValueError, OverflowError) as error:
         clip = f"sde.t_max = {0.999 * denoiser.sde.t_max:.4g} would clip it"
         raise ValueError(
-            f"what is trained could not be sampled under {denoiser.sde}: {error}; {clip}"
+            f"the trained network could not be sampled under {denoiser.sde}: {error}; {clip}"
         ) from None
 
 
 def _about(configuration: Configuration, data: Data) -> str:
-    """What the data are like, and the settings that should be like them."""
+    """One line on the data, with the settings that should match their deviation."""
     shape = " x ".join(map(str, data.x.shape[1:]))
     beside = [
         f"{key} {value:g}"
@@ -138,14 +136,14 @@ def _about(configuration: Configuration, data: Data) -> str:
 
 
 def _option(choice: Choice, registry: Mapping[str, Callable[..., object]], name: str) -> float | None:
-    """An option of what a configuration names, or its default; None where it has no such option."""
+    """The value of an option in a configuration, or its default; None if there is no such option."""
     known = inspect.signature(registry[choice.name]).parameters
     value: float | None = choice.spec.get(name, known[name].default) if name in known else None
     return value
 
 
 class _Run:
-    """A training in a folder: its state, written there every so often, and its losses."""
+    """A training run in a folder: its state and its losses, which it writes there at every checkpoint."""
 
     def __init__(
         self, folder: Path, configuration: Configuration, data: Data, denoiser: Denoiser, *, resume: bool
@@ -153,7 +151,7 @@ class _Run:
         self.folder, self.configuration, self.data = folder, configuration, data
         self.hash = data_hash(data.x, data.labels)
         if (folder / TRAINING).exists():
-            _check_free(folder, resume=resume)  # another run may have ended meanwhile
+            _check_free(folder, resume=resume)  # again: another run may have ended since the first check
             device = next(module(denoiser).parameters()).device
             self.state = load_training(folder, configuration, device, data=self.hash)
         else:
@@ -163,17 +161,17 @@ class _Run:
         self.saved = self.state.step
 
     def go_on(self, save_every: int, *, progress: bool) -> None:
-        """Train to the last step; after Ctrl-C, save the last whole one, and raise KeyboardInterrupt."""
+        """Train to the last step. After Ctrl-C, save the last complete step, and raise KeyboardInterrupt."""
         try:
             with interrupt_noted() as interrupted:
                 self._steps(save_every, interrupted, progress)
         except KeyboardInterrupt:
-            if self.state.step > self.saved and whole(self.state):
+            if self.state.step > self.saved and is_complete(self.state):
                 self._save()
             if not self.saved:
                 raise KeyboardInterrupt("interrupted before the first step was saved") from None
             raise KeyboardInterrupt(
-                f"interrupted; {self.folder} holds step {self.saved}: go on with --resume"
+                f"interrupted; {self.folder} holds step {self.saved}: continue by --resume"
             ) from None
 
     def _steps(self, save_every: int, interrupted: Callable[[], bool], progress: bool) -> None:
@@ -213,15 +211,15 @@ class _Run:
         self.saved = self.state.step
 
 
-def whole(state: State) -> bool:
-    """Was no step cut short? The optimiser and the average have then counted the steps that the state has."""
+def is_complete(state: State) -> bool:
+    """Is the last step complete? The optimiser and the average then count as many steps as the state."""
     counts = [int(entry["step"]) for entry in state.optimizer.state.values() if "step" in entry]
     counts.append(int(state.average.n_averaged))
     return all(count == state.step - state.skipped for count in counts)
 
 
 class _Log:
-    """The losses of a run, a JSON line each; one that goes on forgets what came after its checkpoint."""
+    """The losses of a run, one JSON line a step. A resumed run drops the lines after its checkpoint."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
@@ -229,7 +227,7 @@ class _Log:
         self.mean = 0.0
 
     def add(self, progress: Progress) -> None:
-        # JSON has no NaN: null at a step that was skipped.
+        # JSON has no NaN: a skipped step has null.
         finite = {k: v if math.isfinite(v) else None for k, v in progress._asdict().items()}
         self.lines.append(json.dumps(finite))
         if math.isfinite(progress.loss):
