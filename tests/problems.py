@@ -1,12 +1,11 @@
 """What the tests share: processes, problems solved in closed form, and the exact law of a run."""
 
 import math
-import sys
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+import known
 import numpy as np
 import torch
 from hypothesis import strategies as st
@@ -32,10 +31,6 @@ from scoresde.solvers.integrators.ode import ODE
 from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
 from scoresde.solvers.integrators.reverse_sde import TorchSDE
 from scoresde.solvers.integrators.solve_ivp import SciPy
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-
-import known
 
 SDES = known.SDES
 

@@ -105,7 +105,7 @@ def _check_free(folder: Path, *, resume: bool) -> None:
 
 @torch.no_grad()
 def _try(denoiser: Denoiser, x: Tensor, times: Times, weighting: Weighting) -> None:
-    """Compute the loss of one sample and a plan: parts that do not fit together fail before any is written."""
+    """Compute the loss of one sample and a plan: parts that do not fit together fail before writing."""
     t, _ = times(denoiser.sde, torch.full((1,), 0.5, dtype=torch.float64))
     weighting(denoiser, denoiser.sde.level(t))
     x0 = to_float(x[:1])

@@ -57,7 +57,7 @@ class Pretrained:
 
     @cached_property
     def features(self) -> Classifier:
-        """A classifier of the same data, in eval mode, without gradients; ``features(x)`` are its features."""
+        """A classifier of the same data, in eval mode and without gradients."""
         path = self.folder / FEATURES
         net = Classifier()
         try:

@@ -47,9 +47,7 @@ def plan_file(folder: Path, nfe: int | None) -> Path:
         ValueError: the folder has no plan of ``nfe`` calls.
     """
     known = sorted(
-        int(found[1])
-        for path in folder.glob("*")
-        if (found := re.fullmatch(r"tuned-(\d+)\.json", path.name))
+        int(found[1]) for path in folder.glob("*") if (found := re.fullmatch(r"tuned-(\d+)\.json", path.name))
     )
     if nfe not in known:
         raise ValueError(

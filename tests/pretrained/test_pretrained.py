@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoresde import UniformLambda, sample
+from scoresde import UniformLambda, prepare, sample
 from scoresde.data import load_data
 from scoresde.data.pixels import to_float, to_uint8
 from scoresde.files import write_tensors
 from scoresde.metrics.frechet import feature_moments, frechet_distance
 from scoresde.metrics.moments import Moments
 from scoresde.networks.classifier import Classifier
+from scoresde.plans.fingerprint import fingerprint
 from scoresde.pretrained import FEATURES, FOLDERS, MODEL, REFERENCE, Pretrained, pretrained
 from scoresde.training.configuration import validate
 
@@ -108,6 +109,22 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     write_tensors(tmp_path / FEATURES, Classifier(classes=3).state_dict())
     with pytest.raises(ValueError, match="does not fit the classifier"):
         _ = Pretrained(tmp_path).features
+
+
+@pytest.mark.parametrize("nfe", [4, 5, 6, 8, 10])
+def test_a_tuned_plan_comes_with_the_network(nfe: int) -> None:
+    denoiser, plan = pretrained("mnist").denoiser, pretrained("mnist").plan(nfe)
+    assert plan == prepare("tuned", denoiser.sde, nfe)
+    assert plan.nfe == nfe
+    assert plan.about is not None
+    assert plan.about["weights"] == fingerprint(denoiser)["weights"]
+
+
+def test_a_budget_without_a_plan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"included plan: 4, 5, 6, 8, 10; got 7"):
+        pretrained("mnist").plan(7)
+    with pytest.raises(ValueError, match="there is none; got 4"):
+        Pretrained(tmp_path).plan(4)
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
