@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -90,10 +90,33 @@ class Mixture:
 
 @dataclass(frozen=True, eq=False)
 class ExactDenoiser:
-    """The denoiser of a :class:`Mixture` under an SDE; it takes no condition."""
+    """The denoiser of a :class:`Mixture` under an SDE, a closed form; it takes no condition.
+
+    Args:
+        mixture: the data.
+        sde: the process.
+    """
 
     mixture: Mixture
     sde: SDE
+
+    @property
+    def net(self) -> None:
+        """None: it has no network."""
+
+    @property
+    def classes(self) -> None:
+        """None: it takes no labels."""
+
+    @property
+    def dtype(self) -> None:
+        """None: it computes in the precision of x."""
+
+    def at(self, dtype: torch.dtype | None) -> Self:
+        """Itself for None; a TypeError for a precision, for it computes in the precision of x."""
+        if dtype is not None:
+            raise TypeError(f"ExactDenoiser has no network, and computes in the precision of x, got {dtype}")
+        return self
 
     def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         return self.mixture.denoise(x, level)

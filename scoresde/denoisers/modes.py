@@ -1,24 +1,29 @@
 """Whether a network is in a mode in which its output is not a function of its input."""
 
 import warnings
-from typing import Any
 
 from torch import nn
 
+from .protocol import DenoiserLike, Foreign
 
-def warn_if_training(denoiser: Any, stacklevel: int) -> None:
-    """Warn if dropout or batch normalisation of a denoiser's network is in training mode.
+
+def modules_of(denoiser: DenoiserLike) -> list[nn.Module]:
+    """The modules that a denoiser calls: itself, or the foreign callable in it, and its network."""
+    own = denoiser.estimate if isinstance(denoiser, Foreign) else denoiser
+    return [part for part in (own, denoiser.net) if isinstance(part, nn.Module)]
+
+
+def warn_if_training(denoiser: DenoiserLike, stacklevel: int) -> None:
+    """Warn if dropout or batch normalisation of a denoiser is in training mode.
 
     Samples then differ from run to run, or depend on their batch.
     """
-    for part in (denoiser, getattr(denoiser, "net", None)):
-        if isinstance(part, nn.Module) and any(map(_varies, part.modules())):
-            warnings.warn(
-                "the network is in training mode: its dropout or batch normalisation changes samples from "
-                "run to run, or with their batch; call its eval() first",
-                stacklevel=stacklevel,
-            )
-            return
+    if any(_varies(module) for part in modules_of(denoiser) for module in part.modules()):
+        warnings.warn(
+            "the network is in training mode: its dropout or batch normalisation changes samples from "
+            "run to run, or with their batch; call its eval() first",
+            stacklevel=stacklevel,
+        )
 
 
 def _varies(module: nn.Module) -> bool:

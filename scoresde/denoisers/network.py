@@ -1,9 +1,10 @@
 """Where a network meets a noise level."""
 
+import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from ..processes.level import Level, cast, per_sample
 from ..processes.sde import SDE
 from .apart import watched
 from .predictions import Affine, Prediction, prediction_of
+from .unwrapped import classes_of, unwrapped
 
 
 class Denoiser(nn.Module):
@@ -51,14 +53,10 @@ class Denoiser(nn.Module):
         super().__init__()
         if not callable(net):
             raise TypeError(f"Denoiser needs a callable net, got {type(net).__name__}")
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
-        self.net, self.dtype = net, dtype
-        self.sde, self.prediction = sde_of(sde), prediction_of(prediction)
+        self.net, self.sde, self.prediction = net, sde_of(sde), prediction_of(prediction)
         # In a tuple: no parameter of this module. Its type is read at every call, for half() may change it.
         self._first = _first_parameter(net)
-        if dtype is None and self._first and self._first[0].dtype not in DTYPES:
-            raise ValueError(f"a network cannot run with parameters of {self._first[0].dtype}")
+        self._dtype = _checked_dtype(dtype, self._first)
         span: float | None = getattr(unwrapped(net), "label_span", None)
         self._unit = span is not None
         if span is not None:
@@ -66,9 +64,25 @@ class Denoiser(nn.Module):
         self._writes: bool | None = None  # does the network write to its input? known from its first call
 
     @property
-    def precision(self) -> torch.dtype | None:
-        """The network's type: ``dtype``, or else that of its parameters; None where it is that of x."""
-        return self.dtype or (self._first[0].dtype if self._first else None)
+    def dtype(self) -> torch.dtype | None:
+        """The precision of the network: as given, or the type of its parameters; None for the type of x."""
+        return self._dtype or (self._first[0].dtype if self._first else None)
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes of the network, its attribute ``classes``; None without one."""
+        return classes_of(self.net)
+
+    def at(self, dtype: torch.dtype | None) -> Self:
+        """The same denoiser in another precision, as by the constructor's ``dtype``. It shares the network.
+
+        Raises:
+            ValueError: a dtype that the constructor refuses.
+        """
+        other = copy.copy(self)
+        other._modules = self._modules.copy()  # so that no change of one is a change of the other
+        other._dtype = _checked_dtype(dtype, self._first)
+        return other
 
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors ``()``, ``(B,)`` or ``(B, 1, ...)``; returns as x."""
@@ -117,7 +131,7 @@ class Denoiser(nn.Module):
         return self._output(x.clone(), time, cond)
 
     def _output(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
-        dtype = self.precision or x.dtype
+        dtype = self.dtype or x.dtype
         low = dtype.itemsize < 4
         shown = x.to(torch.float32 if low else dtype)
         label = _label(time, shown)
@@ -137,12 +151,13 @@ class Denoiser(nn.Module):
 DTYPES = (None, torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
-def unwrapped(net: Any) -> Any:
-    """The network inside of ``torch.compile(net)`` and of torch's two wrappers for several devices."""
-    if isinstance(net, nn.DataParallel | nn.parallel.DistributedDataParallel):
-        return unwrapped(net.module)
-    inner = getattr(net, "_orig_mod", None) if isinstance(net, nn.Module) else None
-    return net if inner is None else unwrapped(inner)
+def _checked_dtype(dtype: torch.dtype | None, first: tuple[Tensor, ...]) -> torch.dtype | None:
+    """``dtype``; ValueError unless a network can run in it or, for None, in the type of its parameters."""
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
+    if dtype is None and first and first[0].dtype not in DTYPES:
+        raise ValueError(f"a network cannot run with parameters of {first[0].dtype}")
+    return dtype
 
 
 def _first_parameter(net: Any) -> tuple[Tensor, ...]:

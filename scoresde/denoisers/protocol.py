@@ -1,4 +1,4 @@
-"""What every solver samples from: an estimate of the data, with what is known of it."""
+"""The protocol of a denoiser, which all solvers sample from, and the wrappers that follow it."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, Self
@@ -8,18 +8,19 @@ from torch import Tensor
 
 from ..processes.level import Level
 from ..processes.sde import SDE
+from .unwrapped import classes_of
 
 
 class DenoiserLike(Protocol):
-    """E[x_0 | x_t] under a process. A wrapper takes one and is one: everything conditional is a wrapper.
+    """E[x_0 | x_t] under a process. Everything conditional is a wrapper: it takes a denoiser, and is one.
 
-    A call takes x ``(B, ...)``, a level of floats or of tensors ``(B,)``, and a condition ``(B, ...)`` if
-    there is one; it returns a tensor like x.
+    A call takes x ``(B, ...)``, a level of floats or of tensors ``(B,)``, and a condition ``(B, ...)`` or
+    None; it returns a tensor like x.
     """
 
     @property
     def sde(self) -> SDE:
-        """The process whose levels it takes."""
+        """The process whose levels a call takes."""
         ...
 
     @property
@@ -29,51 +30,59 @@ class DenoiserLike(Protocol):
 
     @property
     def classes(self) -> int | None:
-        """The number of classes of its labels; None if it takes no labels, or other conditions."""
+        """The number of classes, if the condition is a label of a class; None otherwise."""
         ...
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The precision of the network; None where it runs in that of x."""
+        """The precision in which the network runs; None if it runs in the precision of x."""
         ...
 
     def at(self, dtype: torch.dtype | None) -> "DenoiserLike":
-        """The same denoiser with its network in another precision. The network itself is shared."""
+        """The same denoiser in another precision. It shares the network, and changes nothing in it."""
         ...
 
     def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor: ...
 
 
 class Wrapper:
-    """A denoiser around another: it hands on all that it does not change. A subclass states ``at``."""
+    """A denoiser around another. Each part that it does not change is the part of the denoiser inside.
+
+    A subclass sets ``denoiser`` and defines ``at`` and ``__call__``.
+    """
 
     denoiser: DenoiserLike
 
     @property
     def sde(self) -> SDE:
-        """The process of the wrapped denoiser."""
+        """The process of the denoiser inside."""
         return self.denoiser.sde
 
     @property
     def net(self) -> Callable[..., Any] | None:
-        """The network of the wrapped denoiser."""
+        """The network of the denoiser inside."""
         return self.denoiser.net
 
     @property
     def classes(self) -> int | None:
-        """The number of classes of the wrapped denoiser."""
+        """The number of classes of the denoiser inside."""
         return self.denoiser.classes
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The precision of the wrapped denoiser."""
+        """The precision of the denoiser inside."""
         return self.denoiser.dtype
 
 
 class Observed(Wrapper):
-    """A denoiser whose calls are observed: ``before(x, level)`` and ``after(x, level, estimate)`` each call.
+    """A denoiser that reports its calls: ``before(x, level)`` and ``after(x, level, estimate)`` at each call.
 
-    It changes no number, so its fingerprint is that of the denoiser inside.
+    It changes no number, so its fingerprint is the fingerprint of the denoiser inside.
+
+    Args:
+        denoiser: the denoiser to observe.
+        after: receives the arguments and the result of each call.
+        before: receives the arguments of each call, before it.
     """
 
     def __init__(
@@ -82,11 +91,15 @@ class Observed(Wrapper):
         after: Callable[[Tensor, Level[Any], Tensor], object],
         before: Callable[[Tensor, Level[Any]], object] | None = None,
     ) -> None:
-        self.denoiser, self._after, self._before = denoiser, after, before
+        self.denoiser, self._after, self._before = as_denoiser(denoiser), after, before
 
     def at(self, dtype: torch.dtype | None) -> "Observed":
         """The denoiser inside in another precision, observed by the same functions."""
-        return Observed(self.denoiser.at(dtype), self._after, self._before)
+        return self.around(self.denoiser.at(dtype))
+
+    def around(self, denoiser: DenoiserLike) -> "Observed":
+        """Another denoiser, observed by the same functions: its calls count in this object."""
+        return Observed(denoiser, self._after, self._before)
 
     def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         if self._before is not None:
@@ -121,17 +134,30 @@ class Counted(Observed):
 
 
 class Foreign:
-    """Any callable ``(x, level[, cond]) -> estimate`` as a denoiser of ``sde``, in the precision of x."""
+    """Any callable ``(x, level[, cond]) -> estimate`` as a denoiser, in the precision of x.
 
-    net = None
-    classes = None
+    A condition is an argument only where there is one, so a callable without conditions needs no ``cond``.
+
+    Args:
+        estimate: the callable.
+        sde: the process whose levels it takes.
+        net: the network inside, if there is one.
+    """
+
     dtype = None
 
-    def __init__(self, estimate: Callable[..., Tensor], sde: SDE) -> None:
-        self.estimate, self.sde = estimate, sde
+    def __init__(
+        self, estimate: Callable[..., Tensor], sde: SDE, net: Callable[..., Any] | None = None
+    ) -> None:
+        self.estimate, self.sde, self.net = estimate, sde, net
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes of its network."""
+        return classes_of(self.net)
 
     def at(self, dtype: torch.dtype | None) -> Self:
-        """TypeError unless ``dtype`` is None: nothing is known of its network."""
+        """Itself for None; a TypeError for a precision, for nothing is known of how to change it."""
         if dtype is not None:
             raise TypeError(
                 f"{type(self.estimate).__name__} has no at(dtype): its precision cannot be changed"
@@ -149,7 +175,7 @@ PARTS = ("sde", "net", "classes", "dtype", "at")
 
 
 def as_denoiser(given: Any) -> DenoiserLike:
-    """``given`` if it follows :class:`DenoiserLike`; a callable with an ``sde`` alone becomes a :class:`Foreign`.
+    """``given`` if it follows :class:`DenoiserLike`; a :class:`Foreign` if it is a callable with an ``sde``.
 
     Raises:
         TypeError: it is not callable, or has no ``sde``.
@@ -159,10 +185,15 @@ def as_denoiser(given: Any) -> DenoiserLike:
             denoiser: DenoiserLike = given
             return denoiser
         if isinstance(sde := getattr(given, "sde", None), SDE):
-            return Foreign(given, sde)
+            return Foreign(given, sde, getattr(given, "net", None))
     raise TypeError(f"denoiser must be a Denoiser, or like one with its sde, got {type(given).__name__}")
 
 
 def unobserved(denoiser: DenoiserLike) -> DenoiserLike:
-    """The denoiser inside of those that only observe."""
+    """The denoiser inside all observers around it."""
     return unobserved(denoiser.denoiser) if isinstance(denoiser, Observed) else denoiser
+
+
+def observed_as(denoiser: DenoiserLike, inner: DenoiserLike) -> DenoiserLike:
+    """``inner`` with the observers that are around ``denoiser``."""
+    return denoiser.around(observed_as(denoiser.denoiser, inner)) if isinstance(denoiser, Observed) else inner

@@ -1,6 +1,5 @@
 """A denoiser of one process, used under another."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,34 +9,41 @@ from ..devices import exact
 from ..processes.catalogue import sde_of
 from ..processes.level import Level, cast, per_sample
 from ..processes.sde import SDE
-from .network import Denoiser
+from .protocol import DenoiserLike, Wrapper, as_denoiser
 
 
-class Transported(nn.Module):
+class Transported(Wrapper, nn.Module):
     """A denoiser trained under one SDE, used under another: D(alpha' / alpha x, t'), lam equal at t and t'.
 
     x_t / alpha_t has the same law at equal sigma / alpha, whatever the SDE (Karras et al. 2022, arXiv
     2206.00364, section 2). ``sde`` is the new process on the part of its time that the network was trained
     on.
 
+    Args:
+        denoiser: the denoiser, trained under its ``sde``.
+        sde: the other process, or its name.
+
     Raises:
         ValueError: the two processes have no sigma / alpha in common.
     """
 
-    def __init__(self, denoiser: Denoiser, sde: SDE | str) -> None:
+    def __init__(self, denoiser: DenoiserLike, sde: SDE | str) -> None:
         super().__init__()
-        ends = torch.tensor([denoiser.sde.t_max, denoiser.sde.t_min], dtype=torch.float64)
-        self.denoiser, self.sde = denoiser, sde_of(sde).clip(*denoiser.sde.lam(ends).tolist())
+        self.denoiser = as_denoiser(denoiser)
+        trained = self.denoiser.sde
+        ends = torch.tensor([trained.t_max, trained.t_min], dtype=torch.float64)
+        # The property below hides a plain attribute; fingerprints know it by this name.
+        vars(self)["sde"] = sde_of(sde).clip(*trained.lam(ends).tolist())
 
     @property
-    def net(self) -> Callable[..., Tensor]:
-        """The network within."""
-        return self.denoiser.net
+    def sde(self) -> SDE:
+        """The new process, on the part of its time that the network was trained on."""
+        sde: SDE = vars(self)["sde"]
+        return sde
 
-    @property
-    def dtype(self) -> torch.dtype | None:
-        """The network's precision."""
-        return self.denoiser.dtype
+    def at(self, dtype: torch.dtype | None) -> "Transported":
+        """The denoiser inside in another precision, under the same new process."""
+        return Transported(self.denoiser.at(dtype), self.sde)
 
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors ``(B,)``, of the new process; returns ``(B, ...)``."""

@@ -41,7 +41,7 @@ def fingerprint(denoiser: Callable[..., Any]) -> dict[str, str]:
     return {
         "weights": VERSION + weights,
         "sde": repr(getattr(denoiser, "sde", None)),
-        "dtype": str(getattr(inner, "precision", None) or torch.float32),
+        "dtype": str(getattr(inner, "dtype", None) or torch.float32),
     }
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoisers.protocol import DenoiserLike
+from ..denoisers.protocol import DenoiserLike, as_denoiser
 from ..noise import Noise, later
 from ..plans.executor import integrate
 from ..plans.plan import Plan
@@ -48,33 +48,24 @@ def captured(
         TypeError: ``plan`` is none.
         ValueError: the device is not a CUDA device; later, ids or conditions of another shape.
     """
-    device, shape = torch.device(device), checks.shape_of(shape)
+    device, shape, denoiser = torch.device(device), checks.shape_of(shape), as_denoiser(denoiser)
     if not isinstance(plan, Plan):
         raise TypeError(f"plan must be a Plan, as of Plan.within or prepare, got {type(plan).__name__}")
     if device.type != "cuda" or not torch.cuda.is_available():
         raise ValueError(f"device must be a CUDA device that is there, got {device}; without one, use sample")
-    cond = checks.conditions(cond, shape[0], denoiser)
+    cond = checks.conditions(cond, shape[0], denoiser.classes)
     ids = torch.arange(shape[0], device=device)
     given = None if cond is None else cond.to(device).clone()
     noise = Noise(seed, ids, shape[1:])
 
     def denoise(x: Tensor, level: Level[Any]) -> Tensor:
-        return denoiser(x, level) if given is None else denoiser(x, level, given)
+        return denoiser(x, level, given)
 
     def run() -> Tensor:
         end: Tensor = integrate(plan, denoise, plan.start.sigma * noise(0).to(dtype), later(noise, dtype))
         return end
 
-    with torch.cuda.device(device):
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(WARM_UP):
-                run()
-        torch.cuda.current_stream().wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            end = run()
+    graph, end = _recorded(run, device)
 
     def draw(new_ids: Tensor, new_cond: Tensor | None = None) -> Tensor:
         for name, new, old in (("ids", new_ids, ids), ("cond", new_cond, given)):
@@ -86,6 +77,21 @@ def captured(
         return end.clone()
 
     return draw
+
+
+def _recorded(run: Callable[[], Tensor], device: torch.device) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    """A graph of ``run``, and the tensor that each replay of it overwrites with the end of the run."""
+    with torch.cuda.device(device):
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UP):
+                run()
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            end = run()
+    return graph, end
 
 
 def _alike(new: Tensor | None, old: Tensor | None) -> bool:

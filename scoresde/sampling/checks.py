@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ..denoisers.network import Denoiser
+from ..denoisers.protocol import DenoiserLike
 from ..integer import integer
 from ..plans.plan import Plan
-from ..processes.sde import SDE
 from ..solvers.integrators.base import Integration
 
 SIGNED = (torch.int64, torch.int32, torch.int16, torch.int8)
@@ -38,14 +38,6 @@ def size_of(batch_size: Any, samples: int) -> int:
         raise ValueError(f"batch_size must be an integer of at least 1, got {batch_size!r}") from None
 
 
-def check_denoiser(denoiser: Any) -> None:
-    """TypeError unless it can be sampled from."""
-    if not (callable(denoiser) and isinstance(getattr(denoiser, "sde", None), SDE)):
-        raise TypeError(
-            f"denoiser must be a Denoiser, or like one with its sde, got {type(denoiser).__name__}"
-        )
-
-
 def check_tensors(shape: tuple[int, ...], ids: Any, x: Any, dtype: Any) -> None:
     """TypeError or ValueError unless ids and start fit a run of this shape and type."""
     for name, value in {"ids": ids, "x": x}.items():
@@ -58,8 +50,11 @@ def check_tensors(shape: tuple[int, ...], ids: Any, x: Any, dtype: Any) -> None:
         raise ValueError(f"dtype must be float32 or float64, which the state needs, got {dtype}")
 
 
-def conditions(cond: Any, samples: int, denoiser: Any) -> Tensor | None:
-    """The condition of each sample as the network takes it: for a network with ``classes``, int64 labels."""
+def conditions(cond: Any, samples: int, classes: int | None) -> Tensor | None:
+    """The condition of each sample as a network with so many ``classes`` takes it: int64 labels.
+
+    Where ``classes`` is None, the condition as it is.
+    """
     _check_tensor("cond", cond)
     if cond is None:
         return None
@@ -67,8 +62,7 @@ def conditions(cond: Any, samples: int, denoiser: Any) -> Tensor | None:
         raise ValueError(
             f"cond must hold {samples} conditions, one for every sample, got shape {tuple(cond.shape)}"
         )
-    classes = getattr(getattr(denoiser, "net", None), "classes", None)
-    return labels(cond, classes) if isinstance(classes, int) else cond
+    return cond if classes is None else labels(cond, classes)
 
 
 def labels(cond: Tensor, classes: int) -> Tensor:
@@ -89,7 +83,7 @@ def labels(cond: Tensor, classes: int) -> Tensor:
     return cond
 
 
-def check_prediction(denoiser: Any, run: Plan | Integration) -> None:
+def check_prediction(denoiser: DenoiserLike, run: Plan | Integration) -> None:
     """Refuse levels at which x_0 cannot be computed from the network's prediction."""
     if not isinstance(denoiser, Denoiser):
         return

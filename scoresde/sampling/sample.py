@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..denoisers.modes import warn_if_training
-from ..denoisers.protocol import Counted, DenoiserLike
+from ..denoisers.protocol import DenoiserLike, Foreign, Observed, as_denoiser, observed_as, unobserved
 from ..integer import integer
 from ..noise import Noise, later
 from ..plans.compiled import compiled_denoise, compiled_noise, integrate_compiled
@@ -82,92 +82,114 @@ def sample(
         TypeError, ValueError: an argument that cannot be, before the network is called.
         FloatingPointError: the network returned something that is not finite; says in which call, at which t.
     """
-    shape = checks.shape_of(shape)
-    inner = denoiser.denoiser if isinstance(denoiser, Counted) else denoiser
-    checks.check_denoiser(inner)
+    shape, denoiser = checks.shape_of(shape), as_denoiser(denoiser)
     seed = integer("seed", seed)
     checks.check_tensors(shape, ids, x, dtype)
-    cond = checks.conditions(cond, shape[0], inner)
+    cond = checks.conditions(cond, shape[0], denoiser.classes)
     size = checks.size_of(batch_size, shape[0])
+    run = _run(solver, denoiser, nfe, spacing, to_clean)
+    carry = _carrier(run, compile)
+    denoiser = observed_as(denoiser, _compiled(unobserved(denoiser))) if compile else denoiser
+    ids = torch.arange(shape[0]) if ids is None else ids.long()
+    batches = [slice(first, first + size) for first in range(0, shape[0], size)]
+    results = []
+    total = None if run.nfe is None else run.nfe * len(batches)
+    with tqdm(total=total, desc="sampling", unit="call", disable=not progress) as bar:
+        for part in batches:
+            noise = Noise(seed, ids[part].to(device), shape[1:])
+            draw = compiled_noise(noise) if compile else noise
+            begin = run.start.sigma * draw(0).to(dtype) if x is None else x[part].to(device, dtype, copy=True)
+            given = None if cond is None else cond[part].to(device)
+            results.append(_finite(carry, denoiser, begin, later(draw, dtype), given, bar.update))
+    return torch.cat(results)
+
+
+def _run(
+    solver: Solver | Integrator | Plan | Integration | str,
+    denoiser: DenoiserLike,
+    nfe: int | None,
+    spacing: Spacing | str | None,
+    to_clean: bool,
+) -> Plan | Integration:
+    """The run of :func:`sample`'s arguments, checked against the denoiser."""
     if isinstance(solver, Plan | Integration):
         if nfe is not None or spacing is not None or to_clean:
             raise TypeError("a plan has its own nfe, spacing and end; give none of them beside it")
         run = solver
     else:
         run = prepare(solver, denoiser.sde, nfe, spacing, to_clean=to_clean)
+    inner = unobserved(denoiser)
     checks.check_prediction(inner, run)
     if isinstance(run, Plan) and run.about is not None:
         check_levels(run, inner.sde, "the plan")
-        check_made_for(run, inner, stacklevel=4)
-    warn_if_training(inner, stacklevel=4)
-    carry = _carrier(run, compile)
-    network = compiled_denoise(inner) if compile else inner
+        check_made_for(run, inner, stacklevel=5)
+    warn_if_training(inner, stacklevel=5)
+    return run
 
-    def denoise(x: Tensor, level: Level[Any], *cond: Tensor) -> Tensor:
-        if isinstance(denoiser, Counted):
-            denoiser.count(x)
-        return network(x, level, *cond)
 
-    ids = torch.arange(shape[0]) if ids is None else ids.long()
-    batches = range(0, shape[0], size)
-    results = []
-    total = None if run.nfe is None else run.nfe * len(batches)
-    with tqdm(total=total, desc="sampling", unit="call", disable=not progress) as bar:
-        for first in batches:
-            part = slice(first, first + size)
-            noise = Noise(seed, ids[part].to(device), shape[1:])
-            draw = compiled_noise(noise) if compile else noise
-            begin = run.start.sigma * draw(0).to(dtype) if x is None else x[part].to(device, dtype, copy=True)
-            given = None if cond is None else cond[part].to(device)
-            results.append(_finite(carry, denoise, begin, later(draw, dtype), given, bar.update))
-    return torch.cat(results)
+def _compiled(denoiser: DenoiserLike) -> DenoiserLike:
+    return Foreign(compiled_denoise(denoiser), denoiser.sde, denoiser.net)
 
 
 def _finite(
-    carry: Carry, denoise: Denoise, x: Tensor, noise: Draw, cond: Tensor | None, tick: Callable[[], Any]
+    carry: Carry,
+    denoiser: DenoiserLike,
+    x: Tensor,
+    noise: Draw,
+    cond: Tensor | None,
+    tick: Callable[[], object],
 ) -> Tensor:
-    """The end of a run; only if it is not finite is the run repeated, looking at every call."""
+    """The end of a run, with a ``tick`` at each call.
 
-    def ask(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
-        if cond is None:
-            return denoise(x, level)
-        return denoise(x, level, cond if rows is None else cond[rows])
+    Only if it is not finite, the run is repeated with a check of each call: the check waits for the device.
+    """
 
-    def call(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
-        tick()
-        return ask(x, level, rows)
-
-    calls = 0
-
-    def watch(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
-        nonlocal calls
-        calls += 1
-        d = ask(x, level, rows)
-        finite = torch.isfinite(d.reshape(len(d), -1)).all(1)
-        if not finite.all():
-            if rows is not None:  # the level of the first sample that is not finite
-                level = Level(*(number[~finite.to(number.device)][0].item() for number in level))
-            raise FloatingPointError(
-                f"the network's output is not finite in call {calls}, at t = {level.t:.6g}, sigma / alpha = "
-                f"{level.sigma / level.alpha if level.alpha else float('inf'):.6g}"
-            )
-        return d
+    def watch() -> None:
+        carry(_given(cond, Observed(denoiser, _FiniteCheck())), x, noise)
 
     try:
-        end = carry(call, x, noise)
+        end = carry(_given(cond, Observed(denoiser, lambda *_: tick())), x, noise)
     except (AssertionError, FloatingPointError):  # torchdiffeq asserts on a step that is not finite
-        carry(watch, x, noise)
+        watch()
         raise
     if not torch.isfinite(end).all():
-        carry(watch, x, noise)
+        watch()
         raise FloatingPointError(
             "the state overflowed, though every output of the network is finite; use more steps"
         )
     return end
 
 
+def _given(cond: Tensor | None, denoiser: DenoiserLike) -> Denoise:
+    """The denoiser with the conditions of a batch, to ask for all of it or for some ``rows``."""
+
+    def ask(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
+        return denoiser(x, level, cond if cond is None or rows is None else cond[rows])
+
+    return ask
+
+
+class _FiniteCheck:
+    """A FloatingPointError at the first call with an estimate that is not finite."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, x: Tensor, level: Level[Any], estimate: Tensor) -> None:
+        self.calls += 1
+        finite = torch.isfinite(estimate.reshape(len(estimate), -1)).all(1)
+        if finite.all():
+            return
+        # Of one level for each sample, the first with an estimate that is not finite.
+        one = Level(*(n[~finite.to(n.device)][0] if isinstance(n, Tensor) and n.ndim else n for n in level))
+        raise FloatingPointError(
+            f"the network's output is not finite in call {self.calls}, at t = {one.t:.6g}, sigma / alpha = "
+            f"{one.sigma / one.alpha if one.alpha else float('inf'):.6g}"
+        )
+
+
 def _carrier(run: Plan | Integration, compile: bool) -> Carry:
-    """What carries out a run."""
+    """The function that carries out a run."""
     if isinstance(run, Plan):
         return partial(integrate_compiled if compile else integrate, run)
     if compile:

@@ -1,6 +1,7 @@
 """Whether a network can be written to a checkpoint."""
 
-from ..denoisers.network import Denoiser, unwrapped
+from ..denoisers.network import Denoiser
+from ..denoisers.unwrapped import unwrapped
 from ..files import check_writable
 from .state import module
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..denoisers.network import Denoiser, unwrapped
+from ..denoisers.network import Denoiser
+from ..denoisers.unwrapped import unwrapped
 from .options import Schedule
 
 
