@@ -11,7 +11,7 @@ from . import sample, train, tune
 COMMANDS = {
     "train": (train, "train a network by denoising score matching"),
     "sample": (sample, "draw samples from a trained network"),
-    "tune": (tune, "fit solvers to a trained network, for a few network calls"),
+    "tune": (tune, "fit solvers with few network calls to a trained network"),
 }
 
 

@@ -39,7 +39,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add("--n", type=whole_number(1), default=64, metavar="N", help="number of samples; default 64")
     first = "number of the first sample; default 0"
     add("--first", type=whole_number(0), default=0, metavar="ID", help=first)
-    add("--out", type=Path, default=Path("samples"), metavar="FOLDER", help="folder; default samples/")
+    add("--out", type=Path, default=Path("samples"), metavar="FOLDER", help="output folder; default samples/")
     again = "remove samples of other settings from --out, and write the new ones"
     add("--again", action="store_true", help=again)
     add_draws(add, batch_size=256)

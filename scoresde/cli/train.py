@@ -53,7 +53,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="folder; default: runs/NAME, with the name of the configuration file",
+        help="output folder; default: runs/NAME, with the name of the configuration file",
     )
     add(
         "--init",

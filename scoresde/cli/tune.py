@@ -40,7 +40,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="network calls, one table for each number; default 4 5 6 8 10",
     )
-    add("--out", type=Path, default=Path("tuned"), metavar="FOLDER", help="folder; default tuned/")
+    add("--out", type=Path, default=Path("tuned"), metavar="FOLDER", help="output folder; default tuned/")
     _add_settings(add)
     network = "precision of the network; default float32"
     add("--dtype", default="float32", choices=PRECISIONS, help=network)
