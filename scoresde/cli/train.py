@@ -1,10 +1,9 @@
 """``scoresde train``: train a network on your own data."""
 
 import argparse
-import inspect
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,26 +14,20 @@ from ..command import interrupt_noted
 from ..data.pixels import to_float
 from ..data.sources import Data, load_data
 from ..denoisers.network import Denoiser
-from ..denoisers.predictions import PREDICTIONS
+from ..denoisers.predictions import Prediction
 from ..devices import device_of
 from ..files import locked, write_atomically
 from ..sampling.checks import check_prediction
 from ..sampling.prepare import prepare
 from ..training.batches import deviation
 from ..training.checkpoint import TRAINING, data_hash, load_training, save_training, take_weights
-from ..training.configuration import (
-    CONFIGURATIONS,
-    Choice,
-    Configuration,
-    configuration_file,
-    read_configuration,
-)
+from ..training.configuration import CONFIGURATIONS, Configuration, configuration_file, read_configuration
 from ..training.labels import check_labels, labels_of
 from ..training.loop import train
 from ..training.savable import check_savable
 from ..training.state import Progress, State, module, start
-from ..training.times import TIMES, Times
-from ..training.weighting import WEIGHTINGS, Weighting
+from ..training.times import Times
+from ..training.weighting import Weighting
 from .options import add_compile, add_machine, whole_number
 from .shared import say, usual_spacing
 
@@ -88,8 +81,9 @@ def run(options: argparse.Namespace) -> None:
     check_savable(denoiser)
     if options.init:
         take_weights(denoiser, options.init)
-    _try(denoiser, data.x, configuration.make_times(), configuration.make_weighting())
-    say(_about(configuration, data))
+    times, weighting = configuration.make_times(), configuration.make_weighting()
+    _try(denoiser, data.x, times, weighting)
+    say(_about(data, denoiser.prediction, times, weighting))
     with locked(folder):
         training = _Run(folder, configuration, data, denoiser.to(device), resume=options.resume)
         if options.compile:
@@ -119,27 +113,19 @@ def _try(denoiser: Denoiser, x: Tensor, times: Times, weighting: Weighting) -> N
         ) from None
 
 
-def _about(configuration: Configuration, data: Data) -> str:
+def _about(data: Data, prediction: Prediction, times: Times, weighting: Weighting) -> str:
     """One line on the data, with the settings that should match their deviation."""
     shape = " x ".join(map(str, data.x.shape[1:]))
+    settings = (
+        ("prediction", prediction, "sigma_data"),
+        ("weighting", weighting, "sigma_data"),
+        ("times", times, "mean"),
+    )
     beside = [
-        f"{key} {value:g}"
-        for key, value in (
-            ("prediction.sigma_data", _option(configuration.prediction, PREDICTIONS, "sigma_data")),
-            ("weighting.sigma_data", _option(configuration.weighting, WEIGHTINGS, "sigma_data")),
-            ("times.mean", _option(configuration.times, TIMES, "mean")),
-        )
-        if value is not None
+        f"{part}.{name} {getattr(made, name):g}" for part, made, name in settings if hasattr(made, name)
     ]
-    settings = f"; {', '.join(beside)}" if beside else ""
-    return f"{len(data.x)} samples of {shape}, deviation {deviation(data.x):.4g}{settings}"
-
-
-def _option(choice: Choice, registry: Mapping[str, Callable[..., object]], name: str) -> float | None:
-    """The value of an option in a configuration, or its default; None if there is no such option."""
-    known = inspect.signature(registry[choice.name]).parameters
-    value: float | None = choice.spec.get(name, known[name].default) if name in known else None
-    return value
+    scale = f"{len(data.x)} samples of {shape}, deviation {deviation(data.x):.4g}"
+    return "; ".join([scale, ", ".join(beside)] if beside else [scale])
 
 
 class _Run:
