@@ -1,4 +1,4 @@
-"""The files that come with the package, and a folder like theirs made here."""
+"""The files of the included network, and a folder of the same kind that the tests make."""
 
 import importlib.util
 import warnings
@@ -38,7 +38,7 @@ def benchmark(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the commands write, after a moment's training on noise."""
+    """A folder with features and statistics of noise, as the benchmark's command writes them, and a network."""
     folder = tmp_path_factory.mktemp("pretrained")
     draw = np.random.default_rng(0)
     arrays: dict[str, np.ndarray] = {}
@@ -245,6 +245,7 @@ def test_samples_of_the_network_that_ships_are_the_digits_asked_for():
     assert (found == labels).float().mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_tables_that_ship_are_made_for_the_network_that_ships_and_nearer_the_exact_end() -> None:
     """0.7 of the error of the best of three stock solvers at most, on noises that the tuning did not see."""
     denoiser = pretrained("mnist").denoiser
