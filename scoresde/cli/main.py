@@ -41,4 +41,5 @@ class _Parser(argparse.ArgumentParser):
     """A parser that raises a ValueError for wrong arguments."""
 
     def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ").replace(": must be", " must be", 1)
         raise ValueError(f"{message}; {self.prog} --help lists what is allowed")

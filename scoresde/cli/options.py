@@ -11,16 +11,18 @@ LARGEST = 2**63 - 1  # what torch's integers hold
 Add = Callable[..., Any]  # ``argparse.ArgumentParser.add_argument``
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """The type of an option: a whole number of at least ``least`` and below 2^63."""
+def integer_from(least: int) -> Callable[[str], int]:
+    """The type of an option: an integer of at least ``least`` and below 2^63."""
 
     def read(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"must be a whole number, got {text!r}") from None
-        if not least <= number <= LARGEST:
-            raise argparse.ArgumentTypeError(f"must be at least {least} and below 2^63, got {number}")
+            raise argparse.ArgumentTypeError(f"must be an integer, got {text!r}") from None
+        if number < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {number}")
+        if number > LARGEST:
+            raise argparse.ArgumentTypeError(f"must be below 2^63, got {number}")
         return number
 
     return read
@@ -43,7 +45,7 @@ def add_draws(add: Add, batch_size: int) -> None:
     add("--seed", type=int, default=0, help="seed of the noise; default 0")
     add(
         "--batch-size",
-        type=whole_number(1),
+        type=integer_from(1),
         default=batch_size,
         metavar="N",
         help=f"samples at a time; default {batch_size}",

@@ -24,7 +24,7 @@ from ..sampling.tuned import is_tuned
 from ..solvers.catalogue import SOLVERS, solver_of
 from ..solvers.integrators.base import Integration, Integrator
 from ..spacings.catalogue import SPACINGS
-from .options import LARGEST, Add, add_draws, add_machine, add_network, whole_number
+from .options import LARGEST, Add, add_draws, add_machine, add_network, integer_from
 from .shared import Loaded, labels_asked, load, say, usual_spacing
 
 RECORD, IMAGES, GRID, VECTORS = "run.json", "images", "grid.png", "samples.json"
@@ -36,9 +36,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add = command.add_argument
     add_network(add, "repeated over the samples; default: all classes of the training data, in turn")
     _add_solver(add)
-    add("--n", type=whole_number(1), default=64, metavar="N", help="number of samples; default 64")
+    add("--n", type=integer_from(1), default=64, metavar="N", help="number of samples; default 64")
     first = "number of the first sample; default 0"
-    add("--first", type=whole_number(0), default=0, metavar="ID", help=first)
+    add("--first", type=integer_from(0), default=0, metavar="ID", help=first)
     add("--out", type=Path, default=Path("samples"), metavar="FOLDER", help="output folder; default samples/")
     again = "remove samples of other settings from --out, and write the new ones"
     add("--again", action="store_true", help=again)
@@ -56,7 +56,7 @@ def _add_solver(add: Add) -> None:
     )
     add(
         "--nfe",
-        type=whole_number(1),
+        type=integer_from(1),
         metavar="N",
         help="maximum number of network calls for each sample; default 20; for tuned:FILE.json, as in the "
         "file; for a solver with steps by tolerance, unlimited; tuned has no default",

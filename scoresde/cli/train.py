@@ -28,7 +28,7 @@ from ..training.savable import check_savable
 from ..training.state import Progress, State, module, start
 from ..training.times import Times
 from ..training.weighting import Weighting
-from .options import add_compile, add_machine, whole_number
+from .options import add_compile, add_machine, integer_from
 from .shared import say, usual_spacing
 
 
@@ -56,7 +56,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     add("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
     every = "steps between checkpoints; default 500"
-    add("--save-every", type=whole_number(1), default=500, metavar="STEPS", help=every)
+    add("--save-every", type=integer_from(1), default=500, metavar="STEPS", help=every)
     add_compile(add)
     add_machine(add)
     add(
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _check_free(folder: Path, *, resume: bool) -> None:
     if (folder / TRAINING).exists() and not resume:
-        raise ValueError(f"{folder} holds a training run; continue it by --resume, or name another --out")
+        raise ValueError(f"{folder} holds a training run; go on with --resume, or name another --out")
 
 
 @torch.no_grad()
@@ -157,7 +157,7 @@ class _Run:
             if not self.saved:
                 raise KeyboardInterrupt("interrupted before the first step was saved") from None
             raise KeyboardInterrupt(
-                f"interrupted; {self.folder} holds step {self.saved}: continue by --resume"
+                f"interrupted; {self.folder} holds step {self.saved}: go on with --resume"
             ) from None
 
     def _steps(self, save_every: int, interrupted: Callable[[], bool], progress: bool) -> None:

@@ -21,7 +21,7 @@ from ..tuning.picture import draw
 from ..tuning.report import Report
 from ..tuning.settings import Settings, check_budget
 from ..tuning.tune import tune
-from .options import Add, add_compile, add_draws, add_machine, add_network, whole_number
+from .options import Add, add_compile, add_draws, add_machine, add_network, integer_from
 from .shared import Loaded, labels_asked, load, say
 
 SETTINGS = ("samples", "held_out", "starts", "finalists", "gamma")  # those that are options
@@ -34,7 +34,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_network(add, "to tune for; default: all classes of the training data, equally")
     add(
         "--nfe",
-        type=whole_number(2),
+        type=integer_from(2),
         nargs="+",
         default=[4, 5, 6, 8, 10],
         metavar="N",
@@ -62,7 +62,7 @@ def _add_settings(add: Add) -> None:
     for name, what in counts.items():
         default = getattr(Settings, name.replace("-", "_"))
         text = f"number of {what}; default {default}"
-        add(f"--{name}", type=whole_number(1), default=default, metavar="N", help=text)
+        add(f"--{name}", type=integer_from(1), default=default, metavar="N", help=text)
     text = f"weight of the energies in frequency bands, in the objective; default {Settings.gamma}"
     add("--gamma", type=float, default=Settings.gamma, help=text)
 

@@ -142,7 +142,7 @@ def test_a_signal_lets_the_step_end_and_saves_it(straight, tmp_path, monkeypatch
     at_step(monkeypatch, Denoiser, "loss", 6, lambda: os.kill(os.getpid(), signal.SIGINT))
     assert main(command(tmp_path, 10)) == 130
     monkeypatch.undo()
-    assert interrupted(capsys) == f"scoresde: interrupted; {tmp_path} holds step 6: continue by --resume"
+    assert interrupted(capsys) == f"scoresde: interrupted; {tmp_path} holds step 6: go on with --resume"
     assert read_tensors(tmp_path / TRAINING)[1]["step"] == 6
     assert len((tmp_path / "loss.jsonl").read_text().splitlines()) == 6
     assert main(command(tmp_path, 10, "--resume")) == 0
@@ -205,7 +205,7 @@ def test_a_process_that_gets_a_signal_saves_and_ends_in_one_line(tmp_path):
     assert step >= 1
     assert process.returncode == 130
     last = errors.splitlines()[-1]  # the others are states of the bar
-    assert last == f"scoresde: interrupted; {tmp_path} holds step {step}: continue by --resume"
+    assert last == f"scoresde: interrupted; {tmp_path} holds step {step}: go on with --resume"
     lines = [json.loads(line) for line in (tmp_path / "loss.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, step + 1))
 

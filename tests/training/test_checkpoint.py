@@ -435,7 +435,7 @@ def test_weights_that_cannot_be_begun_with_are_answered_with_one_line(
 def test_a_folder_with_a_run_is_not_trained_over(folder, capsys):
     before = files_of(folder)
     assert main(command(folder)) == 2
-    assert "holds a training run; continue it by --resume, or name another --out" in capsys.readouterr().err
+    assert "holds a training run; go on with --resume, or name another --out" in capsys.readouterr().err
     assert main(command(folder, "--resume")) == 2
     assert (
         "was written with another configuration: network.channels was [8], is [16, 32]; "
