@@ -1,11 +1,12 @@
 """Shared by the tests: processes, problems with solutions in closed form, and the exact law of a run."""
 
 import math
+import sys
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-import known
 import numpy as np
 import torch
 from hypothesis import strategies as st
@@ -31,6 +32,10 @@ from scoresde.solvers.integrators.ode import ODE
 from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
 from scoresde.solvers.integrators.reverse_sde import TorchSDE
 from scoresde.solvers.integrators.solve_ivp import SciPy
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))  # in a process without pytest
+
+import known
 
 SDES = known.SDES
 

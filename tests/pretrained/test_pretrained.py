@@ -38,7 +38,7 @@ def benchmark(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with features and statistics of noise, which the program of benchmarks/ writes, and a network."""
+    """A folder with features and statistics of noise, written by a program of benchmarks/, and a network."""
     folder = tmp_path_factory.mktemp("pretrained")
     draw = np.random.default_rng(0)
     arrays: dict[str, np.ndarray] = {}
