@@ -1,4 +1,4 @@
-"""How every command of the project ends: in one line, and never in a traceback."""
+"""The end of every command: at most one line on stderr, and no traceback."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# What bad input, a bad file, too little memory or a full disk raises.
+# The errors of bad input, bad files, too little memory and full disks.
 EXPECTED = (ValueError, TypeError, FloatingPointError, OverflowError, RecursionError, MemoryError, OSError)
 
-# The extra of this package that brings a module which a plain installation lacks.
+# The extra of this package that installs a module, for modules that a plain installation does not have.
 EXTRAS = {
     "datasets": "datasets",
     "matplotlib": "bench",
@@ -22,23 +22,27 @@ EXTRAS = {
     "torch_fidelity": "inception",
 }
 
-# In the words of torch, whose allocators raise RuntimeError.
+# The messages of torch, whose allocators raise RuntimeError.
 NO_MEMORY = (
     *("allocate memory", "out of memory", "not enough memory", "storage size calculation overflowed"),
     *("std::bad_alloc", "cannot be represented as a symint"),
 )
 
-PROGRAMS = ("scoresde", "scoresde.exe")  # what an installation calls the command
-BENCHMARKS = Path(__file__).absolute().parents[1] / "benchmarks"  # of a copy of the sources: programs, too
+PROGRAMS = ("scoresde", "scoresde.exe")  # names of the installed command
+BENCHMARKS = Path(__file__).absolute().parents[1] / "benchmarks"  # more programs, in a copy of the sources
 
 LONGEST = 1000  # characters of a message
 
 
 def guarded(program: str, run: Callable[[], object]) -> int:
-    """Run a command; returns the exit status.
+    """Run a command. Returns the exit status.
 
-    0 when it ends; 2 after bad input, 130 after Ctrl-C and 1 after an unexpected error, each with
-    one line on stderr. With SCORESDE_TRACEBACK=1 in the environment, exceptions are raised as they are.
+    The status is 0 after success, 2 after bad input, 130 after Ctrl-C, and 1 after an unexpected error. Each
+    failure prints one line on stderr. With SCORESDE_TRACEBACK=1 in the environment, exceptions are raised.
+
+    Args:
+        program: the name of the command, which begins the line.
+        run: the work.
     """
     if os.environ.get("SCORESDE_TRACEBACK") == "1":
         run()
@@ -61,18 +65,16 @@ def guarded(program: str, run: Callable[[], object]) -> int:
 
 
 def printable(text: str) -> str:
-    """Text with every control character, and what no terminal can show, written as its code."""
+    """The text with each character that a terminal cannot show as its code; line breaks stay."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager
 def interrupt_noted() -> Iterator[Callable[[], bool]]:
-    """Note the first Ctrl-C in place of raising it; the function that is yielded says whether it came.
+    """Note the first Ctrl-C instead of raising it, for work that stops between two steps.
 
-    A second Ctrl-C raises KeyboardInterrupt.
-
-    For work that is to stop between two steps. Outside of the main thread, where no signal arrives, and where
-    the signal has a handler already, nothing is changed.
+    The yielded function tells whether Ctrl-C came. A second Ctrl-C raises KeyboardInterrupt. Nothing changes
+    in another thread than the main one, which receives no signals, or if the signal has a handler already.
     """
     noted = False
     usual = signal.getsignal(signal.SIGINT)
@@ -93,10 +95,10 @@ def interrupt_noted() -> Iterator[Callable[[], bool]]:
 
 
 def end_imports_in_one_line() -> None:
-    """Where this process is a command of the project, have Ctrl-C end it in one line until it is guarded.
+    """If this process is a command of the project, let Ctrl-C end it in one line until :func:`guarded` runs.
 
-    For the seconds in which torch and the rest are imported. The process ends within the handler of the
-    signal: an exception, libraries may catch while they are imported.
+    This covers the seconds in which torch is imported. The handler of the signal ends the process itself:
+    libraries may catch exceptions while they are imported.
     """
     name = _program()
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -112,11 +114,11 @@ def end_imports_in_one_line() -> None:
     _imports.append(end)
 
 
-_imports: list[Callable[[int, Any], None]] = []  # the handler of Ctrl-C while things are imported
+_imports: list[Callable[[int, Any], None]] = []  # the handler of Ctrl-C during imports
 
 
 def _program() -> str | None:
-    """The name of the command that this process is; None for any other process."""
+    """The name of the command that this process runs; None for any other process."""
     file = Path(sys.argv[0] if sys.argv else "")
     if file.name in PROGRAMS or "scoresde.cli" in sys.orig_argv:
         return "scoresde"
@@ -125,7 +127,7 @@ def _program() -> str | None:
 
 @contextmanager
 def _interrupts_raised() -> Iterator[None]:
-    """Within, Ctrl-C raises KeyboardInterrupt, if until now it ended the process."""
+    """Let Ctrl-C raise KeyboardInterrupt, where :func:`end_imports_in_one_line` let it end the process."""
     before = signal.getsignal(signal.SIGINT)
     if before not in _imports or threading.current_thread() is not threading.main_thread():
         yield
@@ -148,7 +150,7 @@ def _warnings_in_one_line(program: str) -> Iterator[None]:
 
 
 def _missing(error: ModuleNotFoundError) -> str:
-    """Which extra to install for a module that is not there."""
+    """The error of a missing module, with the extra that installs it."""
     extra = EXTRAS.get((error.name or "").partition(".")[0])
     return f"{error}: pip install 'scoresde[{extra}]'" if extra else str(error)
 

@@ -1,7 +1,8 @@
-"""A device without float64, such as Apple's, made of the CPU: what it has not is refused as the device would.
+"""An imitation on the CPU of a device without float64, for example an Apple GPU.
 
-A tensor of it holds one of the CPU. Every operation is carried out there; a result stays on the device, no
-result or operand may be float64, and operands of another device are refused but for single numbers.
+A tensor on this device holds a tensor on the CPU, which does every operation. The result stays on the device.
+An operation raises an error if a result or operand is float64, or if an operand is on another device and is
+not a single number.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
-DEVICE = torch.device("meta")  # the one that torch knows everywhere, and that nothing else here uses
+DEVICE = torch.device("meta")  # torch has it on every machine, and no other code here uses it
 HOST = torch.device("cpu")
 
 

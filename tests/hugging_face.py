@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 
 class Table:
-    """The part of datasets.Dataset that is used; ``broken`` rows raise when they are decoded, as there."""
+    """The part of datasets.Dataset that the library uses. A row of ``broken`` raises when it is decoded."""
 
     def __init__(self, columns, names=None, broken=()):
         self.columns, self.broken = columns, broken
@@ -29,7 +29,7 @@ class Table:
 
 
 def pretend(monkeypatch, table):
-    """Let ``hf:`` sources be this table."""
+    """Make this table the content of every ``hf:`` source."""
     asked = []
 
     def load_dataset(name, split):

@@ -1,4 +1,4 @@
-"""Kills processes at random moments: ``python tests/killing.py 40`` counts those that left whole files."""
+"""Kill processes at random moments: ``python tests/killing.py 40`` counts the kills that left whole files."""
 
 import json
 import os
@@ -21,7 +21,7 @@ LONG = configured(optimization={"steps": 100_000})
 
 
 def run(work, seconds=None):
-    """Do some work in a process of its own, which is killed some seconds after it says that it has begun."""
+    """Do some work in a new process. Kill it some seconds after the work reports that it has begun."""
     begun, said = os.pipe()
     child = os.fork()
     if not child:
@@ -58,7 +58,7 @@ def go_on(folder, begin):
 
 
 def kill_writers(folder, kills, numbers):
-    """How often a file was whole after its writer was killed, and how often the writer was in its midst."""
+    """Count the kills of a writer that left a whole file, and the kills during a write."""
     path, whole, litter, last = folder / "file", 0, 0, -1
     for _ in range(kills):
         run(lambda begin: write(path, begin), numbers.uniform(0, 0.1))
@@ -67,12 +67,12 @@ def kill_writers(folder, kills, numbers):
         whole += bool((tensors["x"] == header["number"]).all()) and header["number"] > last
         last = header["number"]
     run(lambda begin: write(path, begin, 1))
-    assert [file.name for file in folder.iterdir()] == ["file"], "what killed writers left was not removed"
+    assert [file.name for file in folder.iterdir()] == ["file"], "files of killed writers were not removed"
     return whole, litter
 
 
 def kill_trainings(folder, kills, numbers):
-    """How often a training that was killed could be gone on with; its bits at last are right."""
+    """Count the kills that left a training which can continue; at the end, check its bits."""
     whole, last = 0, 0
     for _ in range(kills):
         run(lambda begin: go_on(folder, begin), numbers.uniform(0, 0.4))

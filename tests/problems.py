@@ -1,4 +1,4 @@
-"""What the tests share: processes, problems solved in closed form, and the exact law of a run."""
+"""Shared by the tests: processes, problems with solutions in closed form, and the exact law of a run."""
 
 import math
 import sys
@@ -33,19 +33,19 @@ from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
 from scoresde.solvers.integrators.reverse_sde import TorchSDE
 from scoresde.solvers.integrators.solve_ivp import SciPy
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))  # in a process without pytest
 
 import known
 
 SDES = known.SDES
 
-# The registry's two kinds: what is written down as a table, and what owns its loop.
+# The two kinds of solvers: those that write a table, and those that run their own loop.
 TABLES: dict[str, Solver] = {name: s for name, s in SOLVERS.items() if not isinstance(s, Integrator)}
 BLACK_BOXES = {name: s for name, s in SOLVERS.items() if isinstance(s, Integrator)}
 STOCHASTIC = [name for name, s in TABLES.items() if Plan.make(s, VPSDE(), 2).stochastic]
 DETERMINISTIC = [name for name in TABLES if name not in STOCHASTIC]
-# Of the black boxes, those whose calls are known before the run, and those that stop at a tolerance; then
-# those whose error is one of the whole batch, so that within a tolerance a sample depends on those beside it.
+# The solvers with their own loop: COUNTED know the number of calls before the run, TOLERANT stop at a
+# tolerance. COUPLED have one error for the whole batch, so a sample depends on the others of its batch.
 COUNTED = [name for name, s in BLACK_BOXES.items() if isinstance(s, ODE | TorchSDE)]
 TOLERANT = [name for name, s in BLACK_BOXES.items() if isinstance(s, PerSampleIntegrator | SciPy)]
 COUPLED = ["scipy", "parallel"]
@@ -53,7 +53,7 @@ ALONE = [name for name in SOLVERS if name not in COUPLED]
 
 
 def calls(name: str, nfe: int) -> int | None:
-    """That budget, or the least that the solver needs; None for one that stops at a tolerance."""
+    """``nfe``, or the minimum of the solver if it needs more; None for a solver that stops at a tolerance."""
     if name in TOLERANT:
         return None
     return max(nfe, Plan.make(TABLES[name], VPSDE(), 2).nfe) if name in TABLES else nfe
@@ -63,8 +63,8 @@ def floats(low: float, high: float) -> st.SearchStrategy[float]:
     return st.floats(low, high, allow_nan=False)
 
 
-# Processes with parameters far beyond those in use. Their noisy end keeps some alpha: at 1e-70 of it the data
-# is there only in the rounding.
+# Processes with parameters far beyond the usual ones. Their noisy end keeps some alpha: with alpha = 1e-70
+# the data would be lost in rounding.
 sdes: st.SearchStrategy[SDE] = st.one_of(
     st.builds(VPSDE, floats(0.0, 1.0), floats(2.0, 40.0), floats(1e-5, 0.1)),
     st.builds(SubVPSDE, floats(0.01, 1.0), floats(2.0, 25.0), floats(1e-3, 0.1)),
@@ -102,10 +102,9 @@ def spread(level: Level[float]) -> float:
 def law(
     run: Plan | Integration, denoise: Callable[[Any, Level[float], Any], Any], mean: float, std: float
 ) -> tuple[float, float]:
-    """Mean and deviation of what a run ends with, exactly, from N(mean, std^2), for a denoiser linear in x.
+    """The exact mean and deviation at the end of a run from N(mean, std^2), for a denoiser linear in x.
 
-    The state is a vector of coefficients over 1, the noise of the start and every draw of the run, carried
-    through the real executor.
+    The real executor runs on a vector of coefficients: of 1, of the noise at the start, and of every draw.
     """
     if isinstance(run, Plan):
         unit = np.eye(2 + run.draws)
@@ -116,7 +115,7 @@ def law(
             lambda i: unit[2 + i],
         )
     else:
-        # No solver of a general equation draws more than twice a step.
+        # No integrator draws more than twice a step.
         rows = torch.eye(2 + 2 * (run.nfe or 1), dtype=torch.float64)[:, None]
         end = run.integrate(
             lambda x, level: denoise(x, level, rows[0]), mean * rows[0] + std * rows[1], lambda i: rows[2 + i]
@@ -125,7 +124,7 @@ def law(
 
 
 def frechet(run: Plan | Integration) -> float:
-    """The Frechet distance of what a run ends with to the law it should have, for data N(MEAN, STD^2)."""
+    """The Frechet distance between the law at the end of a run and the exact law, for data N(MEAN, STD^2)."""
     mean, std = law(run, gaussian, run.start.alpha * MEAN, spread(run.start))
     return math.hypot(mean - run.end.alpha * MEAN, std - spread(run.end))
 
@@ -134,7 +133,7 @@ MEANS, STDS, SHARES = map(torch.from_numpy, (known.MEANS, known.STDS, known.SHAR
 
 
 def mixture(x: Tensor, level: Level[float]) -> Tensor:
-    """``known.mixture`` once more, of tensors: for x of any shape, in its type."""
+    """``known.mixture`` for tensors: x of any shape, result in the type of x."""
     means, stds, shares = MEANS.to(x), STDS.to(x), SHARES.to(x)
     var = (level.alpha * stds) ** 2 + level.sigma**2
     away = x[..., None] - level.alpha * means
@@ -144,7 +143,7 @@ def mixture(x: Tensor, level: Level[float]) -> Tensor:
 
 @cache
 def reference(name: str) -> tuple[Tensor, Tensor]:
-    """States at the start of a process and where the probability-flow ODE carries them, to 1e-12."""
+    """States at the start of a process and at the end of the probability-flow ODE, to 1e-12."""
     x, exact, _ = known.reference(name)
     return torch.from_numpy(x), torch.from_numpy(exact)
 
@@ -158,7 +157,7 @@ def sde_ends(sde: SDE) -> tuple[Level[float], Level[float]]:
 
 
 class Net(torch.nn.Module):
-    """A network of one weight that counts its calls, and treats each sample by itself, to the bit."""
+    """A network of one weight. It counts its calls; each output depends on one sample only, to the bit."""
 
     def __init__(self, weight: float = 0.3) -> None:
         super().__init__()

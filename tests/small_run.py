@@ -1,4 +1,4 @@
-"""A small training run, in the same bits every time."""
+"""A small training run that gives the same bits every time."""
 
 from scoresde.data import load_data
 from scoresde.training import start, train

@@ -221,6 +221,7 @@ def test_of_many_that_take_a_folder_at_once_one_has_it(tmp_path):
 # ------------------------------------------------------------------------------------- killed processes
 
 
+@pytest.mark.slow
 def test_every_kill_leaves_whole_files_and_a_training_that_goes_on_with_its_bits():
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "tests" / "killing.py"), "2"]

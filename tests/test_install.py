@@ -1,4 +1,4 @@
-"""What an installation is made with, and what it brings: Python, extras, configurations."""
+"""Installations: the Python that makes them, and the extras and files that they have."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def make(folder, pythons, *arguments):
-    """Run make in a copy of what it needs, where only these Pythons are: name and version."""
+    """Run make in a copy of the files that it needs, with these Pythons only: name and version."""
     tools, work = folder / "bin", folder / "work"
     for path in (tools, work):
         path.mkdir()
@@ -60,7 +60,7 @@ def make(folder, pythons, *arguments):
 def test_make_takes_any_python_that_is_new_enough(pythons, arguments, taken, tmp_path):
     done = make(tmp_path, pythons, *arguments)
     assert done.stdout.splitlines() == [f"{taken} -m venv .venv"]
-    assert "Error 9" in done.stderr  # of the Python that is none
+    assert "Error 9" in done.stderr  # of the imitation of Python
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
@@ -107,6 +107,15 @@ def test_what_a_plain_installation_lacks_is_named_with_its_extra(tmp_path, monke
     assert "sklearn" in line
     assert line.endswith("pip install 'scoresde[bench]'")
     assert not (tmp_path / "out").exists()
+
+
+def test_every_file_of_the_package_is_installed():
+    package = ROOT / "scoresde"
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]["scoresde"]
+    installed = {file for pattern in patterns for file in package.glob(pattern)}
+    assert package / "pretrained" / "mnist" / "MODEL_CARD.md" in installed
+    files = {file for file in package.rglob("*") if file.is_file()}
+    assert {file for file in files if file.suffix not in (".py", ".pyc")} <= installed
 
 
 def test_the_configurations_that_users_see_are_those_of_the_package():

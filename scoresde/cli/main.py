@@ -1,4 +1,4 @@
-"""The parser of the ``scoresde`` command."""
+"""The ``scoresde`` command line."""
 
 import argparse
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from . import sample, train, tune
 COMMANDS = {
     "train": (train, "train a network by denoising score matching"),
     "sample": (sample, "draw samples from a trained network"),
-    "tune": (tune, "fit solvers to a trained network, for a few network calls"),
+    "tune": (tune, "fit solvers with few network calls to a trained network"),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; bad input is one line on stderr and 2."""
+    """Run a command. Returns the exit status: 2 for bad input, with one line on stderr."""
     return guarded("scoresde", lambda: _run(arguments))
 
 
@@ -29,7 +29,7 @@ def _run(arguments: Sequence[str] | None) -> None:
         module.add_options(command)
         command.set_defaults(run=module.run)
     options, rest = parser.parse_known_args(arguments)
-    # argparse takes words without dashes in one place only.
+    # argparse takes overrides in one place only; here they may stand before and after any option.
     if rest and not (hasattr(options, "overrides") and all("=" in word and word[0] != "-" for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
@@ -41,4 +41,5 @@ class _Parser(argparse.ArgumentParser):
     """A parser that raises a ValueError for wrong arguments."""
 
     def error(self, message: str) -> NoReturn:
+        message = message.removeprefix("argument ").replace(": must be", " must be", 1)
         raise ValueError(f"{message}; {self.prog} --help lists what is allowed")

@@ -25,17 +25,29 @@ from ..solvers.catalogue import SOLVERS, solver_of
 from ..solvers.integrators.base import Integration, Integrator
 from ..spacings.catalogue import SPACINGS
 from ..spacings.default import program_spacing
-from .shared import Loaded, add_network, labels_asked, load, say
+from .options import LARGEST, Add, add_draws, add_machine, add_network, integer_from
+from .shared import Loaded, labels_asked, load, say
 
 RECORD, IMAGES, GRID, VECTORS = "run.json", "images", "grid.png", "samples.json"
-NUMBERED = re.compile(r"\d{6,}\.png")  # what an image is called
-LARGEST = 2**63 - 1  # number of a sample
+NUMBERED = re.compile(r"\d{6,}\.png")  # the name of an image
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
     """The options of ``scoresde sample``."""
     add = command.add_argument
     add_network(add, "repeated over the samples; default: all classes of the training data, in turn")
+    _add_solver(add)
+    add("--n", type=integer_from(1), default=64, metavar="N", help="number of samples; default 64")
+    first = "number of the first sample; default 0"
+    add("--first", type=integer_from(0), default=0, metavar="ID", help=first)
+    add("--out", type=Path, default=Path("samples"), metavar="FOLDER", help="output folder; default samples/")
+    again = "remove samples of other settings from --out, and write the new ones"
+    add("--again", action="store_true", help=again)
+    add_draws(add, batch_size=256)
+    add_machine(add)
+
+
+def _add_solver(add: Add) -> None:
     add(
         "--solver",
         default="dpmpp-2m",
@@ -45,35 +57,24 @@ def add_options(command: argparse.ArgumentParser) -> None:
     )
     add(
         "--nfe",
-        type=int,
+        type=integer_from(1),
         metavar="N",
-        help="network calls for each sample, at most; default 20; for tuned:FILE.json, those of the file; "
-        "for a solver with steps by tolerance, as many as it needs; tuned needs a number",
-    )
-    add("--n", type=int, default=64, metavar="N", help="number of samples; default 64")
-    add(
-        "--out", type=Path, default=Path("samples"), metavar="FOLDER", help="where to write; default samples/"
-    )
-    add(
-        "--again",
-        action="store_true",
-        help="remove samples of another run from --out, and write the new ones",
+        help="maximum number of network calls for each sample; default 20; for tuned:FILE.json, as in the "
+        "file; for a solver with steps by tolerance, unlimited; tuned has no default",
     )
     add(
         "--spacing",
         metavar="NAME",
-        help="default karras (uniform-t for an SDE with alpha = 0 at t_max); a tuned plan has its own; "
+        help="default karras (uniform-t for an SDE with alpha = 0 at t_max); not for a tuned plan; "
         f"{', '.join(SPACINGS)}",
     )
-    add("--to-clean", action="store_true", help="end with a step to sigma = 0, which counts as part of --nfe")
-    add("--seed", type=int, default=0, help="seed of the noise; default 0")
-    add("--first", type=int, default=0, metavar="ID", help="number of the first sample; default 0")
-    add("--batch-size", type=int, default=256, metavar="N", help="samples at a time; default 256")
+    add("--to-clean", action="store_true", help="end with a step to sigma = 0; it counts in --nfe")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw samples, and write them, each under its number."""
-    _check(options)
+    """Draw samples, and write each under its number."""
+    if options.first + options.n - 1 > LARGEST:
+        raise ValueError(f"--first + --n must be at most 2^63, got {options.first} and {options.n}")
     device = device_of(options.device)
     network = load(options)
     if len(network.shape) == 3:
@@ -98,7 +99,7 @@ def run(options: argparse.Namespace) -> None:
             progress=not options.quiet,
         ).cpu()
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("interrupted; no sample was written, as all are drawn first") from None
+        raise KeyboardInterrupt("interrupted; no sample was written: all are drawn first") from None
     for path in stale:
         path.unlink()
     write_atomically(options.out / RECORD, json.dumps(settings, indent=2).encode())
@@ -106,20 +107,8 @@ def run(options: argparse.Namespace) -> None:
     say(f"{options.n} samples of {counted.evaluations / options.n:.4g} network calls: {where}")
 
 
-def _check(options: argparse.Namespace) -> None:
-    for name, value, least in (
-        ("--n", options.n, 1),
-        ("--first", options.first, 0),
-        ("--batch-size", options.batch_size, 1),
-    ):
-        if not least <= value <= LARGEST:
-            raise ValueError(f"{name} must be at least {least} and below 2^63, got {value}")
-    if options.first + options.n - 1 > LARGEST:
-        raise ValueError(f"--first + --n must be at most 2^63, got {options.first} and {options.n}")
-
-
 def planned(options: argparse.Namespace, sde: SDE) -> Plan | Integration:
-    """The run that the options ask for."""
+    """The plan or integration that the options name."""
     if is_tuned(options.solver):
         return prepare(options.solver, sde, options.nfe, options.spacing or None, to_clean=options.to_clean)
     solver = solver_of(options.solver)
@@ -127,25 +116,24 @@ def planned(options: argparse.Namespace, sde: SDE) -> Plan | Integration:
     if options.nfe is None and isinstance(solver, Integrator):
         try:
             return prepare(solver, sde, None, spacing, to_clean=options.to_clean)
-        except ValueError:  # one whose steps are fixed, or another fault, which the next line names
+        except ValueError:  # its steps are fixed, so it needs a budget; any other fault is raised again below
             pass
-    nfe = 20 if options.nfe is None else options.nfe
-    return prepare(solver, sde, nfe, spacing, to_clean=options.to_clean)
+    return prepare(solver, sde, options.nfe or 20, spacing, to_clean=options.to_clean)
 
 
 def _settings(options: argparse.Namespace, network: Loaded, labels: list[int]) -> dict[str, Any]:
-    """What decides sample k, for every k."""
+    """All that determines sample k, for every k: samples of equal settings may share a folder."""
     names = ("solver", "nfe", "spacing", "to_clean", "seed")
     settings = {name: getattr(options, name) for name in names}
-    if len(network.shape) != 3:  # of which one file holds all
+    if len(network.shape) != 3:  # one file holds all vectors
         settings |= {"first": options.first, "n": options.n}
     return fingerprint(network.denoiser) | settings | {"labels": labels}
 
 
 def _stale(folder: Path, settings: dict[str, Any], *, again: bool) -> list[Path]:
-    """The samples of another run in the folder, which are to be removed; ValueError if not ``again``.
+    """The files of other settings in the folder, to be removed; ValueError without ``again``.
 
-    Samples of the same run, under other numbers, may stay: each is the same whatever is drawn beside it.
+    Samples of equal settings stay: sample k is the same in every command.
     """
     record = folder / RECORD
     files = [folder / GRID, folder / VECTORS, *_numbered(folder), *_numbered(folder / IMAGES)]
@@ -153,15 +141,17 @@ def _stale(folder: Path, settings: dict[str, Any], *, again: bool) -> list[Path]
     if not files:
         return []
     if not record.exists():
-        raise ValueError(f"{folder} holds {files[0].name} of no known run; name another --out, or remove it")
+        raise ValueError(
+            f"{folder} holds {files[0].name}, but no {RECORD}; name another --out, or remove the file"
+        )
     try:
         before = json.loads(record.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{record} is no record of a run; name another --out: {error}") from None
+        raise ValueError(f"{record} is damaged; name another --out: {error}") from None
     if before == settings:
         return []
     if not again:
-        raise ValueError(f"{folder} holds the samples of another run; name another --out, or add --again")
+        raise ValueError(f"{folder} holds samples of other settings; name another --out, or add --again")
     return files
 
 
@@ -170,7 +160,7 @@ def _numbered(folder: Path) -> list[Path]:
 
 
 def _check_writable(folder: Path) -> None:
-    """OSError if nothing can be written to a folder, which is left as it was."""
+    """OSError if the folder is not writable. The folder is not changed."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder):
@@ -180,7 +170,7 @@ def _check_writable(folder: Path) -> None:
 
 
 def _write(folder: Path, ids: Tensor, x: Tensor) -> str:
-    """Write images under their numbers and a picture of the first, or vectors; returns where."""
+    """Write each image under its number and a picture of the first 256, or all vectors; returns where."""
     if x.ndim != 4:
         write_atomically(folder / VECTORS, json.dumps(x.tolist()).encode())
         return str(folder / VECTORS)

@@ -1,9 +1,9 @@
-"""What the commands have in common: a network by name or file, its labels, and the options for both."""
+"""The network and the labels that the options of a command name."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -11,7 +11,6 @@ from ..command import printable
 from ..denoisers.network import Denoiser
 from ..denoisers.transported import Transported
 from ..pretrained.shipped import FOLDERS
-from ..processes.catalogue import SDES
 from ..registry import nearest
 from ..training.checkpoint import Trained, load_denoiser
 
@@ -22,29 +21,19 @@ class Loaded(NamedTuple):
     denoiser: Denoiser | Transported
     shape: tuple[int, ...]
     seen: tuple[int, ...] = ()  # classes
-    names: tuple[str, ...] = ()  # of all classes, by number; empty where they have none
-    no_class: int | None = None  # the label of no class, where that was trained
-
-
-def add_network(add: Callable[..., Any], labels: str) -> None:
-    """The options that say which network, under which SDE, for which labels, and where."""
-    add(
-        "--checkpoint",
-        default="mnist",
-        metavar="FILE",
-        help="file or folder of a training run; default: the included MNIST network",
-    )
-    add("--sde", metavar="NAME", help=f"SDE to run under; default: the network's own; {', '.join(SDES)}")
-    add("--label", nargs="+", action="extend", metavar="K", help=f"classes, by name or number; {labels}")
-    add("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
-    add("--quiet", action="store_true", help="no progress bar")
+    names: tuple[str, ...] = ()  # of all classes, by number; empty if they have no names
+    no_class: int | None = None  # the label that means no class, if the network was trained with it
 
 
 def load(options: argparse.Namespace, dtype: torch.dtype | None = None) -> Loaded:
-    """The network that the options name, under its own SDE or another."""
+    """The network that the options name, under its own SDE or another, in a precision.
+
+    Raises:
+        ValueError: no such file; an unknown SDE, or one that has no noise levels in common with its own.
+    """
     checkpoint = options.checkpoint
-    shipped = checkpoint in FOLDERS and not Path(checkpoint).exists()
-    trained = load_denoiser(FOLDERS[checkpoint] if shipped else Path(checkpoint))
+    included = checkpoint in FOLDERS and not Path(checkpoint).exists()
+    trained = load_denoiser(FOLDERS[checkpoint] if included else Path(checkpoint))
     own = trained.denoiser.at(dtype)
     denoiser = Transported(own, options.sde) if options.sde else own
     return Loaded(denoiser, trained.shape, *_labels(trained))
@@ -59,10 +48,10 @@ def _labels(trained: Trained) -> tuple[tuple[int, ...], tuple[str, ...], int | N
 
 
 def labels_asked(given: Sequence[str] | None, network: Loaded) -> list[int]:
-    """The labels that were given, or all that the network has seen; empty for a network without classes.
+    """The labels of ``--label``; by default, all that the network was trained on.
 
     Raises:
-        ValueError: a label that the network was not trained on, or any if it has no classes.
+        ValueError: a label that the network was not trained on; any label, for a network without classes.
     """
     if given is not None and not network.seen:
         raise ValueError("--label was given, but the network has no classes")
@@ -70,7 +59,7 @@ def labels_asked(given: Sequence[str] | None, network: Loaded) -> list[int]:
 
 
 def _label(word: str, network: Loaded) -> int:
-    """A label by its name, or else by its number."""
+    """A label by its name or number; a name comes first."""
     none = () if network.no_class is None else (network.no_class,)
     numbers = {str(number): number for number in (*network.seen, *none)}
     names = {network.names[k]: k for k in network.seen if k < len(network.names)}
@@ -84,5 +73,5 @@ def _label(word: str, network: Loaded) -> int:
 
 
 def say(text: object) -> None:
-    """Print lines; control characters in names are written as their codes."""
+    """Print lines, with each control character as its code."""
     print(printable(str(text)))

@@ -1,10 +1,9 @@
-"""``scoresde train``: train a network on one's own data."""
+"""``scoresde train``: train a network on your own data."""
 
 import argparse
-import inspect
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,27 +14,22 @@ from ..command import interrupt_noted
 from ..data.pixels import to_float
 from ..data.sources import Data, load_data
 from ..denoisers.network import Denoiser
-from ..denoisers.predictions import PREDICTIONS
+from ..denoisers.predictions import Prediction
 from ..devices import device_of
 from ..files import locked, write_atomically
 from ..sampling.checks import check_prediction
 from ..sampling.prepare import prepare
 from ..spacings.default import program_spacing
 from ..training.checkpoint import TRAINING, data_hash, load_training, save_training, take_weights
-from ..training.configuration import (
-    CONFIGURATIONS,
-    Choice,
-    Configuration,
-    configuration_file,
-    read_configuration,
-)
+from ..training.configuration import CONFIGURATIONS, Configuration, configuration_file, read_configuration
 from ..training.data_scale import deviation
 from ..training.labels import check_labels, labels_of
 from ..training.loop import train
 from ..training.savable import check_savable
 from ..training.state import Progress, TrainingState, module, start
-from ..training.time_sampling import TIME_SAMPLINGS, TimeSampling
-from ..training.weighting import WEIGHTINGS, Weighting
+from ..training.time_sampling import TimeSampling
+from ..training.weighting import Weighting
+from .options import add_compile, add_machine, integer_from
 from .shared import say
 
 
@@ -53,7 +47,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="where to write; default: runs/NAME, NAME being that of the file",
+        help="output folder; default: runs/NAME, with the name of the configuration file",
     )
     add(
         "--init",
@@ -61,11 +55,11 @@ def add_options(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="start from the weights of this training run (file or folder)",
     )
-    add("--compile", action="store_true", help="compile the network first (torch.compile)")
     add("--resume", action="store_true", help="continue from the checkpoint in --out, if there is one")
-    add("--device", default="cpu", help="cpu (default), cuda, cuda:1, ...")
-    add("--save-every", type=int, default=500, metavar="STEPS", help="steps between checkpoints; default 500")
-    add("--quiet", action="store_true", help="no progress bar")
+    every = "steps between checkpoints; default 500"
+    add("--save-every", type=integer_from(1), default=500, metavar="STEPS", help=every)
+    add_compile(add)
+    add_machine(add)
     add(
         "overrides",
         nargs="*",
@@ -79,8 +73,6 @@ def run(options: argparse.Namespace) -> None:
     file = configuration_file(options.config)
     configuration = read_configuration(file, options.overrides)
     folder = options.out or Path("runs") / file.stem
-    if options.save_every < 1:
-        raise ValueError(f"--save-every must be at least 1, got {options.save_every}")
     _check_free(folder, resume=options.resume)
     device = device_of(options.device)
     denoiser = configuration.make_denoiser()
@@ -90,14 +82,15 @@ def run(options: argparse.Namespace) -> None:
     check_savable(denoiser)
     if options.init:
         take_weights(denoiser, options.init)
-    _try(denoiser, data.x, configuration.make_time_sampling(), configuration.make_weighting())
-    say(_about(configuration, data))
+    time_sampling, weighting = configuration.make_time_sampling(), configuration.make_weighting()
+    _try(denoiser, data.x, time_sampling, weighting)
+    say(_about(data, denoiser.prediction, time_sampling, weighting))
     with locked(folder):
         training = _Run(folder, configuration, data, denoiser.to(device), resume=options.resume)
         if options.compile:
             module(training.state.denoiser).compile()
         training.go_on(options.save_every, progress=not options.quiet)
-    say(f"{folder}/: {training.state.step} steps; draw from it by scoresde sample --checkpoint {folder}")
+    say(f"{folder}/: {training.state.step} steps; next: scoresde sample --checkpoint {folder}")
 
 
 def _check_free(folder: Path, *, resume: bool) -> None:
@@ -107,8 +100,7 @@ def _check_free(folder: Path, *, resume: bool) -> None:
 
 @torch.no_grad()
 def _try(denoiser: Denoiser, x: Tensor, time_sampling: TimeSampling, weighting: Weighting) -> None:
-    """The loss of one sample, and a run to sample by, so that parts that do not fit together are known
-    before anything is written."""
+    """Compute the loss of one sample and a plan: parts that do not fit together fail before writing."""
     t, _ = time_sampling(denoiser.sde, torch.full((1,), 0.5, dtype=torch.float64))
     weighting(denoiser, denoiser.sde.level(t))
     x0 = to_float(x[:1])
@@ -118,35 +110,27 @@ def _try(denoiser: Denoiser, x: Tensor, time_sampling: TimeSampling, weighting: 
     except (ValueError, OverflowError) as error:
         clip = f"sde.t_max = {0.999 * denoiser.sde.t_max:.4g} would clip it"
         raise ValueError(
-            f"what is trained could not be sampled under {denoiser.sde}: {error}; {clip}"
+            f"the trained network could not be sampled under {denoiser.sde}: {error}; {clip}"
         ) from None
 
 
-def _about(configuration: Configuration, data: Data) -> str:
-    """What the data are like, and the settings that should be like them."""
+def _about(data: Data, prediction: Prediction, time_sampling: TimeSampling, weighting: Weighting) -> str:
+    """One line on the data, with the settings that should match their deviation."""
     shape = " x ".join(map(str, data.x.shape[1:]))
+    settings = (
+        ("prediction", prediction, "sigma_data"),
+        ("weighting", weighting, "sigma_data"),
+        ("time_sampling", time_sampling, "mean"),
+    )
     beside = [
-        f"{key} {value:g}"
-        for key, value in (
-            ("prediction.sigma_data", _option(configuration.prediction, PREDICTIONS, "sigma_data")),
-            ("weighting.sigma_data", _option(configuration.weighting, WEIGHTINGS, "sigma_data")),
-            ("time_sampling.mean", _option(configuration.time_sampling, TIME_SAMPLINGS, "mean")),
-        )
-        if value is not None
+        f"{part}.{name} {getattr(made, name):g}" for part, made, name in settings if hasattr(made, name)
     ]
-    settings = f"; {', '.join(beside)}" if beside else ""
-    return f"{len(data.x)} samples of {shape}, deviation {deviation(data.x):.4g}{settings}"
-
-
-def _option(choice: Choice, registry: Mapping[str, Callable[..., object]], name: str) -> float | None:
-    """An option of what a configuration names, or its default; None where it has no such option."""
-    known = inspect.signature(registry[choice.name]).parameters
-    value: float | None = choice.spec.get(name, known[name].default) if name in known else None
-    return value
+    scale = f"{len(data.x)} samples of {shape}, deviation {deviation(data.x):.4g}"
+    return "; ".join([scale, ", ".join(beside)] if beside else [scale])
 
 
 class _Run:
-    """A training in a folder: its state, written there every so often, and its losses."""
+    """A training run in a folder: its state and its losses, which it writes there at every checkpoint."""
 
     def __init__(
         self, folder: Path, configuration: Configuration, data: Data, denoiser: Denoiser, *, resume: bool
@@ -154,7 +138,7 @@ class _Run:
         self.folder, self.configuration, self.data = folder, configuration, data
         self.hash = data_hash(data.x, data.labels)
         if (folder / TRAINING).exists():
-            _check_free(folder, resume=resume)  # another run may have ended meanwhile
+            _check_free(folder, resume=resume)  # again: another run may have ended since the first check
             device = next(module(denoiser).parameters()).device
             self.state = load_training(folder, configuration, device, data=self.hash)
         else:
@@ -164,12 +148,12 @@ class _Run:
         self.saved = self.state.step
 
     def go_on(self, save_every: int, *, progress: bool) -> None:
-        """Train to the last step; after Ctrl-C, save the last whole one, and raise KeyboardInterrupt."""
+        """Train to the last step. After Ctrl-C, save the last complete step, and raise KeyboardInterrupt."""
         try:
             with interrupt_noted() as interrupted:
                 self._steps(save_every, interrupted, progress)
         except KeyboardInterrupt:
-            if self.state.step > self.saved and whole(self.state):
+            if self.state.step > self.saved and is_complete(self.state):
                 self._save()
             if not self.saved:
                 raise KeyboardInterrupt("interrupted before the first step was saved") from None
@@ -214,15 +198,15 @@ class _Run:
         self.saved = self.state.step
 
 
-def whole(state: TrainingState) -> bool:
-    """Was no step cut short? The optimiser and the average have then counted the steps that the state has."""
+def is_complete(state: TrainingState) -> bool:
+    """Is the last step complete? The optimiser and the average then count as many steps as the state."""
     counts = [int(entry["step"]) for entry in state.optimizer.state.values() if "step" in entry]
     counts.append(int(state.average.n_averaged))
     return all(count == state.step - state.skipped for count in counts)
 
 
 class _Log:
-    """The losses of a run, a JSON line each; one that goes on forgets what came after its checkpoint."""
+    """The losses of a run, one JSON line a step. A resumed run drops the lines after its checkpoint."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
@@ -230,7 +214,7 @@ class _Log:
         self.mean = 0.0
 
     def add(self, progress: Progress) -> None:
-        # JSON has no NaN: null at a step that was skipped.
+        # JSON has no NaN: a skipped step has null.
         finite = {k: v if math.isfinite(v) else None for k, v in progress._asdict().items()}
         self.lines.append(json.dumps(finite))
         if math.isfinite(progress.loss):

@@ -3,8 +3,8 @@
 import argparse
 import shutil
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ from ..tuning.picture import draw
 from ..tuning.report import Report
 from ..tuning.settings import Settings, check_budget
 from ..tuning.tune import tune
-from .shared import Loaded, add_network, labels_asked, load, say
+from .options import Add, add_compile, add_draws, add_machine, add_network, integer_from
+from .shared import Loaded, labels_asked, load, say
 
-SETTINGS = ("samples", "held_out", "starts", "finalists", "gamma")  # that are options
+SETTINGS = ("samples", "held_out", "starts", "finalists", "gamma")  # those that are options
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -32,148 +34,154 @@ def add_options(command: argparse.ArgumentParser) -> None:
     add_network(add, "to tune for; default: all classes of the training data, equally")
     add(
         "--nfe",
-        type=int,
+        type=integer_from(2),
         nargs="+",
         default=[4, 5, 6, 8, 10],
         metavar="N",
-        help="network calls, a table for each; default 4 5 6 8 10",
+        help="network calls, one table for each number; default 4 5 6 8 10",
     )
-    add("--out", type=Path, default=Path("tuned"), metavar="FOLDER", help="where to write; default tuned/")
+    add("--out", type=Path, default=Path("tuned"), metavar="FOLDER", help="output folder; default tuned/")
     _add_settings(add)
-    add("--seed", type=int, default=0, help="seed of the noises; default 0")
-    add("--batch-size", type=int, default=128, metavar="N", help="samples at a time; default 128")
-    precisions = ("float32", "bfloat16", "float16")
-    add("--dtype", default="float32", choices=precisions, help="precision of the network; default float32")
-    add(
-        "--draft-dtype",
-        choices=precisions,
-        help="precision of the network for comparing stock solvers; default: that of --dtype",
-    )
-    add("--compile", action="store_true", help="compile the network first (torch.compile)")
+    network = "precision of the network; default float32"
+    add("--dtype", default="float32", choices=PRECISIONS, help=network)
+    draft = "precision of the network for comparing stock solvers; default: that of --dtype"
+    add("--draft-dtype", choices=PRECISIONS, help=draft)
+    add_draws(add, batch_size=128)
+    add_compile(add)
+    add_machine(add)
 
 
-def _add_settings(add: Callable[..., object]) -> None:
-    """Those of :class:`scoresde.tuning.Settings`."""
-    add("--samples", type=int, default=256, metavar="N", help="number of noises to fit on; default 256")
-    add(
-        "--held-out",
-        type=int,
-        default=1024,
-        metavar="N",
-        help="number of other noises, to compare the result with the best stock solver; default 1024",
-    )
-    add(
-        "--starts",
-        type=int,
-        default=4,
-        metavar="N",
-        help="number of stock solvers that a fit starts from; default 4",
-    )
-    add(
-        "--finalists",
-        type=int,
-        default=1,
-        metavar="N",
-        help="number of these fits that run to the end; default 1",
-    )
-    add(
-        "--gamma",
-        type=float,
-        default=0.2,
-        help="weight of the energies in bands, in the objective; default 0.2",
-    )
+def _add_settings(add: Add) -> None:
+    """The settings of :class:`scoresde.tuning.Settings` that are options."""
+    counts = {
+        "samples": "noises to fit on",
+        "held-out": "other noises, to compare the result with the best stock solver",
+        "starts": "stock solvers to start a fit from",
+        "finalists": "these fits that run to the end",
+    }
+    for name, what in counts.items():
+        default = getattr(Settings, name.replace("-", "_"))
+        text = f"number of {what}; default {default}"
+        add(f"--{name}", type=integer_from(1), default=default, metavar="N", help=text)
+    text = f"weight of the energies in frequency bands, in the objective; default {Settings.gamma}"
+    add("--gamma", type=float, default=Settings.gamma, help=text)
 
 
 def run(options: argparse.Namespace) -> None:
     """Tune for each budget. The largest is first: its teacher serves all. A table that exists is shown."""
-    if options.batch_size < 1:
-        raise ValueError(f"--batch-size must be at least 1, got {options.batch_size}")
-    given = {name: getattr(options, name) for name in SETTINGS}
-    settings = Settings(**given)
-    for nfe in options.nfe:
+    settings = Settings(**{name: getattr(options, name) for name in SETTINGS})
+    budgets = sorted(set(options.nfe), reverse=True)
+    for nfe in budgets:
         check_budget(nfe, settings)
+    exact_float32()  # a fit depends on small differences
+    task = _task(options, settings)
+    with locked(task.folder):
+        try:
+            for nfe in budgets:
+                if not task.is_done(nfe):
+                    task.tune(nfe)
+        except KeyboardInterrupt:
+            if not task.state.exists():
+                raise
+            raise KeyboardInterrupt(f"interrupted; the same command continues from {task.state}") from None
+        shutil.rmtree(task.state, ignore_errors=True)
+
+
+def _task(options: argparse.Namespace, settings: Settings) -> "_Task":
+    """The network in its precisions, its labels and the settings."""
     device = device_of(options.device)
-    exact_float32()  # a fit is made of small differences
     network = load(options, getattr(torch, options.dtype))
     denoiser = network.denoiser.to(device)
     labels = labels_asked(options.label, network)
-    cond = torch.tensor(labels) if labels else None
     if options.compile and isinstance(denoiser.net, torch.nn.Module):
         denoiser.net.compile(dynamic=False, options={"freezing": True})
+    made_for = {name: getattr(options, name) for name in (*SETTINGS, "seed")} | {"labels": labels}
     draft = None
     if options.draft_dtype not in (None, options.dtype):
         draft = denoiser.at(getattr(torch, options.draft_dtype))
-    state = options.out / "state"
-    made_for = fingerprint(denoiser) | given | {"seed": options.seed, "labels": labels}
-    if draft is not None:
         made_for["draft"] = options.draft_dtype
-    with locked(options.out):
-        try:
-            for nfe in sorted(set(options.nfe), reverse=True):
-                if not _is_there(options.out, nfe, made_for):
-                    _tune(options, nfe, network, cond, draft, settings, state, made_for)
-        except KeyboardInterrupt:
-            if not state.exists():
-                raise
-            raise KeyboardInterrupt(f"interrupted; the same command goes on from {state}") from None
-        shutil.rmtree(state, ignore_errors=True)
-
-
-def _files(folder: Path, nfe: int) -> tuple[Path, Path, Path]:
-    """Of a budget's plan, its picture, and its report, which is written last."""
-    return folder / f"tuned-{nfe}.json", folder / f"tuned-{nfe}.png", folder / f"report-{nfe}.json"
-
-
-def _is_there(folder: Path, nfe: int, made_for: Mapping[str, Any]) -> bool:
-    """Show what was tuned for a budget before, if it was; ValueError if it was another tuning."""
-    file, _, kept = _files(folder, nfe)
-    if not kept.exists():
-        return False
-    about = Plan.load(file).about or {}
-    # Plans of before say less of what they were made for.
-    other = [
-        f"{key} {about[key]}, here {value}"
-        for key, value in made_for.items()
-        if about.get(key, value) != value
-    ]
-    if other:
-        raise ValueError(
-            f"{file} is of another tuning ({'; '.join(other)}); remove it and {kept}, or name another --out"
-        )
-    say(f"{file} is there already\n{Report.load(kept)}\n")
-    return True
-
-
-def _tune(
-    options: argparse.Namespace,
-    nfe: int,
-    network: Loaded,
-    cond: Tensor | None,
-    draft: Denoiser | Transported | None,
-    settings: Settings,
-    state: Path,
-    made_for: Mapping[str, Any],
-) -> None:
-    """Tune for one budget, and write the plan, its picture and its report."""
-    device = torch.device(options.device)
-    plan, report = tune(
-        network.denoiser,
-        nfe,
-        network.shape,
-        cond=cond,
-        seed=options.seed,
-        settings=settings,
-        batch_size=options.batch_size,
-        device=device,
-        draft=draft,
-        state=state,
-        progress=not options.quiet,
+    return _Task(
+        options.out,
+        network._replace(denoiser=denoiser),
+        draft,
+        torch.tensor(labels) if labels else None,
+        fingerprint(denoiser) | made_for,
+        {
+            "settings": settings,
+            "seed": options.seed,
+            "batch_size": options.batch_size,
+            "device": device,
+            "progress": not options.quiet,
+        },
     )
-    file, picture, kept = _files(options.out, nfe)
-    replace(plan, about={**(plan.about or {}), **made_for}).save(file)
-    try:
-        draw(picture, network.denoiser, plan, report, network.shape, cond, device)
-    except ImportError:
-        print("scoresde: no picture, for matplotlib is not installed", file=sys.stderr)
-    report.save(kept)
-    say(f"{file}\n{report}\n")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """All that the budgets of one command share.
+
+    Args:
+        folder: of the plans, pictures and reports.
+        network: the network to tune for.
+        draft: the same network in the precision for comparing stock solvers.
+        cond: the labels to tune for.
+        made_for: the network and the settings, as the plans record them.
+        options: of :func:`scoresde.tune`.
+    """
+
+    folder: Path
+    network: Loaded
+    draft: Denoiser | Transported | None
+    cond: Tensor | None
+    made_for: Mapping[str, Any]
+    options: Mapping[str, Any]
+
+    @property
+    def state(self) -> Path:
+        """The folder of a tuning that is not finished."""
+        return self.folder / "state"
+
+    def files(self, nfe: int) -> tuple[Path, Path, Path]:
+        """Plan, picture and report of a budget. The report is written last."""
+        names = f"tuned-{nfe}.json", f"tuned-{nfe}.png", f"report-{nfe}.json"
+        plan, picture, report = (self.folder / name for name in names)
+        return plan, picture, report
+
+    def is_done(self, nfe: int) -> bool:
+        """Whether the plan of a budget exists; if so, print its report.
+
+        Raises:
+            ValueError: it is the plan of another network, or of other settings.
+        """
+        file, _, kept = self.files(nfe)
+        if not kept.exists():
+            return False
+        about = Plan.load(file).about or {}
+        # A key that an older plan does not have is not compared.
+        other = [
+            f"{key} {about[key]}, here {value}"
+            for key, value in self.made_for.items()
+            if about.get(key, value) != value
+        ]
+        if other:
+            raise ValueError(
+                f"{file} is of another tuning ({'; '.join(other)}); remove it and {kept}, or name another "
+                f"--out"
+            )
+        say(f"{file} is there already\n{Report.load(kept)}\n")
+        return True
+
+    def tune(self, nfe: int) -> None:
+        """Tune for a budget, and write the plan, its picture and its report."""
+        denoiser, shape = self.network.denoiser, self.network.shape
+        plan, report = tune(
+            denoiser, nfe, shape, cond=self.cond, draft=self.draft, state=self.state, **self.options
+        )
+        file, picture, kept = self.files(nfe)
+        replace(plan, about={**(plan.about or {}), **self.made_for}).save(file)
+        try:
+            draw(picture, denoiser, plan, report, shape, self.cond, self.options["device"])
+        except ImportError:
+            print("scoresde: no picture: matplotlib is not installed", file=sys.stderr)
+        report.save(kept)
+        say(f"{file}\n{report}\n")

@@ -1,4 +1,4 @@
-"""Networks that come with the package, and what samples of theirs are measured against."""
+"""The networks that come with the package, with the features and statistics that measure their samples."""
 
 from ..training.checkpoint import MODEL
 from .shipped import FEATURES, FOLDERS, REFERENCE, Pretrained, pretrained

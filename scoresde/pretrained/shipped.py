@@ -1,4 +1,4 @@
-"""Networks that come with the package, and what samples of theirs are measured against."""
+"""The networks that come with the package, with the features and statistics that measure their samples."""
 
 import hashlib
 from dataclasses import dataclass
@@ -10,25 +10,35 @@ from ..denoisers.network import Denoiser
 from ..files import read_tensors
 from ..metrics.moments import Moments
 from ..networks.classifier import Classifier
+from ..plans.plan import Plan
 from ..registry import lookup
+from ..sampling.tuned import SHIPPED, plan_file
 from ..training.checkpoint import MODEL, Trained, load_denoiser
 from ..training.configuration import Configuration
 
 FEATURES, REFERENCE = "features.safetensors", "reference.safetensors"
 
-
-FOLDERS: dict[str, Path] = {"mnist": Path(__file__).parent / "mnist"}
+FOLDERS: dict[str, Path] = {SHIPPED.name: SHIPPED}
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trained network and the features to measure it by, each read from ``folder`` when first asked for.
+    """A trained network, its tuned plans, and the features that measure its samples.
+
+    Each part is read from ``folder`` at its first use.
+
+    Args:
+        folder: of the files; ``MODEL_CARD.md`` there describes them.
 
     Raises:
-        ValueError: when a part is asked for whose file is missing, damaged, or does not belong to the others.
+        ValueError: at the first use of a part whose file is missing or damaged, or does not fit the others.
     """
 
     folder: Path
+
+    def plan(self, nfe: int) -> Plan:
+        """The tuned plan of ``nfe`` network calls; ValueError if there is no plan of so many calls."""
+        return Plan.load(plan_file(self.folder, nfe))
 
     @property
     def denoiser(self) -> Denoiser:
@@ -37,7 +47,7 @@ class Pretrained:
 
     @property
     def configuration(self) -> Configuration:
-        """What the network was trained with."""
+        """The configuration that the network was trained with."""
         return self.trained.configuration
 
     @cached_property
@@ -47,7 +57,7 @@ class Pretrained:
 
     @cached_property
     def features(self) -> Classifier:
-        """A classifier of the same data, in eval mode, without gradients; its ``features(x)`` measure."""
+        """A classifier of the same data, in eval mode and without gradients."""
         path = self.folder / FEATURES
         net = Classifier()
         try:
@@ -68,7 +78,7 @@ class Pretrained:
 
     @cached_property
     def about(self) -> dict[str, dict[str, Any]]:
-        """How ``"model"``, ``"features"`` and ``"reference"`` came to be: data, steps, seconds, command."""
+        """How ``"model"``, ``"features"`` and ``"reference"`` were made: data, steps, seconds, command."""
         files = {"model": MODEL, "features": FEATURES, "reference": REFERENCE}
         return {part: read_tensors(self.folder / file)[1] for part, file in files.items()}
 
@@ -84,5 +94,5 @@ class Pretrained:
 
 
 def pretrained(name: str) -> Pretrained:
-    """What comes with the package under a name, such as ``"mnist"``; ValueError if there is no such name."""
+    """A network that comes with the package, by name: ``"mnist"``; ValueError for an unknown name."""
     return Pretrained(lookup("pretrained network", name, FOLDERS))

@@ -2,10 +2,10 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -100,7 +100,7 @@ def test_a_tuning_that_is_interrupted_says_how_to_go_on(tmp_path, monkeypatch, c
 
     monkeypatch.setattr("scoresde.cli.tune.tune", interrupt)
     assert main(["tune", "--quiet", "--nfe", "4", "--out", str(tmp_path)]) == 130
-    assert interrupted(capsys).endswith(f"the same command goes on from {tmp_path / 'state'}")
+    assert interrupted(capsys).endswith(f"the same command continues from {tmp_path / 'state'}")
 
 
 # ------------------------------------------------------------------------------------- training
@@ -176,27 +176,36 @@ def test_an_interrupt_in_the_first_step_leaves_nothing_to_go_on_from(tmp_path, m
     assert not (tmp_path / TRAINING).exists()
 
 
+def read_until(stream, pattern):
+    """The text of a stream up to a pattern; AssertionError if it ends without it."""
+    text = ""
+    while not re.search(pattern, text):
+        more = os.read(stream.fileno(), 4096).decode()
+        assert more, f"{pattern} did not come: {text}"
+        text += more
+    return text
+
+
+@pytest.mark.slow
 def test_a_process_that_gets_a_signal_saves_and_ends_in_one_line(tmp_path):
     arguments = command(tmp_path, 1_000_000)
     arguments[arguments.index("4")] = "1000000"  # no other checkpoint than the last
-    process = subprocess.Popen(
+    arguments.remove("--quiet")
+    with subprocess.Popen(
         [sys.executable, "-m", "scoresde.cli", *arguments],
-        stdout=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         cwd=ROOT,
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "configuration.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    ) as process:
+        read_until(process.stderr, r"training: .* [1-9]\d*/1000000 ")  # the bar has counted a step
+        process.send_signal(signal.SIGINT)
+        errors = process.stderr.read().decode()
     step = read_tensors(tmp_path / TRAINING)[1]["step"]
     assert step >= 1
     assert process.returncode == 130
-    assert errors == f"scoresde: interrupted; {tmp_path} holds step {step}: go on with --resume\n"
+    last = errors.splitlines()[-1]  # the others are states of the bar
+    assert last == f"scoresde: interrupted; {tmp_path} holds step {step}: go on with --resume"
     lines = [json.loads(line) for line in (tmp_path / "loss.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, step + 1))
 

@@ -6,28 +6,13 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+from small_commands import DIGITS, refused, trained, trained_on_vectors
 
 from scoresde.cli.main import main
 from scoresde.cli.shared import Loaded, labels_asked, load
 from scoresde.denoisers.predictions import PREDICTIONS
 from scoresde.processes.catalogue import SDES
 from scoresde.sampling.sample import sample
-
-SMALL = """
-data = {source = "digits"}
-network = {name = "unet", channels = [8], blocks = 1, patch = 2, classes = 10}
-prediction = {name = "edm"}
-optimization = {steps = 1, batch_size = 2}
-"""
-
-
-def trained(folder, *overrides, config=SMALL):
-    (folder / "small.toml").write_text(config)
-    out = folder / "-".join(["run", *map(str, (len(list(folder.iterdir())),))])
-    assert (
-        main(["train", "--config", str(folder / "small.toml"), "--quiet", "--out", str(out), *overrides]) == 0
-    )
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -39,12 +24,6 @@ def drawn(network, out, *arguments):
     return main(
         ["sample", "--quiet", "--checkpoint", str(network), "--out", str(out), "--n", "2", *arguments]
     )
-
-
-def refused(capsys, pattern):
-    """The one line of a command that was refused."""
-    (line,) = capsys.readouterr().err.splitlines()
-    assert re.search(pattern, line), line
 
 
 @pytest.fixture
@@ -70,7 +49,7 @@ def test_what_train_accepts_can_be_sampled_at_the_defaults(sde, tmp_path, capsys
         of = [f"sde={{name='{sde}'}}", f"prediction={{name='{prediction}'}}"]
         if sde == "rectified-flow" and prediction in ("noise", "score", "edm"):
             # At t = 1 such a network sees no data at all: refused before the training, with what would do.
-            (tmp_path / "small.toml").write_text(SMALL)
+            (tmp_path / "small.toml").write_text(DIGITS)
             config = ["--config", str(tmp_path / "small.toml"), "--out", str(tmp_path / "out")]
             capsys.readouterr()
             assert main(["train", *config, *of]) == 2
@@ -107,12 +86,24 @@ def test_solvers_of_fixed_steps_have_a_budget_of_20_calls(solver, network, tmp_p
         assert usual.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("solver", "least"),
+    [("heun", 2), ("dpm3", 3), ("rk4", 4), ("pc", 2), ("restart", 18), ("ode", 2), ("dpm-adaptive-23", 3)],
+)
+def test_a_budget_that_is_too_small_for_the_solver_is_refused(
+    solver, least, network, tmp_path, capsys, no_draw
+):
+    assert drawn(network, tmp_path / "out", "--solver", solver, "--nfe", str(least - 1)) == 2
+    refused(capsys, rf"nfe must be at least {least} for .*, got {least - 1}$")
+    assert not (tmp_path / "out").exists()
+
+
 # ------------------------------------------------------------------------------------- found before the draw
 
 
 def test_channels_that_make_no_picture_are_refused_before_the_draw(tmp_path, capsys, no_draw):
     np.save(tmp_path / "two.npy", np.zeros((4, 2, 8, 8), np.float32))
-    two = SMALL.replace("digits", str(tmp_path / "two.npy")).replace(", classes = 10", ", in_channels = 2")
+    two = DIGITS.replace("digits", str(tmp_path / "two.npy")).replace(", classes = 10", ", in_channels = 2")
     run = trained(tmp_path, config=two)
     capsys.readouterr()
     assert drawn(run, tmp_path / "out") == 2
@@ -159,7 +150,7 @@ def test_a_run_is_added_to_and_another_is_refused(network, tmp_path, capsys):
     for other in (["--seed", "1"], ["--solver", "ddim"], ["--nfe", "4"], ["--label", "3"], ["--sde", "vp"]):
         capsys.readouterr()
         assert drawn(network, out, *other) == 2
-        refused(capsys, "holds the samples of another run; name another --out, or add --again")
+        refused(capsys, "holds samples of other settings; name another --out, or add --again")
         assert {name: (out / name).read_bytes() for name in files(out)} == before
 
 
@@ -193,7 +184,7 @@ def test_samples_of_no_known_run_are_neither_mixed_with_nor_removed(name, networ
     (tmp_path / name).write_text("kept")
     for again in ([], ["--again"]):
         assert drawn(network, tmp_path, *again) == 2
-        refused(capsys, "of no known run; name another --out")
+        refused(capsys, r"but no run\.json; name another --out")
     assert files(tmp_path) == [name]
 
 
@@ -202,18 +193,11 @@ def test_a_damaged_record_is_refused_by_its_name(content, network, tmp_path, cap
     (tmp_path / "grid.png").write_text("")
     (tmp_path / "run.json").write_bytes(content.encode("latin-1"))
     assert drawn(network, tmp_path, "--again") == 2
-    refused(capsys, re.escape(f"{tmp_path / 'run.json'} is no record of a run"))
+    refused(capsys, re.escape(f"{tmp_path / 'run.json'} is damaged"))
 
 
 def test_vectors_are_one_file_of_one_run(tmp_path):
-    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32))
-    vectors = f"""
-    data = {{source = "{tmp_path / "x.npy"}"}}
-    network = {{name = "mlp", width = 8}}
-    prediction = {{name = "edm"}}
-    optimization = {{steps = 1, batch_size = 2}}
-    """
-    run = trained(tmp_path, config=vectors)
+    run = trained_on_vectors(tmp_path)
     out = tmp_path / "out"
     assert drawn(run, out) == 0
     assert files(out) == ["run.json", "samples.json"]

@@ -1,4 +1,4 @@
-"""The files that come with the package, and a folder like theirs made here."""
+"""The files of the included network, and a folder of the same kind that the tests make."""
 
 import importlib.util
 import warnings
@@ -12,13 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from scoresde import UniformLambda, sample
+from scoresde import UniformLambda, prepare, sample
 from scoresde.data import load_data
 from scoresde.data.pixels import to_float, to_uint8
 from scoresde.files import write_tensors
 from scoresde.metrics.frechet import feature_moments, frechet_distance
 from scoresde.metrics.moments import Moments
 from scoresde.networks.classifier import Classifier
+from scoresde.plans.fingerprint import fingerprint
 from scoresde.pretrained import FEATURES, FOLDERS, MODEL, REFERENCE, Pretrained, pretrained
 from scoresde.training.configuration import validate
 
@@ -37,7 +38,7 @@ def benchmark(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the commands write, after a moment's training on noise."""
+    """A folder with features and statistics of noise, written by a program of benchmarks/, and a network."""
     folder = tmp_path_factory.mktemp("pretrained")
     draw = np.random.default_rng(0)
     arrays: dict[str, np.ndarray] = {}
@@ -108,6 +109,22 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     write_tensors(tmp_path / FEATURES, Classifier(classes=3).state_dict())
     with pytest.raises(ValueError, match="does not fit the classifier"):
         _ = Pretrained(tmp_path).features
+
+
+@pytest.mark.parametrize("nfe", [4, 5, 6, 8, 10])
+def test_a_tuned_plan_comes_with_the_network(nfe: int) -> None:
+    denoiser, plan = pretrained("mnist").denoiser, pretrained("mnist").plan(nfe)
+    assert plan == prepare("tuned", denoiser.sde, nfe)
+    assert plan.nfe == nfe
+    assert plan.about is not None
+    assert plan.about["weights"] == fingerprint(denoiser)["weights"]
+
+
+def test_a_budget_without_a_plan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"included plan: 4, 5, 6, 8, 10; got 7"):
+        pretrained("mnist").plan(7)
+    with pytest.raises(ValueError, match="there is none; got 4"):
+        Pretrained(tmp_path).plan(4)
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
@@ -228,6 +245,7 @@ def test_samples_of_the_network_that_ships_are_the_digits_asked_for():
     assert (found == labels).float().mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_tables_that_ship_are_made_for_the_network_that_ships_and_nearer_the_exact_end() -> None:
     """0.7 of the error of the best of three stock solvers at most, on noises that the tuning did not see."""
     denoiser = pretrained("mnist").denoiser
