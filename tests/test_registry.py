@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from scoresde.training.times import TIMES
 from torch import nn
 
 from scoresde import EDM, SOLVERS, Karras, UniformTime, predict, solver_of, spacing_of
@@ -30,6 +29,7 @@ from scoresde.spacings import (
     Refined,
     Shifted,
 )
+from scoresde.training.time_sampling import TIME_SAMPLINGS
 from scoresde.training.weighting import WEIGHTINGS
 
 # The options of entries without defaults for all of them.
@@ -44,7 +44,7 @@ REGISTRIES = {
     "spacing": SPACINGS,
     "SDE": SDES,
     "prediction": PREDICTIONS,
-    "times": TIMES,
+    "time sampling": TIME_SAMPLINGS,
     "weighting": WEIGHTINGS,
 }
 ENTRIES = {

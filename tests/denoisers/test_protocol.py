@@ -171,7 +171,11 @@ def test_the_network_of_a_callable_with_an_sde_is_known():
     assert torch.equal(denoiser(x, LEVEL, cond), given(x, LEVEL, cond))
 
 
-@pytest.mark.parametrize("given", [None, 7, lambda x, level: x, Minimal, VPSDE()], ids=repr)
+@pytest.mark.parametrize(
+    "given",
+    [None, 7, lambda x, level: x, Minimal, VPSDE()],
+    ids=["none", "number", "function", "class", "process"],
+)
 def test_other_things_are_no_denoisers(given):
     with pytest.raises(TypeError, match="denoiser must be a Denoiser, or like one with its sde, got"):
         as_denoiser(given)
