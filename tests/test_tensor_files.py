@@ -199,7 +199,10 @@ def test_tensors_that_overlap_are_written_each():
         (Net(torch.tensor([0.0, -torch.inf])), "mask holds numbers that are not finite.*persistent=False"),
         (Net(torch.tensor([torch.nan, 0.0])), "mask holds numbers that are not finite"),
         (Net(torch.tensor([torch.nan, 0.0]).to(FLOAT8[0])), "mask holds numbers that are not finite"),
-        (Net(torch.zeros(2, dtype=torch.complex128)), "mask has the type torch.complex128, which a checkpoint"),
+        (
+            Net(torch.zeros(2, dtype=torch.complex128)),
+            "mask has the type torch.complex128, which a checkpoint",
+        ),
         (Net(torch.zeros(2, device="meta")), "mask must be a dense tensor with numbers"),
         (Net(torch.eye(2).to_sparse()), "mask must be a dense tensor with numbers"),
         (Extra(), "_extra_state must be a tensor for a checkpoint to hold it, got dict"),
