@@ -134,7 +134,7 @@ def test_numbers_that_are_not_finite_are_refused_in_files_without_a_hash(tmp_pat
 
 
 @pytest.mark.parametrize("name", [MODEL, FEATURES, REFERENCE])
-def test_what_ships_has_no_hash_and_loads_with_its_bits(name):
+def test_shipped_files_have_no_hash_and_load_with_their_bits(name):
     path = FOLDERS["mnist"] / name
     expected = load_file(path)
     tensors, header = read_tensors(path)
@@ -174,7 +174,7 @@ TYPES = [torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.bo
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_what_can_be_written_comes_back_to_the_bit(tmp_path, dtype):
+def test_all_types_come_back_to_the_bit(tmp_path, dtype):
     net = Net(torch.tensor([0.0, 1.0]).to(dtype))
     check_writable(net.state_dict())
     write_tensors(tmp_path / "file", net.state_dict())
@@ -209,6 +209,6 @@ def test_tensors_that_overlap_are_written_each():
     ],
     ids=["infinite", "nan", "nan of float8", "complex128", "meta", "sparse", "extra state"],
 )
-def test_what_cannot_be_written_is_named(net, named):
+def test_a_value_that_cannot_be_written_is_named(net, named):
     with pytest.raises(ValueError, match=f"^{named}"):
         check_writable(net.state_dict())

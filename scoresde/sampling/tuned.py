@@ -40,22 +40,25 @@ def tuned_plan(
     if spacing is not None or to_clean:
         raise ValueError(f"{name!r} has its own levels and end; give no spacing and no to_clean beside it")
     file = name.partition(":")[2]
-    plan = Plan.load(file or _shipped(nfe))
+    plan = Plan.load(file or plan_file(SHIPPED, nfe))
     if nfe not in (None, plan.nfe):
-        raise ValueError(f"nfe must be {plan.nfe}, the budget of {file}, or None, got {nfe!r}")
+        raise ValueError(f"nfe must be {plan.nfe}, which {file} was tuned for, or None, got {nfe!r}")
     check_levels(plan, sde, f"{name!r}")
     return plan
 
 
-def _shipped(nfe: int | None) -> Path:
+def plan_file(folder: Path, nfe: int | None) -> Path:
+    """The file of the plan of ``nfe`` calls that comes with the network in a folder.
+
+    Raises:
+        ValueError: the folder has no plan of ``nfe`` calls.
+    """
     known = sorted(
-        int(found[1])
-        for path in SHIPPED.glob("*")
-        if (found := re.fullmatch(r"tuned-(\d+)\.json", path.name))
+        int(found[1]) for path in folder.glob("*") if (found := re.fullmatch(r"tuned-(\d+)\.json", path.name))
     )
     if nfe not in known:
         raise ValueError(
             f"'tuned' needs the nfe of an included plan: {', '.join(map(str, known)) or 'there is none'}; "
             f"got {nfe!r}; for another, run scoresde tune and name its file, tuned:FILE.json"
         )
-    return SHIPPED / f"tuned-{nfe}.json"
+    return folder / f"tuned-{nfe}.json"

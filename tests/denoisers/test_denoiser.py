@@ -13,7 +13,7 @@ from tests.denoisers.cases import CHOSEN, SHAPES, Recorder, draw, every_predicti
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @every_sde
-def test_the_network_is_told_the_label_for_every_sample_however_the_level_is_given(sde, dtype):
+def test_the_network_receives_one_label_for_each_sample(sde, dtype):
     x = torch.zeros(3, 2, 4, dtype=dtype)
     t = torch.full((3,), (sde.t_min + sde.t_max) / 2, dtype=torch.float64)
     level = sde.level(t)
@@ -33,7 +33,7 @@ def test_the_network_is_told_the_label_for_every_sample_however_the_level_is_giv
             assert torch.equal(told, expected.to(dtype)), how
 
 
-def test_a_network_trained_on_steps_is_told_their_numbers_exactly():
+def test_a_network_trained_on_steps_receives_their_exact_numbers():
     sde, net = DiscreteVPSDE(), Recorder()
     denoiser = Denoiser(net, sde, noise)
     t = torch.arange(1, 1001, dtype=torch.float64) / 1000
@@ -65,7 +65,7 @@ def test_every_sample_has_its_own_level(shape, name):
 
 
 @pytest.mark.parametrize("seen", [None, torch.tensor([2, 0, 1])], ids=["no cond", "cond"])
-def test_a_condition_is_handed_on_and_no_condition_is_no_argument(seen):
+def test_a_condition_is_an_argument_only_if_there_is_one(seen):
     net = Recorder()
     denoiser = Denoiser(net, VPSDE(), data)
     x, t = torch.zeros(3, 2), torch.full((3,), 0.5)
@@ -115,7 +115,7 @@ def test_an_output_of_another_shape_or_type_is_refused(net, got):
         denoiser.loss(x, t, x)
 
 
-def test_an_output_that_is_no_tensor_is_refused():
+def test_an_output_that_is_not_a_tensor_is_refused():
     denoiser = Denoiser(lambda x, t: (x, t), VPSDE(), noise)
     with pytest.raises(TypeError, match="the network must return a tensor, got tuple"):
         denoiser(torch.ones(4, 2), VPSDE().level(torch.tensor(0.5)))
@@ -135,7 +135,7 @@ def test_arguments_of_another_kind_are_refused(arguments, got):
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.complex64, "float32"])
-def test_precisions_that_are_none_are_refused(dtype):
+def test_other_precisions_are_refused(dtype):
     with pytest.raises(ValueError, match=r"dtype must be one of None, torch.float32, .*, got"):
         Denoiser(Recorder(), VPSDE(), noise, dtype=dtype)
 

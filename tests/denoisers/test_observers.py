@@ -60,7 +60,7 @@ def test_observers_around_another_denoiser_still_report_to_the_first():
 
 
 @pytest.mark.parametrize("wrap", [Counted, lambda d: Observed(d, nothing), lambda d: Transported(d, EDM())])
-def test_wrappers_refuse_what_is_no_denoiser(wrap):
+def test_wrappers_refuse_other_things(wrap):
     with pytest.raises(TypeError, match="denoiser must be a Denoiser, or like one with its sde, got int"):
         wrap(7)
 

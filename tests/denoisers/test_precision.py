@@ -36,7 +36,7 @@ def test_low_precision_is_the_network_s_alone(low, dtype):
     assert estimate.dtype == dtype
 
 
-def test_a_whole_precision_is_that_of_what_the_network_is_shown():
+def test_the_network_receives_its_input_in_its_precision():
     net = Recorder()
     level = VPSDE().level(torch.tensor(0.5))
     estimate = Denoiser(net, VPSDE(), v, dtype=torch.float64)(torch.ones(2, 3), level)
@@ -92,6 +92,6 @@ def test_parameters_that_nothing_can_be_computed_with_are_refused():
         Denoiser(net, VPSDE(), noise)
 
 
-def test_a_transported_denoiser_has_the_precision_of_its_own():
+def test_a_transported_denoiser_has_the_precision_of_the_denoiser_inside():
     inner = Denoiser(Recorder(), VPSDE(), noise, dtype=torch.bfloat16)
     assert Transported(Transported(inner, EDM()), Cosine()).dtype == torch.bfloat16

@@ -39,7 +39,7 @@ def test_the_networks_that_ship_are_made_for_labels_of_about_one_unit():
 )
 @every_prediction
 @every_sde
-def test_a_network_that_asks_for_it_is_told_labels_of_about_one_unit(sde, name, wrap):
+def test_a_network_with_a_span_receives_labels_of_about_one_unit(sde, name, wrap):
     t = times(sde, 5)
     level = sde.level(t)
     expected = -level.lam / 4 if name == "edm" or sde == EDM() else t
@@ -64,7 +64,7 @@ class Thousand(EDM):
         return level.t
 
 
-def test_labels_further_apart_than_a_network_tells_apart_are_refused_where_a_denoiser_is_made():
+def test_labels_beyond_the_span_of_a_network_are_refused_at_construction():
     named = r"Unit takes labels within 8 of each other, but those of Thousand.* are 0.002 to 80; give"
     with pytest.raises(ValueError, match=named):
         Denoiser(Unit(), Thousand(), v)

@@ -124,7 +124,7 @@ def test_parameters_that_cannot_be_are_refused_by_name(make, options, named):
         (Cosine, {"t_min": "a"}),
     ],
 )
-def test_parameters_that_are_no_numbers_are_refused_by_name(make, options):
+def test_parameters_that_are_not_numbers_are_refused_by_name(make, options):
     (name,) = options
     with pytest.raises(TypeError, match=f"{make.__name__} needs numbers .*{name}="):
         make(**options)

@@ -200,7 +200,7 @@ def test_ddpm_is_vp_with_a_constant_beta_within_each_step(sde):
     ("schedule", "theirs"),
     [("linear", "linear"), ("scaled-linear", "scaled_linear"), ("cosine", "squaredcos_cap_v2")],
 )
-def test_ddpm_levels_are_those_of_diffusers(schedule, theirs):
+def test_ddpm_levels_are_the_levels_of_diffusers(schedule, theirs):
     diffusers = pytest.importorskip("diffusers")
     scheduler = diffusers.DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02, beta_schedule=theirs)
     sde = DiscreteVPSDE(schedule=schedule)
@@ -232,7 +232,7 @@ def test_ddpm_interpolates_log_alpha_and_labels_between_steps():
 
 
 @every_default
-def test_other_processes_tell_the_network_their_time(sde):
+def test_other_processes_give_the_network_their_time(sde):
     expected = 0.5 * sde.steps - 1 if isinstance(sde, DiscreteVPSDE) else 0.5
     assert sde.label(0.5) == expected
     assert sde.label(torch.tensor(0.5)).item() == expected

@@ -88,7 +88,7 @@ def first_line(whole: dict[str, Any], **values: Any) -> None:
         (lambda whole: whole["lines"][1].update(level=whole["start"]), "'x1' is no name of a new vector"),
     ],
 )
-def test_a_file_that_is_no_plan_is_refused(
+def test_a_file_that_is_not_a_plan_is_refused(
     change: Callable[[dict[str, Any]], Any], word: str, tmp_path: Path
 ) -> None:
     path = content(change, tmp_path / "plan.json")

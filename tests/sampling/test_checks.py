@@ -41,7 +41,7 @@ def test_a_negative_seed_of_numpy_is_pythons() -> None:
 
 
 @pytest.mark.parametrize("value", [2.0, "3", None, True, np.bool_(True), np.float32(3), np.array([3, 4]), 1j])
-def test_what_is_no_integer_is_named(value: Any) -> None:
+def test_an_argument_that_is_not_an_integer_is_named(value: Any) -> None:
     with pytest.raises(TypeError, match="steps must be an integer, got"):
         integer("steps", value)
     denoiser = Denoiser(Net(), VPSDE(), predict.noise)
@@ -113,7 +113,7 @@ def test_labels_of_any_integer_type_reach_the_network_as_int64(dtype: torch.dtyp
     ],
     ids=["float", "nan", "bool", "column", "one-hot"],
 )
-def test_what_are_no_labels_is_refused_where_there_are_classes(cond: Tensor) -> None:
+def test_conditions_that_are_not_labels_are_refused_if_there_are_classes(cond: Tensor) -> None:
     net = Classes()
     with pytest.raises(
         ValueError, match=r"cond must hold labels, integers of shape \(3,\).* got shape"

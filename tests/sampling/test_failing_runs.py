@@ -61,7 +61,7 @@ def test_a_network_that_is_not_finite_stops_every_ode_method(method: str) -> Non
         sample(Denoiser(net, VPSDE(), predict.data), ODE(method), (2, 2), nfe=500)
 
 
-def test_a_state_that_overflows_is_told_from_a_network_that_does() -> None:
+def test_an_overflow_of_the_state_is_not_blamed_on_the_network() -> None:
     net = lambda x, t: torch.full_like(x, 3e38)  # noqa: E731
     plan = Plan.make(EulerMaruyama(), VPSDE(), 3, UniformTime())
     assert plan.amplification > 1.5  # of an output that is nearly the largest number that there is

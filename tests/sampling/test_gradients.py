@@ -26,7 +26,7 @@ from tests.problems import (
 
 
 @pytest.mark.parametrize("name", [*TABLES])
-def test_gradients_of_a_run_are_those_of_its_formula(name: str) -> None:
+def test_gradients_of_a_run_are_the_gradients_of_its_formula(name: str) -> None:
     """By integrate, in the start and in a parameter of the network; what it ends with is linear in both."""
     plan = Plan.make(TABLES[name], EDM(0.1, 10.0), 6)
     z = [normal(2, seed=i) for i in range(40)]

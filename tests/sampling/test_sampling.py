@@ -141,7 +141,7 @@ class Exact:
 @pytest.mark.parametrize("to_clean", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("sde", SDES)
-def test_what_stops_at_a_tolerance_runs_on_every_sde(sde: str, dtype: torch.dtype, to_clean: bool) -> None:
+def test_adaptive_solvers_run_on_every_sde(sde: str, dtype: torch.dtype, to_clean: bool) -> None:
     for name in (*TOLERANT, "parallel"):
         nfe = None if name in TOLERANT else 20
         x = sample(Exact(sde), name, (3, 1), nfe=nfe, dtype=dtype, to_clean=to_clean)
@@ -257,7 +257,7 @@ def test_the_condition_is_handed_on_in_its_batch(name: str) -> None:
     assert not torch.equal(sample(denoiser, name, (5, 2), nfe=calls(name, 6)), whole)
 
 
-def test_the_network_is_told_its_label_in_the_type_of_the_state() -> None:
+def test_the_network_receives_its_label_in_the_type_of_the_state() -> None:
     told: list[Tensor] = []
 
     def net(x: Tensor, t: Tensor) -> Tensor:

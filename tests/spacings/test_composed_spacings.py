@@ -91,7 +91,7 @@ def test_listed_times_are_one_run_whatever_the_budget(name: str) -> None:
     assert prepare(name, VPSDE(), 50, AtTimes(times), to_clean=True).end == CLEAN
 
 
-def test_what_is_made_of_a_list_is_one_run_too() -> None:
+def test_a_spacing_made_of_a_list_is_one_run_too() -> None:
     sde, times = VPSDE(), [0.9, 0.7, 0.3, 0.02]
     for spacing, steps in (
         (Refined(AtTimes(times), 4), 12),

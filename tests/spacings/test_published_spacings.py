@@ -71,7 +71,7 @@ OF_DIFFUSERS = {
         ("use_beta_sigmas", Beta()),
     ],
 )
-def test_spacings_are_those_of_diffusers(scheduler: str, option: str, spacing: Spacing) -> None:
+def test_spacings_are_as_in_diffusers(scheduler: str, option: str, spacing: Spacing) -> None:
     diffusers = pytest.importorskip("diffusers")
     theirs = getattr(diffusers, scheduler)(**OF_DIFFUSERS, **{option: True})
     theirs.set_timesteps(12)
@@ -99,7 +99,7 @@ def test_shifted_is_equation_23_of_stable_diffusion_3_on_a_rectified_flow(
     torch.testing.assert_close(Shifted(spacing, shift)(sde, 9), expected, rtol=1e-13, atol=0)  # roundings
 
 
-def test_shifted_is_what_diffusers_does_to_a_flow() -> None:
+def test_shifted_is_the_shift_of_diffusers_for_a_flow() -> None:
     """On 1, 1 - 1/n, ..., 1/n; their t = 0 is a t_min of next to nothing."""
     diffusers = pytest.importorskip("diffusers")
     theirs = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
