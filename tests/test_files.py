@@ -1,4 +1,4 @@
-"""Files: replaced at once by whoever writes them, whatever kills the writer; and the lock of a folder."""
+"""Files are replaced as a whole, also if the writer is killed; and the lock of a folder."""
 
 import ast
 import json

@@ -15,7 +15,7 @@ from tests.denoisers.cases import CHOSEN, Recorder, every_prediction, every_sde,
 
 
 class Unit(torch.nn.Module):
-    """A network whose features are made for labels within 8 units, which notes what it is told."""
+    """A network for labels within 8 units, which records the labels that it receives."""
 
     label_span = 8.0
 
@@ -68,6 +68,6 @@ def test_labels_beyond_the_span_of_a_network_are_refused_at_construction():
     named = r"Unit takes labels within 8 of each other, but those of Thousand.* are 0.002 to 80; give"
     with pytest.raises(ValueError, match=named):
         Denoiser(Unit(), Thousand(), v)
-    Denoiser(Unit(), Thousand(), edm())  # which says itself what the network is told
+    Denoiser(Unit(), Thousand(), edm())  # its label is no label of the SDE
     Denoiser(Unit(), Thousand(1.0, 8.0), v)
     Denoiser(Recorder(), Thousand(), v)

@@ -1,4 +1,4 @@
-"""What a run is told: integers of any library, labels, levels."""
+"""Arguments of a run: integers of any library, labels, levels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -60,7 +60,7 @@ def test_an_argument_that_is_not_an_integer_is_named(value: Any) -> None:
 
 
 class Labelled(Net):
-    """A network that keeps the labels it is told."""
+    """A network that records its labels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ def test_a_level_is_one_number_or_one_a_sample(x: Tensor, prediction: predict.Pr
 def test_levels_that_differ_within_a_sample_are_refused(
     shape: tuple[int, ...], prediction: predict.Prediction
 ) -> None:
-    """The network is told one label a sample; three for channels would be taken for those of samples."""
+    """The network receives one label for each sample; it would take three for channels as labels of samples."""
     net = Net()
     with pytest.raises(
         ValueError, match=r"level must be one number, or one for each of 3 samples.* got shape"

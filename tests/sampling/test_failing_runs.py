@@ -100,7 +100,7 @@ def test_an_interrupted_run_leaves_its_bar_closed(capsys: pytest.CaptureFixture[
         sample(denoiser, "ddim", (4, 2), nfe=8, progress=True)
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert shown.err.endswith("\n")  # what is written next begins a line of its own
+    assert shown.err.endswith("\n")  # the next output begins on a new line
     assert re.search(r"[23]/8", shown.err.splitlines()[-1])
     assert not list(getattr(tqdm, "_instances", []))
     sample(Denoiser(Net(), VPSDE(), predict.noise), "ddim", (4, 2), nfe=8, progress=True)

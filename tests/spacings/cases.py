@@ -32,7 +32,7 @@ def joined_at(noisy: Spacing, clean: Spacing, part: float, share: float) -> Spac
     return spacing
 
 
-# Those of any length and any SDE, with parameters far beyond those in use.
+# Spacings of any length for any SDE, with parameters far beyond the usual ones.
 simple: st.SearchStrategy[Spacing] = st.one_of(
     st.sampled_from([UniformTime(), QuadraticTime(), UniformLambda(), UniformSigma()]),
     st.builds(PowerTime, floats(0.3, 5)),

@@ -78,7 +78,7 @@ def test_beta_takes_equal_parts_of_a_beta_distribution(sde: SDE, n: int, a: floa
     """Lee et al. 2024: the quantiles of Beta(a, b), noisiest first, over the times."""
     quantiles = torch.tensor([stats.beta.ppf(1 - i / n, a, b) for i in range(n + 1)])
     expected = sde.t_min + quantiles * (sde.t_max - sde.t_min)
-    # roundings, and those of 1 - i / n, which a density of infinite slope at the end makes larger
+    # roundings, and the roundings of 1 - i / n, which a density of infinite slope at the end makes larger
     torch.testing.assert_close(Beta(a, b)(sde, n), expected, rtol=1e-9, atol=1e-11 * sde.t_max)
 
 
