@@ -167,7 +167,7 @@ def test_a_unet_of_diffusers_plugs_in_unchanged():
             ours = denoiser(x, level)
             eps = unet(x, step).sample
             theirs = scheduler.step(eps, step, x).pred_original_sample
-        # For the integer, their network returns the same bits; the estimate is a few roundings of x / alpha away.
+        # For the integer, both networks return the same bits; ours is a few roundings of x / alpha away.
         exact = (x - level.sigma * eps) / level.alpha
         torch.testing.assert_close(ours, exact, rtol=1e-13, atol=1e-14 / level.alpha)
         # Their alpha is a float32 product of 1000 factors: relative 1e-4 of terms of the size of x / alpha.

@@ -160,7 +160,7 @@ def test_a_level_is_one_number_or_one_a_sample(x: Tensor, prediction: predict.Pr
 def test_levels_that_differ_within_a_sample_are_refused(
     shape: tuple[int, ...], prediction: predict.Prediction
 ) -> None:
-    """The network receives one label for each sample; it would take three for channels as labels of samples."""
+    """The network receives one label for each sample; three for channels could pass as labels of samples."""
     net = Net()
     with pytest.raises(
         ValueError, match=r"level must be one number, or one for each of 3 samples.* got shape"

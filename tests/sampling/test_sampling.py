@@ -89,7 +89,7 @@ def nearest_budget(name: str, steps: int, to_clean: bool) -> int:
 def test_every_solver_runs_on_every_sde_at_every_number_of_steps(
     sde_name: str, record_property: Callable[..., None]
 ) -> None:
-    """Finite in both precisions with both endings; the number of calls is as reported, and within the budget."""
+    """Finite in both precisions with both endings; calls are as reported and within the budget."""
     noise, sde = normal(64, 2), SDES[sde_name]
     combinations, failures = 0, []
     for name in (*TABLES, *COUNTED):
