@@ -134,7 +134,7 @@ def test_numbers_that_are_not_finite_are_refused_in_files_without_a_hash(tmp_pat
 
 
 @pytest.mark.parametrize("name", [MODEL, FEATURES, REFERENCE])
-def test_shipped_files_have_no_hash_and_load_with_their_bits(name):
+def test_what_ships_has_no_hash_and_loads_with_its_bits(name):
     path = FOLDERS["mnist"] / name
     expected = load_file(path)
     tensors, header = read_tensors(path)
