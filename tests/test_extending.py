@@ -1,4 +1,4 @@
-"""What the README promises to whoever adds something: one class, one entry, and everything finds it."""
+"""The README's promise to a contributor: one class and one entry make a solver known everywhere."""
 
 import inspect
 import math

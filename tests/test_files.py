@@ -1,4 +1,4 @@
-"""Files: replaced at once by whoever writes them, whatever kills the writer; and the lock of a folder."""
+"""Files are replaced as a whole, also if the writer is killed; and the lock of a folder."""
 
 import ast
 import json
@@ -58,7 +58,6 @@ def test_a_link_planted_at_the_temporary_name_is_not_followed(tmp_path, monkeypa
     path.parent.mkdir()
     monkeypatch.setattr(files.secrets, "token_hex", lambda _: "guessed")
     (path.parent / f"{BEGUN}guessed").symlink_to(victim)
-    files._tidy.cache_clear()
     with pytest.raises(OSError, match="File exists") as caught:
         write_atomically(path, b"new")
     assert caught.value.filename == str(path)
@@ -66,7 +65,7 @@ def test_a_link_planted_at_the_temporary_name_is_not_followed(tmp_path, monkeypa
     assert not path.exists()
 
 
-def test_a_link_is_replaced_and_what_it_points_to_stays(tmp_path):
+def test_a_link_is_replaced_and_its_target_stays(tmp_path):
     victim, path = tmp_path / "victim", tmp_path / "file"
     victim.write_bytes(b"precious")
     path.symlink_to(victim)
@@ -98,7 +97,7 @@ def test_the_longest_names_can_be_written(tmp_path):
     assert path.read_bytes() == b"content"
 
 
-def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+def test_unfinished_files_of_killed_writers_are_removed_and_nothing_else(tmp_path):
     names = ("left", "living", "fifo", "linked")
     left, living, fifo, linked = (tmp_path / f"{BEGUN}{name}" for name in names)
     (tmp_path / "kept").write_bytes(b"kept")
@@ -140,7 +139,7 @@ def test_an_error_of_writing_names_the_file(tmp_path, monkeypatch, call):
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["a folder", "a device"])
-def test_what_is_no_file_is_not_replaced(tmp_path, make):
+def test_only_files_are_replaced(tmp_path, make):
     make(tmp_path / "there")
     with pytest.raises(OSError, match=r"there is a folder or a device"):
         write_atomically(tmp_path / "there", b"content")

@@ -82,7 +82,7 @@ def test_noise_is_that_of_the_host():
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-def test_every_solver_draws_what_it_draws_on_the_host(name):
+def test_every_solver_draws_the_samples_of_the_host(name):
     """In float64, but for the noise, which is float32 and may differ by 1e-5."""
     if name == "torchsde":
         pytest.skip("draws its own noise, on the device")

@@ -165,7 +165,7 @@ UNCALLED: Mapping[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", UNCALLED)
-def test_what_makes_one_is_not_one(case: str) -> None:
+def test_a_class_in_place_of_an_instance_is_refused(case: str) -> None:
     build, call = UNCALLED[case]
     with pytest.raises(TypeError, match=rf"call it[:,] {re.escape(call)}"):
         build()
@@ -228,14 +228,14 @@ def test_an_option_that_is_needed_is_named() -> None:
         spacing_of("joined:noisy=karras,clean=beta")
 
 
-def test_a_tuning_refuses_a_spacing_that_is_none() -> None:
+def test_a_tuning_refuses_an_unknown_spacing() -> None:
     """As it refuses a solver, and does not go on with the others."""
     settings = Settings(samples=16, held_out=8, solvers=("ddim",), spacings=("karras", "karas"))
     with pytest.raises(ValueError, match="unknown spacing 'karas'; did you mean 'karras'"):
         tune(net().eval(), 2, (2,), settings=settings)
 
 
-def test_aliases_are_no_names_and_lead_to_what_can_be_made() -> None:
+def test_aliases_are_not_names_and_lead_to_names() -> None:
     assert set(ALIASES) == set(REGISTRIES)
     for kind, aliases in ALIASES.items():
         for alias, name in aliases.items():

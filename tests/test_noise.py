@@ -188,7 +188,7 @@ def test_ids_may_be_integers_of_any_width(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("name", SOLVERS)
-def test_eight_threads_give_what_one_gives(name: str) -> None:
+def test_eight_threads_give_the_noise_of_one(name: str) -> None:
     denoiser = Denoiser(Net(), VPSDE(), predict.noise)
 
     def run(seed: int) -> Tensor:

@@ -182,7 +182,7 @@ TYPES = [torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.bo
 
 
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_what_can_be_written_comes_back_to_the_bit(tmp_path, dtype):
+def test_all_types_come_back_to_the_bit(tmp_path, dtype):
     net = Net(torch.tensor([0.0, 1.0]).to(dtype))
     check_writable(net.state_dict())
     write_tensors(tmp_path / "file", net.state_dict())
@@ -217,6 +217,6 @@ def test_tensors_that_overlap_are_written_each():
     ],
     ids=["infinite", "nan", "nan of float8", "complex128", "meta", "sparse", "extra state"],
 )
-def test_what_cannot_be_written_is_named(net, named):
+def test_a_value_that_cannot_be_written_is_named(net, named):
     with pytest.raises(ValueError, match=f"^{named}"):
         check_writable(net.state_dict())

@@ -80,7 +80,7 @@ class Denoiser(nn.Module):
         """
         other = copy.copy(self)
         other._modules = self._modules.copy()  # so that no change of one is a change of the other
-        other._dtype = _checked_dtype(dtype, self._first)
+        other._dtype, other._writes = _checked_dtype(dtype, self._first), None
         return other
 
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
@@ -129,17 +129,23 @@ class Denoiser(nn.Module):
 
     def _of_copy(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
         """The output of the network at a copy of x, because x is read after the call."""
+        if x.dtype != self._input_type(x):  # the network receives a copy in another type
+            return self._output(x, time, cond)
         if self._writes is None and not torch.compiler.is_compiling():
             output, self._writes = watched(lambda shown: self._output(shown, time, cond), x.clone(), x)
             return output
         return self._output(x.clone(), time, cond)
 
+    def _input_type(self, x: Tensor) -> torch.dtype:
+        """The type in which the network receives x: float32 for precisions below it."""
+        dtype = self.dtype or x.dtype
+        return torch.float32 if dtype.itemsize < 4 else dtype
+
     def _output(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
         dtype = self.dtype or x.dtype
-        low = dtype.itemsize < 4
-        shown = x.to(torch.float32 if low else dtype)
+        shown = x.to(self._input_type(x))
         label = _label(time, shown)
-        with torch.autocast(x.device.type, dtype) if low else nullcontext():
+        with torch.autocast(x.device.type, dtype) if dtype.itemsize < 4 else nullcontext():
             output: Tensor = self.net(shown, label) if cond is None else self.net(shown, label, cond)
         if not isinstance(output, Tensor):
             raise TypeError(f"the network must return a tensor, got {type(output).__name__}")

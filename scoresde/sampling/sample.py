@@ -195,5 +195,5 @@ def _carrier(run: Plan | Integration, compile: bool) -> Carry:
     if isinstance(run, Plan):
         return partial(integrate_compiled if compile else integrate, run)
     if compile:
-        raise ValueError("compile is for plans; with a solver that makes none, compile the network by itself")
+        raise ValueError("compile is for plans; for a solver without a plan, compile the network itself")
     return run.integrate

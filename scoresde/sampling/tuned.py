@@ -42,7 +42,7 @@ def tuned_plan(
     file = name.partition(":")[2]
     plan = Plan.load(file or plan_file(SHIPPED, nfe))
     if nfe not in (None, plan.nfe):
-        raise ValueError(f"nfe must be {plan.nfe}, the budget of {file}, or None, got {nfe!r}")
+        raise ValueError(f"nfe must be {plan.nfe}, which {file} was tuned for, or None, got {nfe!r}")
     check_levels(plan, sde, f"{name!r}")
     return plan
 

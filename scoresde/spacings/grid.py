@@ -49,7 +49,7 @@ class Grid:
                 a number of steps that is not an integer.
             ValueError: too few or too many steps; times beyond the range of the SDE, or not strictly falling.
         """
-        spacing = spacing_of(default_spacing(sde) if spacing is None else spacing)
+        spacing = default_spacing(sde) if spacing is None else spacing_of(spacing)
         if (steps := integer("steps", steps)) < 1 + to_clean:
             raise ValueError(f"a grid needs at least {1 + to_clean} steps, got {steps}")
         if steps > MOST:

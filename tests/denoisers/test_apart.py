@@ -66,7 +66,7 @@ def test_no_solver_is_spoiled_nor_the_callers_start(name: str) -> None:
             assert runs[0][1] == runs[1][1], what
 
 
-def test_a_run_of_anyones_making_may_write_to_its_start() -> None:
+def test_a_run_of_a_user_may_write_to_its_start() -> None:
     start = prepare("ddim", VPSDE(), 1).start
     run, x = Integration(start, start, 0, lambda denoise, x, noise: x.mul_(2)), normal(3).float()
     assert torch.equal(sample(Bare(torch.clone), run, (3,), x=x), 2 * normal(3).float())
@@ -204,7 +204,7 @@ def test_where_memory_cannot_be_seen_copies_are_made() -> None:
     torch.testing.assert_close(found, integrate(plan, lambda x, level: 0.3 * x, x))
 
 
-def test_what_runs_no_plan_is_kept_apart_too() -> None:
+def test_runs_without_a_plan_are_kept_apart_too() -> None:
     seen = []
 
     def writes(x: Tensor, level: Level[float]) -> Tensor:
@@ -226,3 +226,21 @@ def test_statistics_are_those_of_the_network() -> None:
     x0 = normal(20, 2)
     found = [model_statistics(Bare(of), x0, points=4) for of in (lambda x: 0.3 * x, lambda x: x.mul_(0.3))]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("prediction", [predict.noise, predict.data, predict.v])
+@pytest.mark.parametrize("first", [torch.float32, torch.float64])
+def test_a_state_of_any_type_stays_as_it_is_whatever_was_called_before(
+    first: torch.dtype, prediction: predict.Prediction
+) -> None:
+    """A float32 network receives a copy of a float64 state, so a first call on it shows no writes."""
+    ends = []
+    for in_place in (False, True):
+        net = InPlace(in_place)
+        net.weight = nn.Parameter(torch.ones(1))  # so that the network has a type
+        denoiser = Denoiser(net, VPSDE(), prediction).requires_grad_(False)
+        calls_of = [(denoiser, dtype) for dtype in (first, torch.float32, torch.float64)]
+        calls_of += [(denoiser.at(dtype), dtype) for dtype in (torch.float64, torch.float32)]
+        ends += [sample(of, "heun", (3, 2), nfe=8, dtype=dtype) for of, dtype in calls_of]
+    for harmless, touching in zip(ends[:5], ends[5:], strict=True):
+        assert torch.equal(harmless, touching)

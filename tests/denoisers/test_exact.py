@@ -118,7 +118,7 @@ def test_float32_is_as_good_as_it_can_be(name: str) -> None:
         torch.testing.assert_close(single.double(), PLANE.denoise(x, level), rtol=1e-4, atol=1e-4)
 
 
-def test_samples_have_the_moments_that_are_told() -> None:
+def test_samples_have_the_moments_of_the_mixture() -> None:
     mean, cov = PLANE.moments()
     x = PLANE.sample(200_000, seed=3)
     assert x.shape == (200_000, 3)
@@ -164,7 +164,7 @@ def test_a_solver_on_the_exact_denoiser_draws_the_mixture() -> None:
         (torch.zeros(2, 3), torch.ones(2), torch.full((2,), math.nan), "must not be negative"),
     ],
 )
-def test_what_is_no_mixture_raises(
+def test_parts_that_make_no_mixture_are_refused(
     means: torch.Tensor, stds: torch.Tensor, shares: torch.Tensor, message: str
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):

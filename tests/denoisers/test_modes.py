@@ -1,4 +1,4 @@
-"""Networks in training mode, whose samples are not theirs: warned of."""
+"""A warning for networks in training mode."""
 
 import warnings
 

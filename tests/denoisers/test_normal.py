@@ -77,7 +77,7 @@ def test_a_scalar_covariance_and_no_mean_are_the_free_step():
     )  # 0.3 in float32
 
 
-def test_channels_are_told_apart():
+def test_channels_have_separate_variances():
     x = torch.randn(500, 2, 4, 4, dtype=torch.float64) * torch.tensor([0.5, 2.0])[:, None, None]
     flow = GaussianFlow.by_channel(x)
     assert flow.variances.shape == (2, 1, 1)

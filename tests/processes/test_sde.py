@@ -1,109 +1,29 @@
-"""The processes: their marginals, drifts and times against closed forms, other libraries and each other."""
+"""Levels, drifts and diffusions of the processes against closed forms, other libraries and each other."""
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy.integrate import solve_ivp
-from torch.distributions import Normal
 
-from scoresde.processes.continuous import EDM, VESDE, VPSDE, Cosine, RectifiedFlow, SubVPSDE
+from scoresde.processes.continuous import VPSDE, Cosine, RectifiedFlow, SubVPSDE
 from scoresde.processes.discrete import BETAS, DiscreteVPSDE
 from scoresde.processes.sde import SDE
-
-EPS = torch.finfo(torch.float64).eps
-EPS32 = torch.finfo(torch.float32).eps
-
-
-def decades(low, high):
-    """10^x, x in [low, high]."""
-    return st.floats(low, high).map(lambda x: 10.0**x)
-
-
-def discrete(schedule):
-    def make(steps, beta_min, more):
-        return DiscreteVPSDE(
-            beta_min=beta_min, beta_max=beta_min + more, t_min=1 / steps, schedule=schedule, steps=steps
-        )
-
-    return st.builds(make, st.sampled_from([2, 10, 49, 1000]), decades(-5, -3), st.floats(1e-3, 0.2))
-
-
-def vp(kind):
-    def make(beta_min, more, t_min, t_max):
-        return kind(beta_min, beta_min + more, t_min, t_max)
-
-    return st.builds(make, st.floats(0, 5), st.floats(0.1, 50), decades(-6, -1), st.floats(0.5, 2))
-
-
-# Every process, over the parameters that it is used with and some way beyond.
-FAMILIES = {
-    "vp": vp(VPSDE),
-    "sub-vp": vp(SubVPSDE),
-    "ve": st.builds(
-        lambda low, ratio, t_min, t_max: VESDE(low, low * ratio, t_min, t_max),
-        decades(-4, 0),
-        decades(0.1, 6),
-        st.floats(0, 0.2),
-        st.floats(0.5, 1.5),
-    ),
-    "cosine": st.builds(lambda a, b: Cosine(a, 1 - b), decades(-6, -1), decades(-6, -0.5)),
-    "edm": st.builds(lambda low, ratio: EDM(low, low * ratio), decades(-5, 0), decades(0.1, 6)),
-    "rectified-flow": st.builds(
-        lambda a, b: RectifiedFlow(a, 1 - b), decades(-6, -1), st.just(0.0) | decades(-6, -0.5)
-    ),
-    "ddpm-linear": discrete("linear"),
-    "ddpm-scaled-linear": discrete("scaled-linear"),
-    "ddpm-cosine": discrete("cosine"),
-}
-
-DEFAULTS = {
-    "vp": VPSDE(),
-    "sub-vp": SubVPSDE(),
-    "ve": VESDE(),
-    "cosine": Cosine(),
-    "edm": EDM(),
-    "rectified-flow": RectifiedFlow(t_max=0.99),
-    "ddpm": DiscreteVPSDE(t_min=0.05, steps=20, beta_max=0.4),
-}
-
-
-def every_family(test):
-    """Fewer examples than usual of each, for there are nine."""
-    return pytest.mark.parametrize("family", FAMILIES)(settings(max_examples=15)(test))
-
-
-every_default = pytest.mark.parametrize("sde", DEFAULTS.values(), ids=DEFAULTS.keys())
-
-
-def times_of(sde, n=64):
-    """Times evenly spread over the whole process, both in t and in log t, the ends among them; ``(2n,)``."""
-    even = torch.linspace(sde.t_min, sde.t_max, n, dtype=torch.float64)
-    first = max(sde.t_min, 1e-6)
-    return torch.cat([even, torch.logspace(math.log10(first), math.log10(sde.t_max), n, dtype=torch.float64)])
-
-
-def inside(sde):
-    """The same but for times where a coefficient has a pole, and within the ends in spite of rounding."""
-    t = times_of(sde).clamp(sde.t_min, sde.t_max)
-    return t[t < 1] if isinstance(sde, RectifiedFlow) else t
-
-
-def slope(f, t):
-    """df / dt, a derivative of our own."""
-    t = t.clone().requires_grad_()
-    return torch.autograd.grad(f(t).sum(), t)[0]
-
-
-def close(actual, expected, rtol=1e-11, atol=0.0):
-    torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, equal_nan=False)
-
-
-# ------------------------------------------------------------------------------------- noise levels
+from tests.processes.families import (
+    EPS,
+    EPS32,
+    FAMILIES,
+    close,
+    discrete,
+    every_default,
+    every_family,
+    inside,
+    slope,
+    times_of,
+    vp,
+)
 
 
 @every_family
@@ -280,7 +200,7 @@ def test_ddpm_is_vp_with_a_constant_beta_within_each_step(sde):
     ("schedule", "theirs"),
     [("linear", "linear"), ("scaled-linear", "scaled_linear"), ("cosine", "squaredcos_cap_v2")],
 )
-def test_ddpm_levels_are_those_of_diffusers(schedule, theirs):
+def test_ddpm_levels_are_the_levels_of_diffusers(schedule, theirs):
     diffusers = pytest.importorskip("diffusers")
     scheduler = diffusers.DDPMScheduler(1000, beta_start=1e-4, beta_end=0.02, beta_schedule=theirs)
     sde = DiscreteVPSDE(schedule=schedule)
@@ -312,7 +232,7 @@ def test_ddpm_interpolates_log_alpha_and_labels_between_steps():
 
 
 @every_default
-def test_other_processes_tell_the_network_their_time(sde):
+def test_other_processes_give_the_network_their_time(sde):
     expected = 0.5 * sde.steps - 1 if isinstance(sde, DiscreteVPSDE) else 0.5
     assert sde.label(0.5) == expected
     assert sde.label(torch.tensor(0.5)).item() == expected
@@ -332,283 +252,33 @@ def test_coefficients_are_the_same_under_no_grad_and_inference_mode_whichever_is
         assert not c.requires_grad
 
 
-# ------------------------------------------------------------------------------------- marginals and prior
-
-
-# A batch as large as another axis hides a transposition from the shapes, not from the values.
-SHAPES = [(3,), (3, 3), (3, 3, 4, 4), (5, 5, 4, 3, 2)]
-
-
-def draw_like(shape, seed=0, dtype=torch.float64):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@every_default
-def test_marginal_is_the_normal_of_alpha_and_sigma_sample_by_sample(sde, shape):
-    x0, eps = draw_like(shape, 0), draw_like(shape, 1)
-    t = torch.linspace(sde.t_min, sde.t_max, shape[0], dtype=torch.float64)
-    mean, std = sde.marginal(x0, t)
-    x = sde.marginal_sample(x0, t, eps)
-    density = sde.marginal_log_density(x, x0, t)
-    assert density.shape == shape[:1]
-    for i in range(shape[0]):
-        alpha, sigma = sde.alpha(t[i]), sde.sigma(t[i])
-        close(mean[i], alpha * x0[i], rtol=1e-14)
-        close(std.expand(shape)[i], sigma.expand(shape[1:]), rtol=1e-14)
-        close(x[i], alpha * x0[i] + sigma * eps[i], rtol=1e-14, atol=1e-14)
-        # (x - mean) / std gets eps back but for a rounding of x, 1 / sigma times as large in it.
-        expected = Normal(alpha * x0[i], sigma).log_prob(x[i]).sum()
-        close(density[i], expected, rtol=1e-12, atol=1e-13 / sigma.item())
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@every_default
-def test_one_time_for_all_is_that_time_for_each(sde, shape):
-    x0, eps = draw_like(shape, 0), draw_like(shape, 1)
-    t = torch.tensor((sde.t_min + sde.t_max) / 2, dtype=torch.float64)
-    each = t.expand(shape[0])
-    close(sde.marginal_sample(x0, t, eps), sde.marginal_sample(x0, each, eps), rtol=0)
-    close(sde.marginal_log_density(eps, x0, t), sde.marginal_log_density(eps, x0, each), rtol=1e-14)
-    close(sde.ode_drift(x0, t, eps), sde.ode_drift(x0, each, eps), rtol=0)
-
-
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-@every_default
-def test_prior_is_the_normal_of_the_last_sigma(sde, shape):
-    eps = draw_like(shape)
-    last = torch.tensor(sde.t_max, dtype=torch.float64)
-    x = sde.prior_sample(eps)
-    close(x, sde.sigma(last) * eps, rtol=1e-15)
-    expected = Normal(0.0, sde.sigma(last)).log_prob(x).reshape(shape[0], -1).sum(1)
-    close(sde.prior_log_density(x), expected, rtol=1e-13)
-    single = sde.prior_sample(eps.float())
-    assert single.dtype == torch.float32
-    close(single.double(), x, rtol=4 * EPS32)
+# ------------------------------------------------------------------------------------- numbers of the host
 
 
 @every_default
-def test_results_have_the_type_of_the_samples_not_of_the_times(sde):
-    x = draw_like((3, 2), dtype=torch.float32)
-    for t in (torch.full((3,), 0.5, dtype=torch.float64), torch.tensor(0.5, dtype=torch.float64)):
-        results = [*sde.marginal(x, t), sde.marginal_sample(x, t, x), sde.marginal_log_density(x, x, t)]
-        results += [sde.ode_drift(x, t, x), sde.reverse_drift(x, t, x)]
-        assert {result.dtype for result in results} == {torch.float32}
+def test_levels_as_numbers_are_the_levels_as_tensors(sde):
+    times = times_of(sde, 5).clamp(sde.t_min, sde.t_max)
+    expected = torch.stack(sde.level(times), 1).tolist()
+    levels = sde.levels(times)
+    assert [list(level) for level in levels] == expected
+    assert all(type(number) is float for level in levels for number in level)
+    for t, level in zip(times.tolist(), levels, strict=True):
+        # One number or many: some functions of torch round differently.
+        assert sde.level_at(t) == pytest.approx(level, rel=4 * EPS, abs=4 * EPS)
+        assert sde.lam_at(t) == pytest.approx(level.lam, rel=4 * EPS, abs=4 * EPS)
 
 
 @every_default
-def test_times_outside_the_process_are_refused(sde):
-    x = draw_like((2, 3))
-    for bad in (sde.t_min * 0.99 - 1e-6, sde.t_max * 1.01, math.nan):
-        for t in (torch.tensor([sde.t_max, bad]), torch.tensor(bad)):
-            for call in (
-                lambda t: sde.marginal(x, t),
-                lambda t: sde.marginal_sample(x, t, x),
-                lambda t: sde.marginal_log_density(x, x, t),
-                lambda t: sde.reverse_drift(x, t, x),
-                lambda t: sde.ode_drift(x, t, x),
-            ):
-                with pytest.raises(ValueError, match=r"^t must be in \["):
-                    call(t)
+def test_a_level_of_a_half_log_snr_has_it(sde):
+    first, last = sde.lam_ends()
+    assert (first, last) == (sde.lam_at(sde.t_max), sde.lam_at(sde.t_min))
+    for part in (0.1, 0.5, 0.9):
+        lam = first + part * (last - first)
+        level = sde.level_of(lam)
+        assert level.lam == pytest.approx(lam, rel=1e-10, abs=1e-10)  # time_of is an inverse
+        assert level == sde.level_at(level.t)
 
 
-@every_default
-def test_the_ends_are_inside_in_float32_too(sde):
-    x = torch.zeros(2, 3)
-    mean, std = sde.marginal(x, torch.tensor([sde.t_min, sde.t_max]))
-    assert torch.isfinite(std).all()
-    assert torch.equal(mean, x)
-
-
-@pytest.mark.parametrize(
-    "t", [torch.full((2,), 0.5), torch.full((3, 1), 0.5), torch.full((1,), 0.5)], ids=str
-)
-def test_times_that_are_not_one_for_every_sample_are_refused(t):
-    with pytest.raises(ValueError, match="t must be one number or 3"):
-        VPSDE().marginal(torch.zeros(3, 2), t)
-
-
-@every_default
-def test_no_samples_have_no_densities(sde):
-    x, t = torch.zeros(0, 3), torch.zeros(0)
-    assert sde.marginal_log_density(x, x, t).shape == (0,)
-    assert sde.prior_log_density(x).shape == (0,)
-
-
-# ------------------------------------------------------------------------------------- reverse time
-
-
-@every_default
-def test_drifts_are_the_formulas_of_song(sde):
-    x, score = draw_like((4, 2), 0), draw_like((4, 2), 1)
-    t = torch.linspace(sde.t_min, sde.t_max, 4, dtype=torch.float64)
-    f, g2 = sde.drift(t)[:, None], sde.diffusion2(t)[:, None]
-    close(sde.ode_drift(x, t, score), f * x - g2 * score / 2, rtol=1e-14, atol=1e-14)
-    close(sde.reverse_drift(x, t, score), f * x - g2 * score, rtol=1e-14, atol=1e-14)
-    close(sde.reverse_drift(x, t, score, eta=0.5), f * x - 0.625 * g2 * score, rtol=1e-14, atol=1e-14)
-
-
-def variance(sde, t, s):
-    """Of x_t, for data N(0, s^2)."""
-    return (s * sde.alpha(t)) ** 2 + sde.sigma(t) ** 2
-
-
-@every_default
-def test_the_ode_moves_normal_data_along_its_marginals(sde):
-    """With the exact score of N(0, s^2) data the ODE takes sqrt(alpha^2 s^2 + sigma^2) along."""
-    s = 0.7
-
-    def rhs(t, x):
-        t = torch.tensor(t, dtype=torch.float64)
-        x = torch.from_numpy(x)[None]
-        return sde.ode_drift(x, t, -x / variance(sde, t, s))[0].numpy()
-
-    ends = torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)
-    # Where coefficients jump, at the steps of a discrete process, the integration begins anew, a hair inside
-    # each step (whose 1e-12 of it moves the result by less than 1e-10).
-    steps = sde.steps if isinstance(sde, DiscreteVPSDE) else 1
-    inner = [] if steps == 1 else [i / steps for i in range(steps - 1, 1, -1)]
-    marks = [sde.t_max, *inner, sde.t_min]
-    first, last = variance(sde, ends, s).sqrt().tolist()
-    x = torch.tensor([first], dtype=torch.float64).numpy()
-    for begin, end in pairwise(marks):
-        hair = 1e-12 * (begin - end) if inner else 0.0
-        solution = solve_ivp(rhs, (begin - hair, end + hair), x, method="DOP853", rtol=1e-11, atol=1e-13)
-        assert solution.success
-        x = solution.y[:, -1]
-    # The solver's 1e-11 a step, added up over the few hundred steps.
-    assert x[0] == pytest.approx(last, rel=1e-8)
-
-
-@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0, 2.0])
-@every_default
-def test_the_reverse_sde_of_any_eta_keeps_the_marginals_of_normal_data(sde, eta):
-    """Fokker-Planck: drift a x and noise eta g keep the variance P where dP / dt = 2 a P - eta^2 g^2."""
-    t = inside(sde)[:, None]
-    p = variance(sde, t, 0.7)
-    x = torch.ones(len(t), 1, dtype=torch.float64)
-    a = sde.reverse_drift(x, t[:, 0], -x / p, eta)
-    g2 = sde.diffusion2(t)
-    change = slope(lambda t: variance(sde, t, 0.7), t)
-    terms = (2 * sde.drift(t) * p).abs() + (1 + 2 * eta**2) * g2
-    assert ((2 * a * p - eta**2 * g2 - change).abs() <= 1e-13 * terms).all()
-
-
-# ------------------------------------------------------------------------------------- parts of a process
-
-
-@every_family
-@given(data=st.data())
-def test_clip_keeps_the_process_and_ends_it_at_the_given_lam(family, data):
-    sde = data.draw(FAMILIES[family])
-    cleanest, noisiest = sde.lam(torch.tensor([sde.t_min, sde.t_max], dtype=torch.float64)).tolist()
-    noisiest = max(noisiest, -20.0)  # which is -inf for the rectified flow
-    low = noisiest + 0.25 * (cleanest - noisiest)
-    high = noisiest + 0.75 * (cleanest - noisiest)
-    part = sde.clip(low, high)
-    ends = torch.tensor([part.t_max, part.t_min], dtype=torch.float64)
-    # As time_of: roundings of the logarithms, and of t, carried over by dlam / dt.
-    known = 1 + sde.log_alpha(ends).abs() + sde.log_sigma(ends).abs() + ends * slope(sde.lam, ends).abs()
-    away = (part.lam(ends) - torch.tensor([low, high], dtype=torch.float64)).abs()
-    assert (away <= 32 * EPS * known).all()
-    assert replace(part, t_min=sde.t_min, t_max=sde.t_max) == sde
-    assert sde.t_min < part.t_min < part.t_max < sde.t_max
-
-
-@every_default
-def test_clip_leaves_an_end_that_it_does_not_cut_to_the_last_bit(sde):
-    middle = sde.lam(torch.tensor((sde.t_min + sde.t_max) / 2, dtype=torch.float64)).item()
-    assert sde.clip(-math.inf, math.inf) == sde
-    assert sde.clip(-math.inf, middle).t_max == sde.t_max
-    assert sde.clip(middle, math.inf).t_min == sde.t_min
-    assert sde.clip(-math.inf, middle).t_min == pytest.approx(sde.clip(middle, math.inf).t_max, rel=1e-12)
-
-
-@every_default
-@pytest.mark.parametrize(
-    ("low", "high"), [(1.0, 0.0), (50.0, 60.0), (-60.0, -50.0), (math.nan, 0.0), (0.0, math.nan)]
-)
-def test_clip_to_nothing_is_refused(sde, low, high):
-    with pytest.raises(ValueError, match="lam_min and lam_max must leave a part of"):
-        sde.clip(low, high)
-
-
-def test_clip_takes_the_end_without_data_from_the_rectified_flow():
-    part = RectifiedFlow().clip(-5.0, math.inf)
-    assert part.t_min == RectifiedFlow().t_min
-    # lam = log((1 - t) / t) at its lower end.
-    assert part.t_max == pytest.approx(1 / (1 + math.exp(-5.0)), rel=1e-14)
-
-
-# ------------------------------------------------------------------------------------- parameters
-
-
-NAN, INF = math.nan, math.inf
-
-
-@pytest.mark.parametrize(
-    ("make", "options", "named"),
-    [
-        (VPSDE, {"beta_min": 20.0, "beta_max": 0.1}, "beta_min < beta_max"),
-        (VPSDE, {"beta_min": 5.0, "beta_max": 5.0}, "beta_min < beta_max"),
-        (VPSDE, {"beta_min": -0.1}, "beta_min=-0.1"),
-        (VPSDE, {"beta_min": NAN}, "beta_min=nan"),
-        (VPSDE, {"beta_max": NAN}, "beta_max=nan"),
-        (VPSDE, {"beta_max": INF}, "beta_max=inf"),
-        (VPSDE, {"t_min": 1.0, "t_max": 0.5}, "t_min < t_max"),
-        (VPSDE, {"t_min": 0.0}, "t_min=0.0"),
-        (VPSDE, {"t_min": -1.0}, "t_min=-1.0"),
-        (VPSDE, {"t_max": INF}, "t_max=inf"),
-        (VPSDE, {"t_min": NAN}, "t_min=nan"),
-        (SubVPSDE, {"beta_min": 2.0, "beta_max": 1.0}, "SubVPSDE needs finite 0 <= beta_min < beta_max"),
-        (SubVPSDE, {"t_min": 0.0}, "t_min=0.0"),
-        (VESDE, {"sigma_min": 50.0, "sigma_max": 0.01}, "sigma_min < sigma_max"),
-        (VESDE, {"sigma_min": 1.0, "sigma_max": 1.0}, "sigma_min < sigma_max"),
-        (VESDE, {"sigma_min": -1.0}, "sigma_min=-1.0"),
-        (VESDE, {"sigma_min": 0.0}, "sigma_min=0.0"),
-        (VESDE, {"sigma_max": NAN}, "sigma_max=nan"),
-        (VESDE, {"sigma_max": INF}, "sigma_max=inf"),
-        (VESDE, {"t_min": -0.1}, "t_min=-0.1"),
-        (VESDE, {"t_min": 0.5, "t_max": 0.5}, "t_min < t_max"),
-        (Cosine, {"t_max": 1.0}, "t_max=1.0"),
-        (Cosine, {"t_min": 0.0}, "t_min=0.0"),
-        (Cosine, {"t_min": 0.9, "t_max": 0.1}, "t_min < t_max"),
-        (Cosine, {"t_max": NAN}, "t_max=nan"),
-        (EDM, {"t_min": 0.0}, "t_min=0.0"),
-        (EDM, {"t_min": 80.0, "t_max": 0.002}, "t_min < t_max"),
-        (EDM, {"t_max": INF}, "t_max=inf"),
-        (EDM, {"t_max": NAN}, "t_max=nan"),
-        (RectifiedFlow, {"t_max": 1.1}, "t_max=1.1"),
-        (RectifiedFlow, {"t_min": 0.0}, "t_min=0.0"),
-        (RectifiedFlow, {"t_min": 1.0}, "t_min < t_max"),
-        (RectifiedFlow, {"t_min": NAN}, "t_min=nan"),
-        (DiscreteVPSDE, {"beta_min": 0.02, "beta_max": 1e-4}, "beta_min < beta_max"),
-        (DiscreteVPSDE, {"beta_min": -1e-4}, "beta_min=-0.0001"),
-        (DiscreteVPSDE, {"beta_max": 1.0}, "beta_max=1.0"),
-        (DiscreteVPSDE, {"beta_max": NAN}, "beta_max=nan"),
-        (DiscreteVPSDE, {"schedule": "liner"}, "one of linear, scaled-linear, cosine, got 'liner'"),
-        (DiscreteVPSDE, {"steps": 1}, "steps must be an integer of at least 2, got 1"),
-        (DiscreteVPSDE, {"steps": 1000.5}, "steps must be an integer of at least 2, got 1000.5"),
-        (DiscreteVPSDE, {"steps": 100}, "0.01 <= t_min"),
-        (DiscreteVPSDE, {"t_max": 1.5}, "t_max=1.5"),
-    ],
-)
-def test_parameters_that_cannot_be_are_refused_by_name(make, options, named):
-    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is looked at below
-        make(**options)
-    assert named in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("make", "options"),
-    [
-        (VPSDE, {"beta_min": "0.1"}),
-        (VESDE, {"sigma_max": None}),
-        (EDM, {"t_max": [80.0]}),
-        (Cosine, {"t_min": "a"}),
-    ],
-)
-def test_parameters_that_are_no_numbers_are_refused_by_name(make, options):
-    (name,) = options
-    with pytest.raises(TypeError, match=f"{make.__name__} needs numbers .*{name}="):
-        make(**options)
+def test_a_process_without_data_at_its_end_has_no_lambda_there():
+    assert RectifiedFlow().lam_ends()[0] == -math.inf
+    assert RectifiedFlow().level_at(1.0).alpha == 0

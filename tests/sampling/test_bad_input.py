@@ -1,9 +1,7 @@
-"""What cannot be is refused before the network is called, by name, with what came and what is allowed."""
+"""Bad input is refused by name, before the network is called."""
 
-import json
 import math
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from torch import Tensor
 
 from scoresde import (
     EDM,
-    SDE,
     VESDE,
     VPSDE,
     Cosine,
@@ -32,49 +29,19 @@ from scoresde import (
     ode_sampler,
     pc_sampler,
     predict,
-    prepare,
     sample,
     solver_of,
 )
 from scoresde.denoisers.predictions import PREDICTIONS, Prediction
-from scoresde.plans.tape import Line
 from scoresde.processes.catalogue import SDES
 from scoresde.registry import build
-from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, PredictorCorrector
+from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, PredictorCorrector
 from scoresde.solvers.integrators.ode import ODE
 from scoresde.solvers.integrators.reverse_sde import TorchSDE
-from scoresde.spacings import SPACINGS, AtTimes, Grid
+from scoresde.spacings import SPACINGS, AtTimes
+from tests.sampling.bad_input import NET, PLAN, VP, Net, denoiser, draw
 
-
-class Net(torch.nn.Module):
-    """A network that no test here may call; it knows ten classes, and the eleventh for none."""
-
-    classes = 10
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls = 0
-
-    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        self.calls += 1
-        return 0 * x
-
-
-NET = Net()
-VP = VPSDE()
-
-
-def denoiser(sde: SDE = VP, prediction: Prediction = predict.noise) -> Denoiser:
-    return Denoiser(NET, sde, prediction)
-
-
-def draw(solver: Any = "ddim", shape: Any = (3, 2), of: Any = None, **options: Any) -> Any:
-    return sample(of or denoiser(), solver, shape, **({"nfe": 4} | options))
-
-
-PLAN = Plan.make(DDIM(), VP, 3)
-
-# What is done, the exception, and what its message says: the argument, what came, and often what would do.
+# A call, its exception, and parts of its message: the argument, the value, and often what is allowed.
 CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
     # names
     "solver": (lambda: solver_of("dpm4"), ValueError, ["unknown solver 'dpm4'", "did you mean 'dpm", "heun"]),
@@ -514,142 +481,3 @@ def test_a_networks_output_must_be_like_its_input(
         sample(Denoiser(counted, VP, predict.noise), solver, (3, 2), nfe=6)
     assert all(word in str(raised.value) for word in words)
     assert calls == 1
-
-
-# Files of plans.
-def content(change: Callable[[dict[str, Any]], Any], path: Path) -> Path:
-    """A plan's file with something changed."""
-    PLAN.save(path)
-    whole = json.loads(path.read_text())
-    change(whole)
-    path.write_text(json.dumps(whole))
-    return path
-
-
-def first_line(whole: dict[str, Any], **values: Any) -> None:
-    whole["lines"][0] |= values
-
-
-@pytest.mark.parametrize(
-    ("change", "word"),
-    [
-        (lambda whole: whole.update(format="scoresde plan 9"), "scoresde plan 9"),
-        (lambda whole: whole.pop("format"), "format"),
-        (lambda whole: whole.pop("lines"), "lines"),
-        (lambda whole: whole.pop("start"), "start"),
-        (lambda whole: whole.update(start=None), "start and end must be levels"),
-        (lambda whole: whole.update(end=["0x1p0", "0x1p0"]), ""),
-        (lambda whole: whole.update(end=[1.0, 1.0, 1.0, 1.0]), ""),
-        (lambda whole: whole.update(end=["0x1p9999"] * 4), ""),
-        (lambda whole: whole.update(lines=[]), "does not end with a state"),
-        (lambda whole: whole.update(lines="d0"), ""),
-        (lambda whole: whole["lines"].pop(), "does not end with a state"),
-        (lambda whole: whole["lines"].pop(0), "made of d0, which no line before it makes"),
-        (lambda whole: whole["lines"].reverse(), "which no line before it makes"),
-        (partial(first_line, row=[]), "d0 is made of nothing"),
-        (partial(first_line, row=[["x7", 1.0]]), "d0 is made of x7, which no line before it makes"),
-        (partial(first_line, row=[["zz", 1.0]]), "d0 is made of zz, which no line before it makes"),
-        (partial(first_line, row=[["x0", "much"]]), "much"),
-        (partial(first_line, row=[["x0", math.nan]]), "d0 has the weight nan on x0"),
-        (partial(first_line, row=[["x0"]]), ""),
-        (partial(first_line, row=None), ""),
-        (partial(first_line, measured=[[], 0.1]), "d0 is made of nothing"),
-        (partial(first_line, measured=[[["x0", 1.0]], 0.1]), "d0 is no state, with noise added last"),
-        *(
-            (partial(first_line, name=name), "is no name of a new vector")
-            for name in (
-                "x1",
-                "h0",
-                "d",
-                "d-1",
-                "d01",
-                "D0",
-                "d\u0663",
-                "d" + "9" * 30,
-                "d0\n",
-                "\x1b[31m",
-                "",
-            )
-        ),
-        (partial(first_line, name=3), ""),
-        (partial(first_line, name=["d0"]), ""),
-        (partial(first_line, level=[]), ""),
-        (partial(first_line, level=["nan", "0x1p0", "0x1p0", "0x0p0"]), "a level must be of numbers"),
-        (partial(first_line, level=["0x1p0", "-0x1p0", "0x1p0", "0x0p0"]), "a level must be of numbers"),
-        (partial(first_line, level=["0x1p0", "0x1p0", "inf", "0x0p0"]), "a level must be of numbers"),
-        (partial(first_line, level=["0x1p0", "0x1p0", "0x1p0", "nan"]), "a level must be of numbers"),
-        (partial(first_line, row=[["x0", 1.0], ["z" + "9" * 30, 1.0]]), "which no line before it makes"),
-        (lambda whole: whole["lines"].insert(1, whole["lines"][0]), "'d0' is no name of a new vector"),
-        (lambda whole: whole.update(start=["nan"] * 4), "a level must be of numbers"),
-        (lambda whole: whole["lines"][1].update(level=whole["start"]), "'x1' is no name of a new vector"),
-    ],
-)
-def test_a_file_that_is_no_plan_is_refused(
-    change: Callable[[dict[str, Any]], Any], word: str, tmp_path: Path
-) -> None:
-    path = content(change, tmp_path / "plan.json")
-    before = path.read_bytes()
-    with pytest.raises(ValueError, match="is no plan of scoresde") as raised:
-        Plan.load(path)
-    assert str(path) in str(raised.value)
-    assert word in str(raised.value)
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "[]",
-        "null",
-        "3",
-        '"plan"',
-        "{",
-        "\x00\xff",
-        '{"format": "scoresde plan 1"}',
-        "[" * 10**5,
-        "9" * 5000,
-    ],
-)
-def test_a_file_of_something_else_is_refused(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "plan.json"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"plan\.json is no plan of scoresde"):
-        Plan.load(path)
-
-
-def test_a_truncated_plan_file_is_refused_wherever_it_ends(tmp_path: Path) -> None:
-    path = tmp_path / "plan.json"
-    PLAN.save(path)
-    whole = path.read_bytes()
-    for end in range(0, len(whole) - 1, 97):
-        path.write_bytes(whole[:end])
-        with pytest.raises(ValueError, match="is no plan of scoresde"):
-            Plan.load(path)
-    with pytest.raises(ValueError, match="is no plan of scoresde"):
-        Plan.load(tmp_path)  # a folder
-
-
-def test_a_plan_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
-    path = tmp_path / "plan.json"
-    PLAN.save(path)
-    before = path.read_bytes()
-    broken = Plan((Line("d0", (("x0", object()),)),), PLAN.start, PLAN.end)  # type: ignore[arg-type]
-    with pytest.raises(TypeError):
-        broken.save(path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_no_plan_is_made_of_a_step_that_is_not_finite() -> None:
-    """Whatever the solver: planning ends with a ValueError that names it, and never with a table of NaN."""
-    for solver in (EulerMaruyama(), EulerMaruyama(0.0), PredictorCorrector(predictor=EulerMaruyama())):
-        with pytest.raises(ValueError, match=r"no finite step on RectifiedFlow\(.*clip"):
-            Plan.make(solver, RectifiedFlow(), 5)
-    with pytest.raises(ValueError, match="no finite step"):
-        Plan.make(EulerMaruyama(math.inf), VP, 5)
-    with pytest.raises(ValueError, match="no finite step"):
-        Plan.make(PredictorCorrector(snr=1e200), VP, 5)
-    assert prepare("heun", RectifiedFlow(), 6).start.alpha == 0
-    assert Grid.build(RectifiedFlow(), 3, UniformTime()).levels[0].lam == -math.inf
-    assert Plan.make(Heun(), RectifiedFlow(), 3).nfe == 5

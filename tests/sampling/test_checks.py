@@ -1,4 +1,4 @@
-"""What a run is told: integers of any library, labels, levels."""
+"""Arguments of a run: integers of any library, labels, levels."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +41,7 @@ def test_a_negative_seed_of_numpy_is_pythons() -> None:
 
 
 @pytest.mark.parametrize("value", [2.0, "3", None, True, np.bool_(True), np.float32(3), np.array([3, 4]), 1j])
-def test_what_is_no_integer_is_named(value: Any) -> None:
+def test_an_argument_that_is_not_an_integer_is_named(value: Any) -> None:
     with pytest.raises(TypeError, match="steps must be an integer, got"):
         integer("steps", value)
     denoiser = Denoiser(Net(), VPSDE(), predict.noise)
@@ -60,7 +60,7 @@ def test_what_is_no_integer_is_named(value: Any) -> None:
 
 
 class Labelled(Net):
-    """A network that keeps the labels it is told."""
+    """A network that records its labels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def test_labels_of_any_integer_type_reach_the_network_as_int64(dtype: torch.dtyp
     ],
     ids=["float", "nan", "bool", "column", "one-hot"],
 )
-def test_what_are_no_labels_is_refused_where_there_are_classes(cond: Tensor) -> None:
+def test_conditions_that_are_not_labels_are_refused_if_there_are_classes(cond: Tensor) -> None:
     net = Classes()
     with pytest.raises(
         ValueError, match=r"cond must hold labels, integers of shape \(3,\).* got shape"
@@ -160,7 +160,7 @@ def test_a_level_is_one_number_or_one_a_sample(x: Tensor, prediction: predict.Pr
 def test_levels_that_differ_within_a_sample_are_refused(
     shape: tuple[int, ...], prediction: predict.Prediction
 ) -> None:
-    """The network is told one label a sample; three for channels would be taken for those of samples."""
+    """The network receives one label for each sample; three for channels could pass as labels of samples."""
     net = Net()
     with pytest.raises(
         ValueError, match=r"level must be one number, or one for each of 3 samples.* got shape"

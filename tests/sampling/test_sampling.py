@@ -1,17 +1,13 @@
-"""Drawing samples: what a run costs, what it leaves behind, and that each way of asking gives the same."""
+"""Every solver on every process, and the arguments of a run."""
 
 import inspect
-import re
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from tqdm import tqdm
 
 import scoresde
 from scoresde import (
@@ -37,7 +33,6 @@ from scoresde import (
     predict,
     prepare,
     sample,
-    solver_of,
 )
 from scoresde.processes import CLEAN
 from scoresde.solvers import DDIM, DPMSolver, EulerMaruyama, PredictorCorrector
@@ -56,7 +51,6 @@ from tests.problems import (
     calls,
     gaussian,
     normal,
-    spread,
 )
 
 
@@ -95,7 +89,7 @@ def nearest_budget(name: str, steps: int, to_clean: bool) -> int:
 def test_every_solver_runs_on_every_sde_at_every_number_of_steps(
     sde_name: str, record_property: Callable[..., None]
 ) -> None:
-    """Finite in both precisions with both endings; the calls made are those reported, and within budget."""
+    """Finite in both precisions with both endings; calls are as reported and within the budget."""
     noise, sde = normal(64, 2), SDES[sde_name]
     combinations, failures = 0, []
     for name in (*TABLES, *COUNTED):
@@ -147,7 +141,7 @@ class Exact:
 @pytest.mark.parametrize("to_clean", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("sde", SDES)
-def test_what_stops_at_a_tolerance_runs_on_every_sde(sde: str, dtype: torch.dtype, to_clean: bool) -> None:
+def test_adaptive_solvers_run_on_every_sde(sde: str, dtype: torch.dtype, to_clean: bool) -> None:
     for name in (*TOLERANT, "parallel"):
         nfe = None if name in TOLERANT else 20
         x = sample(Exact(sde), name, (3, 1), nfe=nfe, dtype=dtype, to_clean=to_clean)
@@ -169,91 +163,8 @@ def test_many_calls_find_the_data(sde: str) -> None:
 
 
 # Graphs and host reads.
-class HostReads(TorchDispatchMode):
-    """Counts the operations that would make the host wait for a GPU."""
-
-    names = ("_local_scalar_dense", "item", "equal", "is_nonzero", "nonzero", "_linalg_check_errors")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count[func._schema.name.split("::")[1]] += 1
-        return func(*args, **(kwargs or {}))
-
-    @property
-    def total(self) -> int:
-        return sum(self.count[name] for name in self.names)
 
 
-def test_the_counter_sees_a_host_read() -> None:
-    x = torch.ones(1)
-    for read in (x.item, lambda: bool(x > 0), lambda: float(x), x.nonzero, lambda: torch.equal(x, x)):
-        with HostReads() as reads:
-            read()  # type: ignore[operator]
-        assert reads.total
-
-
-@pytest.mark.parametrize("name", [*TABLES, "pc:measured=true"])
-def test_a_run_never_reads_from_the_device(name: str) -> None:
-    plan = Plan.make(solver_of(name), VPSDE(), 12)  # type: ignore[arg-type]
-    noise = Noise(0, torch.arange(4), (2,))
-    denoiser = Denoiser(Net(), VPSDE(), predict.v)
-    with torch.no_grad(), HostReads() as reads:
-        integrate(plan, denoiser, noise(0), lambda i: noise(i + 1))
-    assert reads.total == 0
-    assert reads.count["mul"] > 12  # it did look
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_one_read_checks_a_whole_run(name: str) -> None:
-    """Is the end finite? That is all that ``sample`` asks the device, whatever the number of steps."""
-    plans = [Plan.make(TABLES[name], VPSDE(), steps) for steps in (3, 10)]
-    reads = []
-    for plan in plans:
-        with HostReads() as mode:
-            sample(Denoiser(Net(), VPSDE(), predict.v), plan, (4, 2))
-        reads.append(mode.total)
-    assert reads[0] == reads[1] <= 2  # the number, and how torch asks for it
-
-
-def graphs_of(run: Callable[[Tensor], Tensor], x: Tensor) -> int:
-    """Compile with fullgraph: nothing may fall back to Python. Check the bits, and count the graphs."""
-    graphs = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> Callable[..., Any]:
-        graphs.append(graph)
-        return graph.forward
-
-    torch._dynamo.reset()
-    with torch.no_grad():
-        compiled = torch.compile(run, fullgraph=True, backend=backend)(x)
-        assert torch.equal(compiled, run(x))  # the same operations one after the other
-    return len(graphs)
-
-
-@pytest.mark.parametrize("name", [*TABLES, "pc:measured=true"])
-def test_a_run_is_one_graph(name: str) -> None:
-    """Network and all."""
-    plan = Plan.make(solver_of(name), VPSDE(), 5)  # type: ignore[arg-type]
-    denoiser = Denoiser(Net(), VPSDE(), predict.v)
-    z = normal(40, 4, 2).float()
-    assert graphs_of(lambda x: integrate(plan, denoiser, x, lambda i: z[i]), z[-1]) == 1
-
-
-def test_noise_is_made_in_the_graph_of_its_run() -> None:
-    plan = Plan.make(TABLES["ancestral"], VPSDE(), 3)
-    denoiser = Denoiser(Net(), VPSDE(), predict.v)
-
-    def run(ids: Tensor) -> Tensor:
-        noise = Noise(7, ids, (2,))
-        return integrate(plan, denoiser, plan.start.sigma * noise(0), lambda i: noise(i + 1))
-
-    assert graphs_of(run, torch.arange(4)) == 1
-
-
-# The ways of asking.
 @pytest.mark.parametrize(
     ("functional", "solver", "spacing"),
     [
@@ -346,7 +257,7 @@ def test_the_condition_is_handed_on_in_its_batch(name: str) -> None:
     assert not torch.equal(sample(denoiser, name, (5, 2), nfe=calls(name, 6)), whole)
 
 
-def test_the_network_is_told_its_label_in_the_type_of_the_state() -> None:
+def test_the_network_receives_its_label_in_the_type_of_the_state() -> None:
     told: list[Tensor] = []
 
     def net(x: Tensor, t: Tensor) -> Tensor:
@@ -429,52 +340,6 @@ def test_the_noise_of_a_run_is_another_than_that_of_its_start() -> None:
     assert torch.equal(x, by_hand)
 
 
-class Breaks:
-    """A network whose output is not finite from a time on, whatever the run."""
-
-    def __init__(self, value: float, below: float) -> None:
-        self.value, self.below = value, below
-        self.times: list[float] = []
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        self.times.append(t[0].item())
-        return 0.1 * x if t[0].item() > self.below else torch.full_like(x, self.value)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("name", [*TABLES, *COUNTED])
-def test_a_network_that_is_not_finite_stops_the_run_naming_call_and_t(name: str, value: float) -> None:
-    sde = VPSDE()
-    healthy, broken = Breaks(value, -1.0), Breaks(value, 0.5)
-    sample(Denoiser(healthy, sde, predict.data), name, (2, 2), nfe=calls(name, 12))
-    first = next(i for i, t in enumerate(healthy.times) if t <= 0.5)
-    with pytest.raises(FloatingPointError, match="the network's output is not finite in call") as error:
-        sample(Denoiser(broken, sde, predict.data), name, (2, 2), nfe=calls(name, 12))
-    call, t = re.findall(r"in call (\d+), at t = ([\d.e-]+),", str(error.value))[0]
-    assert int(call) == first + 1
-    assert float(t) == pytest.approx(healthy.times[first], rel=1e-5)  # six digits are shown
-
-
-@pytest.mark.parametrize(
-    "method", ["dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun", "rk4", "implicit_adams"]
-)
-@pytest.mark.filterwarnings("ignore:Functional iteration did not converge")  # how implicit_adams says it
-def test_a_network_that_is_not_finite_stops_every_ode_method(method: str) -> None:
-    net = Breaks(float("nan"), 0.5)
-    with pytest.raises(FloatingPointError, match=r"not finite in call \d+, at t = 0\."):
-        sample(Denoiser(net, VPSDE(), predict.data), ODE(method), (2, 2), nfe=500)
-
-
-def test_a_state_that_overflows_is_told_from_a_network_that_does() -> None:
-    net = lambda x, t: torch.full_like(x, 3e38)  # noqa: E731
-    plan = Plan.make(EulerMaruyama(), VPSDE(), 3, UniformTime())
-    assert plan.amplification > 1.5  # of an output that is nearly the largest number that there is
-    with pytest.raises(
-        FloatingPointError, match="the state overflowed, though every output of the network is"
-    ):
-        sample(Denoiser(net, VPSDE(), predict.data), plan, (2, 2))
-
-
 def test_counted_counts() -> None:
     denoiser = Counted(Denoiser(Net(), VPSDE(), predict.noise))
     assert denoiser.sde == VPSDE()
@@ -482,93 +347,6 @@ def test_counted_counts() -> None:
     assert denoiser.calls == 10
     sample(denoiser, "heun", (5, 2), nfe=11, batch_size=2)
     assert denoiser.calls == 40
-
-
-def test_progress_is_shown_only_if_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
-    denoiser = Denoiser(Net(), VPSDE(), predict.noise)
-    sample(denoiser, "heun", (5, 2), nfe=10)
-    assert capsys.readouterr() == ("", "")
-    sample(denoiser, "heun", (5, 2), nfe=10, batch_size=2, progress=True)
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "30/30" in shown.err
-
-
-class Interrupted:
-    """A network at which Ctrl-C is pressed."""
-
-    def __init__(self, call: int) -> None:
-        self.left = call
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
-        return 0.1 * x
-
-
-def test_an_interrupted_run_leaves_its_bar_closed(capsys: pytest.CaptureFixture[str]) -> None:
-    denoiser = Denoiser(Interrupted(3), VPSDE(), predict.noise)
-    with pytest.raises(KeyboardInterrupt):
-        sample(denoiser, "ddim", (4, 2), nfe=8, progress=True)
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert shown.err.endswith("\n")  # what is written next begins a line of its own
-    assert re.search(r"[23]/8", shown.err.splitlines()[-1])
-    assert not list(getattr(tqdm, "_instances", []))
-    sample(Denoiser(Net(), VPSDE(), predict.noise), "ddim", (4, 2), nfe=8, progress=True)
-    assert "8/8" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", [*TABLES])
-def test_gradients_of_a_run_are_those_of_its_formula(name: str) -> None:
-    """By integrate, in the start and in a parameter of the network; what it ends with is linear in both."""
-    plan = Plan.make(TABLES[name], EDM(0.1, 10.0), 6)
-    z = [normal(2, seed=i) for i in range(40)]
-    start, mean = normal(2).requires_grad_(), torch.tensor(MEAN, dtype=torch.float64, requires_grad=True)
-
-    def network(x: Any, level: Level[float], mean: Any = MEAN) -> Any:
-        var = (level.alpha * STD) ** 2 + level.sigma**2
-        return STD**2 * level.alpha / var * x + level.sigma**2 * mean / var
-
-    end = integrate(plan, lambda x, level: network(x, level, mean), start, z.__getitem__)
-    slope, by_mean = torch.autograd.grad(end.sum(), (start, mean))
-    none = [0.0] * 40
-    by_hand = [
-        integrate(plan, lambda x, level, m=m: network(x, level, m), x, none.__getitem__)
-        for x, m in ((1.0, 0.0), (0.0, 1.0))
-    ]
-    # Sums of numbers of up to 100.
-    assert slope.tolist() == pytest.approx([by_hand[0]] * 2, abs=1e-11)
-    assert by_mean.item() == pytest.approx(2 * by_hand[1], abs=1e-11)
-
-
-def test_gradients_find_the_closed_form_of_gaussian_data() -> None:
-    """x_end = alpha m + S_end / S_start (x - alpha m) on the exact path, S the deviation at a level."""
-    denoiser = Denoiser(Affine(), VPSDE(), predict.data)
-    plan = Plan.make(TABLES["dpmpp-3m"], VPSDE(), 320)
-    x = normal(4).requires_grad_()
-    integrate(plan, denoiser, x).sum().backward()
-    ratio = spread(plan.end) / spread(plan.start)
-    # The method's error at 320 steps.
-    assert x.grad.tolist() == pytest.approx([ratio] * 4, rel=1e-4)  # type: ignore[union-attr]
-    expected = 4 * (plan.end.alpha - ratio * plan.start.alpha)
-    assert denoiser.net.mean.grad.item() == pytest.approx(expected, rel=1e-4)  # type: ignore[union-attr]
-    with torch.no_grad():
-        assert not sample(denoiser, plan, (4,), x=x, dtype=torch.float64).requires_grad
-
-
-class Affine(torch.nn.Module):
-    """The denoiser of N(m, STD^2) under VPSDE, m a parameter."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.mean = torch.nn.Parameter(torch.tensor(MEAN, dtype=torch.float64))
-
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        level = VPSDE().level(t)
-        var = (level.alpha * STD) ** 2 + level.sigma**2
-        return STD**2 * level.alpha / var * x + level.sigma**2 * self.mean / var
 
 
 def test_samples_may_be_single_numbers_or_of_any_rank() -> None:

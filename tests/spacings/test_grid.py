@@ -39,7 +39,7 @@ def test_a_grid_falls_from_one_end_of_the_sde_to_the_other(
 
 
 @pytest.mark.parametrize("name", SDES)
-def test_levels_are_those_of_the_sde_at_the_times(name: str) -> None:
+def test_levels_are_the_levels_of_the_sde_at_the_times(name: str) -> None:
     grid = Grid.build(SDES[name], 7, UniformTime())
     for level in grid.levels:
         t = torch.tensor(level.t, dtype=torch.float64)
@@ -75,7 +75,7 @@ def test_to_clean_adds_a_step_to_sigma_0(name: str) -> None:
         (lambda: Grid.build(VPSDE(), 3, lambda sde, n: UniformTime()(sde, n).flip(0)), "must strictly fall"),
     ],
 )
-def test_times_that_are_no_grid_raise(build: Callable[[], object], message: str) -> None:
+def test_times_that_make_no_grid_are_refused(build: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         build()
 

@@ -1,4 +1,4 @@
-"""Where spacings put the noise levels, against the formulas of their papers and of other code."""
+"""Spacings by a formula or fitted to a network, the default, and what is refused."""
 
 import math
 import re
@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from scoresde import EDM, SDE, VPSDE, DiscreteVPSDE, Level, Plan, RectifiedFlow, integrate, prepare
+from scoresde import EDM, SDE, VPSDE, Level, Plan, RectifiedFlow, integrate
 from scoresde.plans.executor import iterate
-from scoresde.processes import CLEAN
 from scoresde.registry import build
 from scoresde.solvers import DDIM, DPMSolverPP
 from scoresde.spacings import (
@@ -41,49 +40,9 @@ from scoresde.spacings import (
     default_spacing,
     spacing_of,
 )
-from scoresde.spacings.catalogue import steps_of
-from scoresde.spacings.lists import ALIGN_YOUR_STEPS
 from scoresde.tuning.gits import cheapest_path, gits
-from tests.problems import SDES, TABLES, floats, mixture, normal, sdes
-
-
-def joined_at(noisy: Spacing, clean: Spacing, part: float, share: float) -> Spacing:
-    """Joined a part of the way in lambda."""
-
-    def spacing(sde: SDE, n: int) -> Tensor:
-        first, last = lams_of(sde, sde.t_max, sde.t_min)
-        return Joined(noisy, clean, first + part * (last - first), share)(sde, n)
-
-    return spacing
-
-
-# Those of any length and any SDE, with parameters far beyond those in use.
-simple: st.SearchStrategy[Spacing] = st.one_of(
-    st.sampled_from([UniformTime(), QuadraticTime(), UniformLambda(), UniformSigma()]),
-    st.builds(PowerTime, floats(0.3, 5)),
-    st.builds(Beta, floats(0.3, 3), floats(0.3, 3)),
-    st.builds(Karras, floats(0.2, 100)),
-    st.builds(Polyexponential, floats(0.3, 4)),
-)
-composed: st.SearchStrategy[Spacing] = st.one_of(
-    simple,
-    st.builds(Shifted, simple, floats(0.3, 3)),
-    st.builds(Refined, simple, st.integers(1, 7)),
-    st.builds(joined_at, simple, simple, floats(0.1, 0.9), floats(0.1, 0.9)),
-)
-
-
-def lams_of(sde: SDE, *times: float) -> list[float]:
-    return sde.lam(torch.tensor(times, dtype=torch.float64)).tolist()
-
-
-def ratios(sde: SDE, times: Tensor) -> Tensor:
-    """sigma / alpha."""
-    return torch.exp(-sde.lam(times))
-
-
-def fractions(n: int) -> Tensor:
-    return torch.arange(n + 1, dtype=torch.float64) / n
+from tests.problems import SDES, floats, mixture, normal, sdes
+from tests.spacings.cases import composed, fractions, ratios
 
 
 @given(sdes, composed, st.integers(1, 60))
@@ -119,7 +78,7 @@ def test_beta_takes_equal_parts_of_a_beta_distribution(sde: SDE, n: int, a: floa
     """Lee et al. 2024: the quantiles of Beta(a, b), noisiest first, over the times."""
     quantiles = torch.tensor([stats.beta.ppf(1 - i / n, a, b) for i in range(n + 1)])
     expected = sde.t_min + quantiles * (sde.t_max - sde.t_min)
-    # roundings, and those of 1 - i / n, which a density of infinite slope at the end makes larger
+    # roundings, and the roundings of 1 - i / n, which a density of infinite slope at the end makes larger
     torch.testing.assert_close(Beta(a, b)(sde, n), expected, rtol=1e-9, atol=1e-11 * sde.t_max)
 
 
@@ -152,262 +111,8 @@ def test_the_limits_of_karras_are_uniform_lam_and_a_step_into_the_dark(sde: SDE,
     torch.testing.assert_close(tiny[:-1], tiny[:1].expand(n), rtol=0, atol=1e-3)
 
 
-def k_diffusions_karras(n: int, low: float, high: float, rho: float) -> np.ndarray:
-    ramp = np.linspace(0, 1, n)
-    return (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
-
-
-def k_diffusions_exponential(n: int, low: float, high: float) -> np.ndarray:
-    return np.exp(np.linspace(math.log(high), math.log(low), n))
-
-
-def k_diffusions_polyexponential(n: int, low: float, high: float, rho: float) -> np.ndarray:
-    ramp = np.linspace(1, 0, n) ** rho
-    return np.exp(ramp * (math.log(high) - math.log(low)) + math.log(low))
-
-
-@given(st.integers(2, 60), floats(1, 12), floats(0.3, 4), floats(1e-3, 0.1), floats(1, 500))
-def test_spacings_are_k_diffusions(n: int, rho: float, poly: float, low: float, high: float) -> None:
-    """get_sigmas_karras, _exponential and _polyexponential, on the process whose time is sigma itself."""
-    sde = EDM(low, high)
-    for spacing, sigmas in (
-        (Karras(rho), k_diffusions_karras(n, low, high, rho)),
-        (UniformLambda(), k_diffusions_exponential(n, low, high)),
-        (Polyexponential(poly), k_diffusions_polyexponential(n, low, high, poly)),
-    ):
-        # exp and log of numbers to the power of 12, between.
-        torch.testing.assert_close(spacing(sde, n - 1), torch.from_numpy(sigmas), rtol=1e-11, atol=0)
-
-
-STABLE_DIFFUSION = DiscreteVPSDE(0.00085, 0.012, schedule="scaled-linear")
-OF_DIFFUSERS = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "timestep_spacing": "linspace",
-}
-
-
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # theirs, of numpy 2
-@pytest.mark.parametrize("scheduler", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
-@pytest.mark.parametrize(
-    ("option", "spacing"),
-    [
-        ("use_karras_sigmas", Karras()),
-        ("use_exponential_sigmas", UniformLambda()),
-        ("use_beta_sigmas", Beta()),
-    ],
-)
-def test_spacings_are_those_of_diffusers(scheduler: str, option: str, spacing: Spacing) -> None:
-    diffusers = pytest.importorskip("diffusers")
-    theirs = getattr(diffusers, scheduler)(**OF_DIFFUSERS, **{option: True})
-    theirs.set_timesteps(12)
-    assert theirs.sigmas[-1] == 0
-    sigmas = theirs.sigmas[:-1].double()
-    if option == "use_beta_sigmas":  # of sigma: the process whose time that is
-        sde: SDE = EDM(*ratios(STABLE_DIFFUSION, torch.tensor([1e-3, 1.0], dtype=torch.float64)).tolist())
-    else:
-        sde = STABLE_DIFFUSION
-    # float32, and its cumulative product of a thousand numbers
-    torch.testing.assert_close(ratios(sde, spacing(sde, 11)), sigmas, rtol=2e-5, atol=0)
-
-
-@pytest.mark.parametrize("shift", [0.4, 1.0, 3.0])
-@pytest.mark.parametrize("spacing", [UniformTime(), QuadraticTime(), Beta()])
-def test_shifted_is_equation_23_of_stable_diffusion_3_on_a_rectified_flow(
-    spacing: Spacing, shift: float
-) -> None:
-    """2403.03206: sqrt(m / n) t / (1 + (sqrt(m / n) - 1) t), of every level but the one end that stays."""
-    sde = RectifiedFlow()
-    inner = sde if shift >= 1 else RectifiedFlow(t_min=1e-3 / (shift + (1 - shift) * 1e-3))  # goes to t_min
-    t = spacing(inner, 9)
-    expected = shift * t / (1 + (shift - 1) * t)
-    expected[-1] = sde.t_min
-    torch.testing.assert_close(Shifted(spacing, shift)(sde, 9), expected, rtol=1e-13, atol=0)  # roundings
-
-
-def test_shifted_is_what_diffusers_does_to_a_flow() -> None:
-    """On 1, 1 - 1/n, ..., 1/n; their t = 0 is a t_min of next to nothing."""
-    diffusers = pytest.importorskip("diffusers")
-    theirs = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)
-    theirs.set_timesteps(sigmas=np.linspace(1, 1 / 8, 8))
-    ours = Shifted(UniformTime(), 3.0)(RectifiedFlow(t_min=1e-9), 8)
-    torch.testing.assert_close(ours, theirs.sigmas.double(), rtol=1e-6, atol=1e-8)  # float32
-
-
-@given(sdes, simple, st.integers(1, 30), floats(0.3, 3))
-def test_shifted_moves_every_level_by_log_shift(sde: SDE, spacing: Spacing, n: int, shift: float) -> None:
-    by = math.log(shift)
-    first, last = lams_of(sde, sde.t_max, sde.t_min)
-    inner = sde.clip(first + max(by, 0), last + min(by, 0))
-    lams, moved = sde.lam(spacing(inner, n)), sde.lam(Shifted(spacing, shift)(sde, n))
-    moves = slice(0, n) if by > 0 else slice(1, n + 1)
-    torch.testing.assert_close(moved[moves], lams[moves] - by, rtol=1e-7, atol=1e-8)  # digits of 1 - t
-
-
-@given(sdes, simple, st.integers(1, 30), floats(1, 1.7), floats(1, 1.7))
-def test_two_shifts_are_one(sde: SDE, spacing: Spacing, n: int, a: float, b: float) -> None:
-    twice, once = Shifted(Shifted(spacing, a), b)(sde, n), Shifted(spacing, a * b)(sde, n)
-    torch.testing.assert_close(sde.lam(twice), sde.lam(once), rtol=1e-7, atol=1e-8)  # digits of 1 - t
-
-
-@pytest.mark.parametrize(("model", "name"), [("sd15", "StableDiffusion"), ("sdxl", "StableDiffusionXL")])
-def test_align_your_steps_is_the_published_list(model: str, name: str) -> None:
-    """As sigmas, and as the timesteps which these lists are for Stable Diffusion's noise levels."""
-    lists = pytest.importorskip("diffusers.schedulers.scheduling_utils").AysSchedules
-    times = AlignYourSteps(model)(STABLE_DIFFUSION, 10)
-    sigmas = ratios(STABLE_DIFFUSION, times)
-    published = torch.tensor(lists[f"{name}Sigmas"][:-1], dtype=torch.float64)
-    torch.testing.assert_close(sigmas[:-1], published, rtol=0, atol=5e-4)  # the ends, to three decimals
-    torch.testing.assert_close(sigmas[1:-1], published[1:], rtol=1e-12, atol=0)  # the rounding of an inverse
-    steps = torch.tensor([*lists[f"{name}Timesteps"], 0], dtype=torch.float64)
-    # The nearest of the thousand steps, from sigmas of three decimals.
-    torch.testing.assert_close(STABLE_DIFFUSION.label(times), steps, rtol=0, atol=0.6)
-    # Their ends, 14.615 and 0.029, are its first and last level, rounded.
-    assert (times[0], times[-1]) == (STABLE_DIFFUSION.t_max, STABLE_DIFFUSION.t_min)
-
-
-def test_align_your_steps_of_video_diffusion_is_the_published_list() -> None:
-    lists = pytest.importorskip("diffusers.schedulers.scheduling_utils").AysSchedules
-    published = torch.tensor([*lists["StableDiffusionVideoSigmas"][:-1], 0.002], dtype=torch.float64)
-    times = AlignYourSteps("svd")(EDM(0.002, 700.0), 10)
-    torch.testing.assert_close(times, published, rtol=1e-13, atol=0)  # the rounding of an inverse
-    assert (times[0], times[-1]) == (700.0, 0.002)
-
-
-@pytest.mark.parametrize("n", [1, 2, 7, 10, 33, 1000])
-@pytest.mark.parametrize("model", ALIGN_YOUR_STEPS)
-def test_align_your_steps_of_another_length_is_linear_in_log_sigma(model: str, n: int) -> None:
-    """As they publish it, from clean to noisy."""
-    sigmas = np.array(ALIGN_YOUR_STEPS[model])
-    places = np.linspace(0, 1, len(sigmas))
-    expected = np.exp(np.interp(np.linspace(0, 1, n + 1), places, np.log(sigmas[::-1])))[::-1].copy()
-    times = AlignYourSteps(model)(EDM(1e-3, 800.0), n)
-    torch.testing.assert_close(times, torch.from_numpy(expected), rtol=1e-12, atol=0)  # roundings
-    ends = AlignYourSteps(model)(EDM(sigmas[-1] + 4e-4, sigmas[0] - 4e-4), n)
-    assert ends.diff().max() < 0  # the ends are an SDE's before levels are put between
-
-
-def test_a_list_is_the_same_by_t_by_sigma_and_by_lambda() -> None:
-    sde = VPSDE()
-    times = AtTimes([1.0, 0.6, 0.2, 1e-3])(sde, 3)
-    by_sigma = AtSigmas(ratios(sde, times).tolist())(sde, 3)
-    by_lam = AtLambdas(sde.lam(times).tolist())(sde, 3)
-    torch.testing.assert_close(by_sigma, times, rtol=1e-12, atol=0)  # the rounding of an inverse
-    torch.testing.assert_close(by_lam, times, rtol=1e-12, atol=0)
-    for found in (by_sigma, by_lam):
-        assert (found[0], found[-1]) == (sde.t_max, sde.t_min)
-    assert AtSigmas([80.0, 2.0, 0.002])(EDM(), 2)[[0, 2]].tolist() == [80.0, 0.002]
-    flow = RectifiedFlow()
-    assert AtSigmas([math.inf, 1.0, 0.25])(flow, 2).tolist() == pytest.approx([1.0, 0.5, 0.2], rel=1e-15)
-    assert AtLambdas([-3.0, 1.0]) == AtLambdas((-3.0, 1.0)) != AtLambdas([-3.0, 2.0])
-
-
-def test_listed_times_are_used_exactly() -> None:
-    times = [0.93, 0.7000000000000001, 0.3, 0.02]
-    for grid in (
-        Grid.build(VPSDE(), 3, AtTimes(times)),
-        Grid.build(VPSDE(), 4, AtTimes(times), to_clean=True),
-    ):
-        assert [level.t for level in grid.levels[:4]] == times
-    times[0] = 0.5  # a spacing is what it was made of
-    assert AtTimes([0.9, 0.1]) == AtTimes((0.9, 0.1)) != AtTimes([0.9, 0.2])
-
-
-# Not called at the grid's own levels, by definition: a step of DPM-fast goes over several of them, and churn
-# raises a level before the call.
-ELSEWHERE = ("dpm-fast", "churn")
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_listed_times_are_one_run_whatever_the_budget(name: str) -> None:
-    times = [0.9, 0.7, 0.3, 0.02]
-    need = Plan.make(TABLES[name], VPSDE(), 3, AtTimes(times)).nfe
-    for nfe in (need, need + 1, 50):
-        plan = prepare(name, VPSDE(), nfe, AtTimes(times))
-        assert isinstance(plan, Plan)
-        assert plan.nfe == need
-        assert (plan.start.t, plan.end.t) == (0.9, 0.02)
-        assert name in ELSEWHERE or set(times[:3]) <= {level.t for level in plan.levels}
-    with pytest.raises(ValueError, match=f"nfe must be at least {need} .*got {need - 1}"):
-        prepare(name, VPSDE(), need - 1, AtTimes(times))
-    assert prepare(name, VPSDE(), 50, AtTimes(times), to_clean=True).end == CLEAN
-
-
-def test_what_is_made_of_a_list_is_one_run_too() -> None:
-    sde, times = VPSDE(), [0.9, 0.7, 0.3, 0.02]
-    for spacing, steps in (
-        (Refined(AtTimes(times), 4), 12),
-        (Shifted(AtTimes(times), 1.5), 3),
-        (Clipped(AtTimes(times), -2.0), 3),
-        (Refined(Shifted(AtTimes(times), 1.5), 2), 6),
-    ):
-        assert steps_of(spacing) == steps
-        assert prepare("ddim", sde, 50, spacing).nfe == steps
-        with pytest.raises(ValueError, match=f"make {steps} steps, not 5"):
-            spacing(sde, 5)
-    assert steps_of(Refined(Karras(), 4)) is None
-    moved = sde.lam(Shifted(AtTimes(times), 1.5)(sde, 3))
-    lams = sde.lam(AtTimes(times)(sde, 3)) - math.log(1.5)
-    torch.testing.assert_close(moved[:-1], lams[:-1], rtol=1e-12, atol=0)  # the rounding of an inverse
-    assert Shifted(AtTimes(times), 1.5)(sde, 3)[-1] == 0.02  # the end stays, the list's own
-    assert Refined(AtTimes(times), 4)(sde, 12)[::4].tolist() == times
-
-
-@given(sdes, simple, floats(0.05, 0.4), floats(0.6, 0.95), st.integers(1, 30))
-def test_clipped_is_the_spacing_of_a_part(sde: SDE, spacing: Spacing, a: float, b: float, n: int) -> None:
-    first, last = lams_of(sde, sde.t_max, sde.t_min)
-    low, high = first + a * (last - first), first + b * (last - first)
-    times = Clipped(spacing, low, high)(sde, n)
-    assert torch.equal(times, spacing(sde.clip(low, high), n))
-    assert lams_of(sde, times[0].item(), times[-1].item()) == pytest.approx([low, high], abs=1e-8)  # as above
-    assert torch.equal(Clipped(spacing)(sde, n), spacing(sde, n))
-
-
-@given(sdes, simple, st.integers(1, 12), st.integers(1, 5))
-def test_refined_cuts_every_step_into_equal_parts(sde: SDE, spacing: Spacing, n: int, parts: int) -> None:
-    coarse, fine = spacing(sde, n), Refined(spacing, parts)(sde, parts * n)
-    assert torch.equal(fine[::parts], coarse)
-    steps = sde.lam(fine).diff().reshape(n, parts)
-    # digits of 1 - t, as above
-    torch.testing.assert_close(steps, steps.mean(1, keepdim=True).expand(n, parts), rtol=1e-6, atol=1e-8)
-
-
-def test_refined_makes_any_number_of_steps() -> None:
-    sde = EDM()
-    for n, sizes in ((7, [4, 3]), (8, [4, 4]), (9, [3, 3, 3]), (2, [2]), (1, [1])):
-        ends = [0, *np.cumsum(sizes).tolist()]
-        assert torch.equal(Refined(Karras(), 3)(sde, n)[ends], Karras()(sde, len(sizes)))
-
-
-def test_refined_cuts_a_step_from_alpha_0_in_t() -> None:
-    times = Refined(UniformTime(), 4)(RectifiedFlow(t_min=0.2), 8)
-    assert times[:5].tolist() == pytest.approx([1.0, 0.9, 0.8, 0.7, 0.6], rel=1e-15)
-
-
-@given(sdes, simple, simple, floats(0.1, 0.9), st.integers(2, 40))
-def test_joined_is_one_spacing_and_then_the_other(
-    sde: SDE, noisy: Spacing, clean: Spacing, part: float, n: int
-) -> None:
-    first, last = lams_of(sde, sde.t_max, sde.t_min)
-    lam = first + part * (last - first)
-    times = Joined(noisy, clean, lam, 0.3)(sde, n)
-    before = min(max(round(0.3 * n), 1), n - 1)
-    assert torch.equal(times[:before], noisy(sde.clip(-math.inf, lam), before)[:-1])
-    assert torch.equal(times[before:], clean(sde.clip(lam, math.inf), n - before))
-
-
-def test_joined_gives_each_its_share_and_at_least_one_step() -> None:
-    sde = EDM(0.01, 100.0)
-    for share, n, before in ((0.5, 8, 4), (0.3, 10, 3), (0.01, 6, 1), (0.99, 6, 5), (0.9, 2, 1)):
-        times = Joined(UniformLambda(), Karras(), 0.0, share)(sde, n)
-        assert (times > 1 + 1e-9).sum() == before  # sigma = 1 is lambda = 0, but for rounding
-        assert (times[0], times[-1], len(times)) == (100.0, 0.01, n + 1)
-    assert Joined(UniformLambda(), Karras(), 0.0)(sde, 1).tolist() == [100.0, 0.01]
-
-
 @given(st.integers(2, 7), st.data())
-def test_the_cheapest_path_is_the_cheapest_of_all(nodes: int, data: st.DataObject) -> None:
+def test_thecheapest_path_is_the_cheapest_of_all(nodes: int, data: st.DataObject) -> None:
     cost = np.full((nodes, nodes), np.inf)
     above = np.triu_indices(nodes, 1)
     cost[above] = data.draw(st.lists(floats(0, 1), min_size=len(above[0]), max_size=len(above[0])))
