@@ -1,5 +1,6 @@
 """Settings of all tests: the same examples in every run, on one thread; the programs of benchmarks/."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -11,3 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))  # they import
 settings.register_profile("scoresde", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("scoresde")
 torch.set_num_threads(1)
+
+# A shell starts its background jobs with Ctrl-C ignored, which programs started by a test would inherit.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

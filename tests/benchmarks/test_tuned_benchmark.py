@@ -110,4 +110,4 @@ def test_a_fit_for_low_precision_is_in_float32_and_only_its_race_is_not(tmp_path
     given = shlex.split(f"--problem mnist --nfe 3 --no-compile --tune --quiet --out {tmp_path}")
     options = settled(tuned.parser().parse_args(given), "mnist")
     assert evaluation.Evaluation(options, "edm").tuned(3).nfe == 3
-    assert asked == [(None, torch.bfloat16)]
+    assert asked == [(torch.float32, torch.bfloat16)]

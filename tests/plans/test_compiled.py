@@ -124,7 +124,7 @@ def test_what_is_no_plan_is_not_compiled() -> None:
 def test_a_run_is_not_captured_without_a_gpu() -> None:
     denoiser = Denoiser(MLP(2), VPSDE(), predict.noise)
     plan = prepare("ddim", VPSDE(), 5)
-    with pytest.raises(ValueError, match="device must be a CUDA device"):
+    with pytest.raises(ValueError, match="device must be an available CUDA device"):
         captured(denoiser, plan, (4, 2), device="cpu")
     with pytest.raises(TypeError, match="plan must be a Plan"):
         captured(denoiser, "ddim", (4, 2))  # type: ignore[arg-type]

@@ -219,9 +219,9 @@ def test_the_network_that_ships_is_small_and_says_how_it_came_to_be():
     assert about["step"] == shipped.configuration.optimization.steps
     commands = [part["command"] for part in (*about["before"], about)]
     assert [len(command) > 40 for command in commands] == [True] * 3
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs" / "pages" / "training.md").read_text()
     for command in commands:
-        assert command in readme
+        assert command in page
 
 
 def test_the_configuration_of_the_network_that_ships_is_that_of_its_command():
