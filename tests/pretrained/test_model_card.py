@@ -36,7 +36,7 @@ def test_the_card_describes_the_networks():
     assert about["features"]["command"] in CARD
     assert f"accuracy {about['features']['test_accuracy']:.2%}".replace("%", " %") in CARD
     steps = [part.get("steps", part.get("step")) for part in parts]
-    assert f"{sum(steps):,} steps of {SHIPPED.configuration.schedule.batch_size} images" in CARD
+    assert f"{sum(steps):,} steps of {SHIPPED.configuration.optimization.batch_size} images" in CARD
     assert " and ".join((f"{steps[0]:,}, {steps[1]:,}", f"{steps[2]:,} steps")) in CARD
     assert f"for {sum(part['seconds'] for part in parts) / 60:.0f} minutes" in CARD
 
