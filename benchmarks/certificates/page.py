@@ -139,21 +139,24 @@ def _legend(ladder: Sequence[int]) -> str:
     """The meaning of the columns."""
     rungs = ", ".join(map(str, ladder))
     return f"""
-- **order**: claimed; of solvers that draw noise, of their law (weak).
-- **measured**: over {rungs} steps, the larger slope of the last two doublings at which the relative error is
-  above {FLOOR:g}, with more doublings, up to {LONGEST} steps, while it is less than the claim by more than
-  {BELOW:g}, which fails, or more than it by {BEYOND:g}. On the probability-flow ODE of a mixture of three
-  normal distributions against a reference to 1e-12, or, weak, of mean and deviation on normal data. *On*: the
-  SDE, with equal steps in lambda or Karras's, where it is least.
-- **law**: the order of mean and deviation on normal data, exact by carrying the factors of every draw.
-- **error**: that which *measured* is the slope of, at 160 steps. By tolerance: at a thousandth of the
-  solver's own.
-- **identity**: if all data is one point, how far the end is from it, over several grids, both endings and any
-  number of steps; at most {EXACT:g}. Solvers without it: the order of that error.
-- **calls**: network calls counted; kept, as planned and within budgets of 5, 10, 20 and 50. *from n*: the
-  smallest of these budgets that it can do with.
-- **amplif.**: the largest sum of absolute weights on network outputs at 10 calls: what their errors grow by.
-- **float32**: the largest difference to float64, from the same start and noise, relative to the end, of runs
-  of {FEW} steps and more; at most {ROUNDING:g}, however many. With fewer, at most that and 9 times the law's
-  error, so that the error in float32 is at most 10 times that in float64 and {ROUNDING:g}.
+- **order**: the claimed order; for solvers that draw noise, the claimed weak order.
+- **measured**: the order, measured over {rungs} steps: the larger slope of the last two doublings with a
+  relative error above {FLOOR:g}. More doublings follow, up to {LONGEST} steps, while the slope is below the
+  claim by more than {BELOW:g}, which fails, or above it by more than {BEYOND:g}. The problem is the
+  probability-flow ODE of a mixture of three normal distributions, against a reference with an error of 1e-12;
+  for the weak order, the mean and deviation on normal data. *On*: the SDE with the smallest order, with equal
+  steps in lambda or with Karras' levels.
+- **law**: the order of the mean and deviation on normal data. They are exact: the factor of each draw is
+  carried through the run.
+- **error**: the relative error at 160 steps, of which *measured* is the slope. For solvers with a tolerance,
+  the error at a thousandth of their default.
+- **identity**: the error if all data is one point: the largest over several grids, both endings and any
+  number of steps; at most {EXACT:g}. For solvers without this identity, the order of this error.
+- **calls**: "kept" if the counted network calls equal the planned calls and keep to budgets of 5, 10, 20 and
+  50. "from n": n is the smallest of these budgets that is enough for the solver.
+- **amplif.**: the largest sum of absolute weights on network outputs at 10 calls: the largest factor on errors
+  of the outputs.
+- **float32**: the largest difference between float32 and float64 with the same start and noise, relative to
+  the end. With {FEW} steps and more, it is at most {ROUNDING:g}. With fewer steps, it is at most {ROUNDING:g}
+  plus 9 times the error of the law.
 """

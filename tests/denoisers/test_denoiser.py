@@ -28,9 +28,9 @@ def test_the_network_receives_one_label_for_each_sample(sde, dtype):
         for how, this in given_as.items():
             net = Recorder()
             Denoiser(net, sde, prediction)(x, this)
-            ((shown, told),) = net.calls
-            assert (shown.dtype, told.dtype, told.shape) == (dtype, dtype, (3,)), how
-            assert torch.equal(told, expected.to(dtype)), how
+            ((shown, received),) = net.calls
+            assert (shown.dtype, received.dtype, received.shape) == (dtype, dtype, (3,)), how
+            assert torch.equal(received, expected.to(dtype)), how
 
 
 def test_a_network_trained_on_steps_receives_their_exact_numbers():
@@ -40,9 +40,9 @@ def test_a_network_trained_on_steps_receives_their_exact_numbers():
     denoiser.loss(torch.zeros(1000, 1), t, torch.zeros(1000, 1))
     for index in range(0, 1000, 37):
         denoiser(torch.zeros(1, 1), Level(*torch.stack(sde.level(t[index])).tolist()))
-    in_loss, *single = [told for _, told in net.calls]
+    in_loss, *single = [received for _, received in net.calls]
     assert in_loss.tolist() == list(range(1000))
-    assert [told.item() for told in single] == list(range(0, 1000, 37))
+    assert [received.item() for received in single] == list(range(0, 1000, 37))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

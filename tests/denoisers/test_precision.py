@@ -23,13 +23,13 @@ def test_low_precision_is_the_network_s_alone(low, dtype):
     layer = torch.nn.Linear(2, 2)
 
     def net(x, t):
-        seen.update(shown=x.dtype, told=t.dtype, inside=layer(x).dtype)
+        seen.update(shown=x.dtype, received=t.dtype, inside=layer(x).dtype)
         return 0 * layer(x)
 
     x = draw((4, 2), 0, dtype)
     level = VPSDE().level(torch.tensor(0.5, dtype=torch.float64))
     estimate = Denoiser(net, VPSDE(), v, dtype=low)(x, level)
-    assert seen == {"shown": torch.float32, "told": torch.float32, "inside": low}
+    assert seen == {"shown": torch.float32, "received": torch.float32, "inside": low}
     # What passes by the network, skip x, keeps the precision of x: rounding of one product.
     expected = (level.alpha / (level.alpha**2 + level.sigma**2)) * x.double()
     torch.testing.assert_close(estimate.double(), expected, rtol=2 * torch.finfo(dtype).eps, atol=0)
@@ -40,8 +40,8 @@ def test_the_network_receives_its_input_in_its_precision():
     net = Recorder()
     level = VPSDE().level(torch.tensor(0.5))
     estimate = Denoiser(net, VPSDE(), v, dtype=torch.float64)(torch.ones(2, 3), level)
-    ((shown, told),) = net.calls
-    assert (shown.dtype, told.dtype, estimate.dtype) == (torch.float64, torch.float64, torch.float32)
+    ((shown, received),) = net.calls
+    assert (shown.dtype, received.dtype, estimate.dtype) == (torch.float64, torch.float64, torch.float32)
 
 
 @pytest.mark.parametrize("own", [torch.float64, torch.float32, torch.bfloat16, torch.float16])

@@ -89,7 +89,7 @@ def as_network(name, denoise, sde, t):
     """The network of a kind that is this function ``denoise(x, t)`` at the time t, solved for by hand."""
     alpha, sigma = sde.alpha(t), sde.sigma(t)
 
-    def net(x, told):
+    def net(x, received):
         d = denoise(x, t)
         return {
             "noise": lambda: (x - alpha * d) / sigma,
@@ -99,7 +99,7 @@ def as_network(name, denoise, sde, t):
             "velocity": lambda: (x - (alpha + sigma) * d) / sigma,
         }[name]()
 
-    def net_of_edm(scaled, told):
+    def net_of_edm(scaled, received):
         norm = sigma**2 + (alpha * SIGMA_DATA) ** 2
         x = scaled * norm.sqrt()
         return (denoise(x, t) - SIGMA_DATA**2 * alpha / norm * x) * norm.sqrt() / (sigma * SIGMA_DATA)
@@ -136,13 +136,13 @@ def decades(low, high):
 
 @given(decades(-4, 3), decades(-1, 1))
 def test_edm_is_table_1_of_karras_where_alpha_is_1(sigma, sigma_data):
-    scale, skip, out, told = edm(sigma_data)(Level(0.3, 1.0, sigma, -math.log(sigma)))
+    scale, skip, out, received = edm(sigma_data)(Level(0.3, 1.0, sigma, -math.log(sigma)))
     norm = sigma**2 + sigma_data**2
     # Rounding of the same formulas.
     assert scale == pytest.approx(1 / math.sqrt(norm), rel=1e-14)
     assert skip == pytest.approx(sigma_data**2 / norm, rel=1e-14)
     assert out == pytest.approx(sigma * sigma_data / math.sqrt(norm), rel=1e-14)
-    assert told == pytest.approx(math.log(sigma) / 4, rel=1e-14, abs=1e-300)
+    assert received == pytest.approx(math.log(sigma) / 4, rel=1e-14, abs=1e-300)
 
 
 @given(decades(-3, 0), decades(-3, 2))
@@ -182,10 +182,10 @@ def test_edm_by_default_is_for_a_deviation_of_one_half():
 @pytest.mark.parametrize("kind", [float, torch.tensor])
 def test_edm_is_finite_where_there_is_no_data(kind):
     level = Level(kind(1.0), kind(0.0), kind(2.0), kind(-math.inf))
-    scale, skip, out, told = edm(SIGMA_DATA)(level)
+    scale, skip, out, received = edm(SIGMA_DATA)(level)
     # E[x_0 | noise] is what the network says, at the data's deviation.
     assert [float(number) for number in (scale, skip, out)] == pytest.approx([0.5, 0.0, SIGMA_DATA])
-    assert told == math.inf
+    assert received == math.inf
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])

@@ -21,10 +21,10 @@ class Unit(torch.nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.told = []
+        self.received = []
 
     def forward(self, x, t):
-        self.told.append(t)
+        self.received.append(t)
         return torch.zeros_like(x)
 
 
@@ -50,7 +50,7 @@ def test_a_network_with_a_span_receives_labels_of_about_one_unit(sde, name, wrap
     denoiser.loss(x, t, x)
     for number in range(5):
         denoiser(x[:1], Level(*(entry[number].item() for entry in level)))
-    in_use, in_loss, *single = net.told
+    in_use, in_loss, *single = net.received
     torch.testing.assert_close(in_use, expected, rtol=1e-15, atol=0)
     assert torch.equal(in_use, in_loss)
     assert torch.equal(torch.cat(single), in_use)

@@ -36,7 +36,7 @@ def graphs() -> int:
 def test_rows_of_any_length_are_summed_as_without_compilation() -> None:
     """Rows of two to five terms; in float64 only the order of roundings differs."""
 
-    def told(point: Tensor, level: Level[Any]) -> Tensor:
+    def received(point: Tensor, level: Level[Any]) -> Tensor:
         assert all(isinstance(number, Tensor) and number.ndim == 0 for number in level)
         return mixture(point, Level(*(number.item() for number in level)))
 
@@ -46,7 +46,7 @@ def test_rows_of_any_length_are_summed_as_without_compilation() -> None:
         plan = prepare(name, EDM(), 12)
         assert isinstance(plan, Plan)
         expected = integrate(plan, mixture, x.clone())
-        assert torch.allclose(integrate_compiled(plan, told, x), expected, rtol=1e-12, atol=1e-12), name
+        assert torch.allclose(integrate_compiled(plan, received, x), expected, rtol=1e-12, atol=1e-12), name
     assert torch.equal(x, 80 * normal(30))
     made = graphs() - before
     assert made == 5  # one for every number of terms, and for the first line, not in place

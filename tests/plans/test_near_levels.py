@@ -35,9 +35,11 @@ MULTISTEP = [
 @pytest.mark.parametrize("name", MULTISTEP)
 def test_levels_that_are_nearly_equal_are_named(name: str) -> None:
     """The rounding that is warned of is there: float32 is off by about as much from float64."""
-    with pytest.warns(UserWarning, match=r"are 1e-06 apart in lambda.* float32 a rounding, to about") as told:
+    with pytest.warns(
+        UserWarning, match=r"are 1e-06 apart in lambda.* float32 a rounding, to about"
+    ) as caught:
         plan = Plan.make(TABLES[name], VPSDE(), 9, between(1e-6))
-    assert told[0].filename == __file__
+    assert caught[0].filename == __file__
     with pytest.warns(UserWarning, match="apart in lambda"):
         assert Plan.within(9, TABLES[name], VPSDE(), between(1e-6)) == plan
     noise = [normal(20, seed=i) for i in range(20)]
@@ -46,7 +48,7 @@ def test_levels_that_are_nearly_equal_are_named(name: str) -> None:
         for dtype in (torch.float32, torch.float64)
     ]
     off = (ends[0] - ends[1]).abs().max().item()
-    about = float(re.findall(r"about ([\d.e+-]+) of", str(told[0].message))[0])
+    about = float(re.findall(r"about ([\d.e+-]+) of", str(caught[0].message))[0])
     assert 0.3 * about < off < 100 * about
     if name in ("dpmpp-2m", "dpmpp-3m", "adams", "deis", "lms"):  # there is nothing but rounding
         even = Plan.make(TABLES[name], VPSDE(), 9, between(0.1))
@@ -56,7 +58,7 @@ def test_levels_that_are_nearly_equal_are_named(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in TABLES if name not in MULTISTEP])
 def test_levels_that_are_nearly_equal_harm_no_other_solver_unnoticed(name: str) -> None:
     """Either the solver is warned of, or its float32 is that of even levels."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         plan = Plan.make(TABLES[name], VPSDE(), 9, between(1e-8))
     noise = [normal(20, seed=i) for i in range(60)]
@@ -65,7 +67,7 @@ def test_levels_that_are_nearly_equal_harm_no_other_solver_unnoticed(name: str) 
         for dtype in (torch.float32, torch.float64)
     ]
     off = (ends[0] - ends[1]).abs().max().item()
-    assert off > 0.01 if told else off < 1e-3  # seeds-2 is at 2e-4 on any levels
+    assert off > 0.01 if caught else off < 1e-3  # seeds-2 is at 2e-4 on any levels
 
 
 @pytest.mark.parametrize("name", TABLES)

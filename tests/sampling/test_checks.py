@@ -64,11 +64,11 @@ class Labelled(Net):
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[Tensor] = []
+        self.received: list[Tensor] = []
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         assert cond is not None
-        self.told.append(cond)
+        self.received.append(cond)
         return super().forward(x, t, cond)
 
 
@@ -94,7 +94,7 @@ def test_labels_of_any_integer_type_reach_the_network_as_int64(dtype: torch.dtyp
     denoiser = Counted(Denoiser(net, VPSDE(), predict.noise))
     labels = torch.tensor([0, 10, 3])
     found = sample(denoiser, "ddim", (3, 2), nfe=4, cond=labels.to(dtype))
-    assert all(told.dtype == torch.int64 and torch.equal(told, labels) for told in net.told)
+    assert all(received.dtype == torch.int64 and torch.equal(received, labels) for received in net.received)
     assert torch.equal(found, sample(denoiser, "ddim", (3, 2), nfe=4, cond=labels))
     torch.manual_seed(0)
     real = Denoiser(MLP(2, classes=10), VPSDE(), predict.noise)
@@ -127,7 +127,7 @@ def test_conditions_that_are_not_labels_are_refused_if_there_are_classes(cond: T
 def test_a_condition_of_a_network_without_classes_is_handed_on_as_it_is() -> None:
     net, cond = Labelled(), torch.tensor([[0.5], [1.5], [2.5]])
     sample(Denoiser(net, VPSDE(), predict.noise), "ddim", (3, 1), nfe=2, cond=cond)
-    assert all(torch.equal(told, cond) and told.dtype == cond.dtype for told in net.told)
+    assert all(torch.equal(received, cond) and received.dtype == cond.dtype for received in net.received)
 
 
 LEVEL = VPSDE().level(torch.tensor([0.3, 0.5, 0.9], dtype=torch.float64))

@@ -258,10 +258,10 @@ def test_the_condition_is_handed_on_in_its_batch(name: str) -> None:
 
 
 def test_the_network_receives_its_label_in_the_type_of_the_state() -> None:
-    told: list[Tensor] = []
+    received: list[Tensor] = []
 
     def net(x: Tensor, t: Tensor) -> Tensor:
-        told.append(t)
+        received.append(t)
         assert x.dtype == t.dtype
         return x
 
@@ -269,11 +269,11 @@ def test_the_network_receives_its_label_in_the_type_of_the_state() -> None:
     plan = prepare("ddim", sde, 4, UniformTime())
     assert isinstance(plan, Plan)
     for dtype in (torch.float32, torch.float64):
-        told.clear()
+        received.clear()
         sample(Denoiser(net, sde, predict.noise), plan, (3, 2), dtype=dtype)
         expected = torch.tensor([[level.t * 1000 - 1] * 3 for level in plan.levels], dtype=torch.float64)
-        assert torch.equal(torch.stack(told), expected.to(dtype))
-    assert torch.stack(told)[0].tolist() == [999.0] * 3
+        assert torch.equal(torch.stack(received), expected.to(dtype))
+    assert torch.stack(received)[0].tolist() == [999.0] * 3
 
 
 @pytest.mark.parametrize("name", SOLVERS)
