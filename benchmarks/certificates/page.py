@@ -154,8 +154,8 @@ def _legend(ladder: Sequence[int]) -> str:
   number of steps; at most {EXACT:g}. For solvers without this identity, the order of this error.
 - **calls**: "kept" if the counted network calls equal the planned calls and keep to budgets of 5, 10, 20
   and 50. "from n": n is the smallest of these budgets that is enough for the solver.
-- **amplif.**: the largest sum of absolute weights on network outputs at 10 calls: the largest factor on errors
-  of the outputs.
+- **amplif.**: the largest sum of absolute weights on network outputs at 10 calls: the largest factor on
+  errors of the outputs.
 - **float32**: the largest difference between float32 and float64 with the same start and noise, relative to
   the end. With {FEW} steps and more, it is at most {ROUNDING:g}. With fewer steps, it is at most {ROUNDING:g}
   plus 9 times the error of the law.
