@@ -139,21 +139,23 @@ def _legend(ladder: Sequence[int]) -> str:
     """The meaning of the columns."""
     rungs = ", ".join(map(str, ladder))
     return f"""
-- **order**: claimed; of solvers that draw noise, of their law (weak).
-- **measured**: over {rungs} steps, the larger slope of the last two doublings at which the relative error is
-  above {FLOOR:g}, with more doublings, up to {LONGEST} steps, while it is less than the claim by more than
-  {BELOW:g}, which fails, or more than it by {BEYOND:g}. On the probability-flow ODE of a mixture of three
-  normal distributions against a reference to 1e-12, or, weak, of mean and deviation on normal data. *On*: the
-  SDE, with equal steps in lambda or Karras's, where it is least.
-- **law**: the order of mean and deviation on normal data, exact by carrying the factors of every draw.
-- **error**: that which *measured* is the slope of, at 160 steps. By tolerance: at a thousandth of the
-  solver's own.
-- **identity**: if all data is one point, how far the end is from it, over several grids, both endings and any
-  number of steps; at most {EXACT:g}. Solvers without it: the order of that error.
-- **calls**: network calls counted; kept, as planned and within budgets of 5, 10, 20 and 50. *from n*: the
-  smallest of these budgets that it can do with.
-- **amplif.**: the largest sum of absolute weights on network outputs at 10 calls: what their errors grow by.
-- **float32**: the largest difference to float64, from the same start and noise, relative to the end, of runs
-  of {FEW} steps and more; at most {ROUNDING:g}, however many. With fewer, at most that and 9 times the law's
-  error, so that the error in float32 is at most 10 times that in float64 and {ROUNDING:g}.
+- **order**: the order that the solver claims; for a solver that draws noise, the weak order.
+- **measured**: the measured order, from runs of {rungs} steps. It is the larger slope of the last two
+  doublings with a relative error above {FLOOR:g}. If it is below the claim by more than {BELOW:g} or above
+  the claim by more than {BEYOND:g}, the steps double again, up to {LONGEST}; a slope that is still too small
+  fails. On the probability-flow ODE: a mixture of three normal distributions, against a reference to 1e-12.
+  Weak order: mean and deviation on normal data. *On*: the SDE with the smallest slope, with equal steps in
+  lambda or on the spacing `karras`.
+- **law**: the order of mean and deviation on normal data, computed exactly from the factors of every draw.
+- **error**: the error at 160 steps, whose slope is *measured*. For a solver with a tolerance: the error at a
+  thousandth of its default tolerance.
+- **identity**: if all data are one point, the distance of the end from this point, over several grids, both
+  endings and any number of steps; at most {EXACT:g}. For solvers without it: the order of this error.
+- **calls**: *kept*: the counted network calls are as planned and within budgets of 5, 10, 20 and 50. *from
+  n*: the smallest of these budgets in which the solver can run is n.
+- **amplif.**: the largest sum of absolute weights on network outputs at 10 calls: the factor on their errors.
+- **float32**: the largest difference from float64 for the same start and noise, relative to the end, in runs
+  of {FEW} steps and more; at most {ROUNDING:g} for every number of steps. With fewer steps, at most this and
+  9 times the error of the law, so that the error in float32 is at most 10 times the error in float64 and
+  {ROUNDING:g}.
 """
