@@ -66,11 +66,17 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[*SOLVERS, *ITERATED],
         metavar="NAME",
-        help="with options NAME:key=value; default: all, and Adams methods of high order",
+        help="solvers; options as NAME:key=value; default: all, and Adams methods of high order",
     )
-    add("--sde", nargs="+", default=list(SDES), metavar="NAME", help=f"default: all: {', '.join(SDES)}")
+    add("--sde", nargs="+", default=list(SDES), metavar="NAME", help=f"SDEs; default: all, {', '.join(SDES)}")
     add("--quick", action="store_true", help="fewer SDEs and steps")
-    add("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes; default: one a core")
+    add(
+        "--jobs",
+        type=int,
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help="processes; default: one for each core",
+    )
     add("--out", type=Path, metavar="FILE", help="all figures as JSON; default %(default)s")
     parser.set_defaults(out=Path("runs/certificates.json"))
     add("--markdown", type=Path, metavar="FILE", help="also write the table as a page")

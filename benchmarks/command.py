@@ -27,7 +27,7 @@ SHARED: dict[str, dict[str, Any]] = {
     },
     "repeats": {
         **{"type": int, "default": 10, "metavar": "N"},
-        "help": "measurements of each figure, of which the median counts; default %(default)s",
+        "help": "number of measurements; each figure is their median; default %(default)s",
     },
     "seed": {"type": int, "default": 0, "metavar": "N", "help": "seed of the noise; default %(default)s"},
     "device": {"default": "cpu", "help": "cpu, cuda, ...; default %(default)s"},

@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=list(METHODS),
         metavar="NAME",
-        help="default: all: " + ", ".join(METHODS),
+        help="methods; default: all, " + ", ".join(METHODS),
     )
     add_problem(parser)
     command.add_shared(parser, "nfe", "n-samples", "batch-size", "seed", "converged")

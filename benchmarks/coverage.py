@@ -35,8 +35,10 @@ MISS, COST = 1e-3, 0.9  # of the worse table: share of samples that it misses; m
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print; bad input is one line on stderr and 2."""
     parser = command.parser_of(__file__, __doc__)
-    parser.add_argument("--trials", type=int, default=1000, metavar="N", help="default %(default)s")
-    parser.add_argument("--noises", type=int, nargs="+", default=[256, 1024], metavar="N", help="in a trial")
+    parser.add_argument("--trials", type=int, default=1000, metavar="N", help="trials; default %(default)s")
+    parser.add_argument(
+        "--noises", type=int, nargs="+", default=[256, 1024], metavar="N", help="noises in a trial"
+    )
     parser.add_argument("--population", type=int, default=60_000, metavar="N", help="noises of gmm2, gmm64")
     return command.execute(parser, _print, arguments)
 

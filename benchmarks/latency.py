@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=1.0,
         metavar="S",
-        help="least time for each figure, the median of its runs; at most 10 S; default %(default)g",
+        help="minimum time for each figure, a median over runs; at most 10 S; default %(default)g",
     )
     add(
         "--compile", action="store_true", help="also measure compiled runs; half a minute for each batch size"

@@ -41,7 +41,7 @@ SECONDS = 0.005  # of each measurement, of which there are several in turn
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the table, write it on request; bad input is one line on stderr and 2."""
     parser = command.parser_of(__file__, __doc__)
-    parser.add_argument("--solver", nargs="+", metavar="NAME", help="tables; default: all of them")
+    parser.add_argument("--solver", nargs="+", metavar="NAME", help="solvers that are tables; default: all")
     parser.add_argument("--compile", action="store_true", help="also measure compiled runs")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
     command.add_shared(parser, "repeats", "batch-size", repeats=20, batch_size=64)

@@ -46,7 +46,7 @@ def add_problem(parser: ArgumentParser) -> None:
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="a network that scoresde train wrote, to replace the one that ships with the problem",
+        help="a network that scoresde train wrote, to replace the included network of the problem",
     )
 
 

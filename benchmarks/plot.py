@@ -17,17 +17,17 @@ __all__ = ["SAME", "best", "groups", "main", "markdown", "print_table"]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw the curves of the files, and print tables; bad input is one line on stderr and 2."""
     parser = command.parser_of(__file__, __doc__)
-    parser.add_argument("files", nargs="+", type=Path, help="JSON lines of run.py")
+    parser.add_argument("files", nargs="+", type=Path, help="files of JSON lines that run.py wrote")
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("results"),
         metavar="FOLDER",
-        help="of the pictures; default %(default)s",
+        help="folder of the pictures; default %(default)s",
     )
     parser.add_argument("--markdown", action="store_true", help="print only tables, in Markdown")
     parser.add_argument(
-        "--best", type=int, metavar="N", help="print only the N best at each budget, in Markdown"
+        "--best", type=int, metavar="N", help="print only the N best solvers of each budget, in Markdown"
     )
     return command.execute(parser, _plot, arguments)
 

@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "--spacing",
         nargs="+",
         metavar="NAME",
-        help=f"default karras (uniform-t where alpha ends at 0); {', '.join(SPACINGS)}",
+        help=f"default karras (uniform-t for an SDE with alpha = 0 at t_max); {', '.join(SPACINGS)}",
     )
     add("--sde", metavar="NAME", help=f"{', '.join(SDES)}; default: edm, or the SDE of your checkpoint")
     add_problem(parser)
@@ -91,15 +91,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TYPE",
         help="precision of the network: float32 (default), bfloat16, or float64 for network and state",
     )
-    add("--features", metavar="NAME", help=f"{', '.join(FEATURES)}; default: those of the problem")
-    add("--inception-weights", type=Path, metavar="FILE", help="for --features inception")
+    add("--features", metavar="NAME", help=f"{', '.join(FEATURES)}; default: the features of the problem")
+    add("--inception-weights", type=Path, metavar="FILE", help="weights, for --features inception")
     add(
         "--data",
         metavar="SOURCE",
         help="training data, as data.source of a configuration: for features without stored statistics, and "
         "to replace the data that your checkpoint names",
     )
-    add("--again", action="store_true", help="repeat runs that have a line already")
+    add("--again", action="store_true", help="repeat runs that already have a line")
     return parser
 
 

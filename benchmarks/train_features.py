@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--data", type=Path, required=True, metavar="FILE", help=".npz with x_train, y_train, x_test, y_test"
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER", help=f"for {FEATURES} and {REFERENCE}"
+        "--out", type=Path, required=True, metavar="FOLDER", help=f"folder for {FEATURES} and {REFERENCE}"
     )
     parser.add_argument("--epochs", type=int, default=5, metavar="N")
     parser.add_argument("--lr", type=float, default=5e-3, help="highest learning rate of AdamW, in one cycle")

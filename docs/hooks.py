@@ -14,6 +14,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 TABLE = re.compile(r"<!-- table: (\S+) -->")
+FIGURE = re.compile(r'<img [^>]*src="([^"]*figures/[^"]*)"[^>]*>')
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -44,3 +45,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Generated tables in the place of their marks, and links into the repository as links of the site."""
     markdown = links.to_site(markdown, page.file.src_uri)
     return TABLE.sub(lambda mark: generated.TABLES[mark[1]](), markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Each figure is a link to the picture in its full size, which a narrow column does not show."""
+    return FIGURE.sub(r'<a class="figure" href="\1" title="Full size">\g<0></a>', html)

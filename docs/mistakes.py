@@ -31,16 +31,17 @@ MISTAKES = (
     ),
     Mistake(
         'sample(denoiser, "DPMSolverMultistepScheduler", (4, 2), nfe=10)',
-        "The name is that of another library. Use the name of the message.",
+        "Another library uses this name. Use the name in the message.",
     ),
     Mistake(
         'sample(denoiser, "dpm3", (4, 2), nfe=2)',
-        "One step of this solver needs more calls than the budget. Allow more calls, or take a multistep "
-        "solver, such as `dpmpp-3m`, which needs one call a step.",
+        "One step of this solver needs more calls than the budget. Allow more calls, or use a multistep "
+        "solver, for example `dpmpp-3m`, which needs one call in each step.",
     ),
     Mistake(
         'sample(denoiser, "dpmpp-2m", (4, 2))',
-        "Say how many network calls the run may make. Only solvers with a tolerance choose it themselves.",
+        "Give `nfe`, the number of network calls that the run may make. Only a solver with a tolerance "
+        "needs none.",
     ),
     Mistake(
         "sample(denoiser, Heun, (4, 2), nfe=10)",
@@ -52,11 +53,11 @@ MISTAKES = (
     ),
     Mistake(
         'sample(denoiser, "dpmpp-2m", (4, 2), nfe=10, spacing="karras:rho=high")',
-        "The option takes a number.",
+        "The value of this option is a number.",
     ),
     Mistake(
         'Denoiser(net, VPSDE(), "epsilon")',
-        "Take one of the names of the message. [Your network](network.md) says what each means.",
+        "Use one of the names in the message. [Your network](network.md) explains each name.",
     ),
     Mistake(
         'sample(Denoiser(lambda x, t: (x,), VPSDE(), "noise"), "ddim", (4, 2), nfe=5)',
@@ -74,7 +75,7 @@ MISTAKES = (
     ),
     Mistake(
         'sample(digits, "tuned", (2, 1, 28, 28), nfe=7)',
-        "There is an included table for some budgets only. `scoresde tune --nfe 7` makes one for 7 calls.",
+        "The library includes tables for some budgets only. `scoresde tune --nfe 7` makes one for 7 calls.",
     ),
     Mistake(
         'sample(digits, "tuned", (2, 1, 28, 28), nfe=6, spacing="karras")',

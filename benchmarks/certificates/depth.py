@@ -71,13 +71,13 @@ SAME = 1e-9
 
 # Solvers that do not carry a point mass exactly, by class, and why. All others must.
 NO_IDENTITY: dict[str, str] = {
-    "EulerMaruyama": "Euler in t takes the drift as constant, which is not even so on a point mass",
-    "ReverseDiffusion": "its mean is that of the forward step run backwards, right to first order",
+    "EulerMaruyama": "Euler in t keeps the drift constant in a step, but on a point mass it changes",
+    "ReverseDiffusion": "its mean inverts the forward step, which is right to first order",
     "PredictorCorrector": "its predictor is reverse diffusion, and a Langevin step leaves another deviation",
-    "TorchSDE": "explicit steps in t, as Euler-Maruyama's",
-    "SDEDPMSolver": "the noise that the network sees follows every draw, even on a point mass",
-    "AdaptiveSDE": "as Euler-Maruyama",
-    "SEEDS": "as SDE-DPM-Solver, on the noise",
+    "TorchSDE": "explicit steps in t, like Euler-Maruyama",
+    "SDEDPMSolver": "its estimate of the noise changes with every draw, even on a point mass",
+    "AdaptiveSDE": "like Euler-Maruyama",
+    "SEEDS": "like SDE-DPM-Solver, it interpolates the noise",
 }
 
 

@@ -139,24 +139,23 @@ def _legend(ladder: Sequence[int]) -> str:
     """The meaning of the columns."""
     rungs = ", ".join(map(str, ladder))
     return f"""
-- **order**: the claimed order; for solvers that draw noise, the claimed weak order.
-- **measured**: the order, measured over {rungs} steps: the larger slope of the last two doublings with a
-  relative error above {FLOOR:g}. More doublings follow, up to {LONGEST} steps, while the slope is below the
-  claim by more than {BELOW:g}, which fails, or above it by more than {BEYOND:g}. The problem is the
-  probability-flow ODE of a mixture of three normal distributions, against a reference with an error of 1e-12;
-  for the weak order, the mean and deviation on normal data. *On*: the SDE with the smallest order, with equal
-  steps in lambda or with Karras' levels.
-- **law**: the order of the mean and deviation on normal data. They are exact: the factor of each draw is
-  carried through the run.
-- **error**: the relative error at 160 steps, of which *measured* is the slope. For solvers with a tolerance,
-  the error at a thousandth of their default.
-- **identity**: the error if all data is one point: the largest over several grids, both endings and any
-  number of steps; at most {EXACT:g}. For solvers without this identity, the order of this error.
-- **calls**: "kept" if the counted network calls equal the planned calls and keep to budgets of 5, 10, 20
-  and 50. "from n": n is the smallest of these budgets that is enough for the solver.
-- **amplif.**: the largest sum of absolute weights on network outputs at 10 calls: the largest factor on
-  errors of the outputs.
-- **float32**: the largest difference between float32 and float64 with the same start and noise, relative to
-  the end. With {FEW} steps and more, it is at most {ROUNDING:g}. With fewer steps, it is at most {ROUNDING:g}
-  plus 9 times the error of the law.
+- **order**: the order that the solver claims; for a solver that draws noise, the weak order.
+- **measured**: the measured order, from runs of {rungs} steps. It is the larger slope of the last two
+  doublings with a relative error above {FLOOR:g}. If it is below the claim by more than {BELOW:g} or above
+  the claim by more than {BEYOND:g}, the steps double again, up to {LONGEST}; a slope that is still too small
+  fails. On the probability-flow ODE: a mixture of three normal distributions, against a reference to 1e-12.
+  Weak order: mean and deviation on normal data. *On*: the SDE with the smallest slope, with equal steps in
+  lambda or on the spacing `karras`.
+- **law**: the order of mean and deviation on normal data, computed exactly from the factors of every draw.
+- **error**: the error at 160 steps, whose slope is *measured*. For a solver with a tolerance: the error at a
+  thousandth of its default tolerance.
+- **identity**: if all data are one point, the distance of the end from this point, over several grids, both
+  endings and any number of steps; at most {EXACT:g}. For solvers without it: the order of this error.
+- **calls**: *kept*: the counted network calls are as planned and within budgets of 5, 10, 20 and 50. *from
+  n*: the smallest of these budgets in which the solver can run is n.
+- **amplif.**: the largest sum of absolute weights on network outputs at 10 calls: the factor on their errors.
+- **float32**: the largest difference from float64 for the same start and noise, relative to the end, in runs
+  of {FEW} steps and more; at most {ROUNDING:g} for every number of steps. With fewer steps, at most this and
+  9 times the error of the law, so that the error in float32 is at most 10 times the error in float64 and
+  {ROUNDING:g}.
 """

@@ -17,7 +17,7 @@ labels = torch.arange(10).repeat(4)
 x = sample(digits, "deis", (40, 1, 28, 28), nfe=10, spacing="karras", cond=labels)
 
 # %% [markdown]
-# `x` holds images in [-1, 1]. The label of a sample is its column.
+# `x` contains images in [-1, 1]. The label of a sample is its column.
 
 # %%
 plt.figure("Forty digits, a class in each column", figsize=(8, 3.3))
@@ -25,7 +25,7 @@ plt.imshow(tile(x, columns=10)[0], cmap="gray", vmin=-1, vmax=1)
 plt.axis("off")
 
 # %% [markdown]
-# A sample is a function of the seed and its number. So sample 7 is the same alone as
+# A sample depends only on the seed and its number. So sample 7 is the same alone and
 # in a batch of 40, except for the rounding of the network, which may differ in
 # another batch size:
 

@@ -1,8 +1,8 @@
 """The order of a solver, measured
 
-A solver of order $p$ has an error of about $C h^p$ for steps of size $h$: twice the
-steps, an error $2^p$ times as small. This can be measured where the exact score is
-known. The data here are a mixture of three normal distributions.
+A solver of order $p$ has an error of about $C h^p$ for steps of size $h$: with
+twice as many steps, the error is $2^p$ times smaller. This can be measured if the
+exact score is known. The data here are a mixture of three normal distributions.
 """
 
 # %%

@@ -1,9 +1,9 @@
-"""A solver of your own
+"""Your own solver
 
 A solver is a frozen dataclass with an order and a method `solve(tape, x, grid)`. It
-reads like the paper. Here it is the two-step Adams-Bashforth rule in r = sigma /
-alpha, where the probability-flow ODE is d (x / alpha) / dr = eps: one network call a
-step, and the slope of the last two outputs.
+reads like the paper. This one is the two-step Adams-Bashforth rule in r = sigma /
+alpha, where the probability-flow ODE is d (x / alpha) / dr = eps. Each step makes
+one network call, and uses the slope of the last two outputs.
 """
 
 # %%

@@ -1,8 +1,8 @@
 """One solver on seven SDEs
 
-A solver knows the two numbers alpha and sigma of a noise level, and nothing else of
-the SDE. So each solver runs on each SDE. `Transported` lets a network run under
-another SDE than the one it was trained under: one network serves all seven here.
+A solver uses an SDE only through its noise levels. So each solver runs on each SDE.
+`Transported` runs a network under another SDE than the SDE of its training: here
+one network runs under all seven.
 """
 
 # %%

@@ -1,8 +1,8 @@
 """Tuning a table for five calls
 
 `tune` fits the noise levels and the weights of a solver to one network and one budget
-of calls. First, stock solvers compete; then a table is fitted to a converged run; at
-the end both meet on noises that no fit has used, and the better one is returned. Here
+of calls. It compares stock solvers, then fits a table to a converged run. At the
+end it compares both on noises that no fit has used, and returns the better one. Here
 the network is the exact denoiser of a mixture of 32 normal distributions in 64
 dimensions, and the settings are small.
 """
@@ -33,8 +33,8 @@ plan, report = tune(network, nfe=5, shape=(64,), settings=small)
 print(report)
 
 # %% [markdown]
-# The returned plan is used as a solver. On new noises, its error against that of
-# stock solvers:
+# The returned plan is a solver. Its error on new noises, compared with stock
+# solvers:
 
 # %%
 shape = (4000, 64)

@@ -36,7 +36,7 @@ def add_network(add: Add, labels: str) -> None:
         metavar="FILE",
         help="file or folder of a training run; default: the included MNIST network",
     )
-    add("--sde", metavar="NAME", help=f"SDE to run under; default: the network's own; {', '.join(SDES)}")
+    add("--sde", metavar="NAME", help=f"SDE to run under; default: the SDE of the network; {', '.join(SDES)}")
     add("--label", nargs="+", action="extend", metavar="K", help=f"classes, by name or number; {labels}")
 
 

@@ -40,7 +40,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "--config",
         required=True,
         metavar="FILE",
-        help="TOML file, such as configs/digits.toml, or the name of an included one: "
+        help="TOML file, for example configs/digits.toml, or the name of an included one: "
         f"{', '.join(CONFIGURATIONS)}",
     )
     add(

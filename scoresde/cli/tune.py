@@ -44,7 +44,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     _add_settings(add)
     network = "precision of the network; default float32"
     add("--dtype", default="float32", choices=PRECISIONS, help=network)
-    draft = "precision of the network for comparing stock solvers; default: that of --dtype"
+    draft = "precision of the network for comparing stock solvers; default: as --dtype"
     add("--draft-dtype", choices=PRECISIONS, help=draft)
     add_draws(add, batch_size=128)
     add_compile(add)

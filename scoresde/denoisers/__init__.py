@@ -3,7 +3,18 @@
 from .gaussian import GaussianFlow
 from .mixture import ExactDenoiser, Mixture
 from .network import Denoiser
-from .protocol import Counted, DenoiserLike
+from .protocol import Counted, DenoiserLike, Observed, Wrapper, as_denoiser
 from .transported import Transported
 
-__all__ = ["Counted", "Denoiser", "DenoiserLike", "ExactDenoiser", "GaussianFlow", "Mixture", "Transported"]
+__all__ = [
+    "Counted",
+    "Denoiser",
+    "DenoiserLike",
+    "ExactDenoiser",
+    "GaussianFlow",
+    "Mixture",
+    "Observed",
+    "Transported",
+    "Wrapper",
+    "as_denoiser",
+]

@@ -28,11 +28,14 @@ class GaussianFlow:
 
     x' = alpha' m + V sqrt((alpha'^2 c + sigma'^2) / (alpha^2 c + sigma^2)) V^T (x - alpha m). It is exact for
     data of mean m and covariance V diag(c) V^T. For any data it is near the exact flow while sigma / alpha is
-    many times the deviation of the data, so it can replace the first step of any solver::
+    many times the deviation of the data, so it can replace the first step of any solver, here down to
+    sigma / alpha = 20:
 
-        flow, start = GaussianFlow.by_component(data), prepare("ddim", sde, 1).start
-        plan = prepare("dpmpp-2m", sde, 5, Clipped(Karras(), -math.log(20)))  # from sigma / alpha = 20 on
-        x = sample(network, plan, shape, x=flow(start.sigma * torch.randn(shape), start, plan.start))
+        flow = GaussianFlow.by_component(data)
+        start = prepare("ddim", sde, 1).start
+        plan = prepare("dpmpp-2m", sde, 5, Clipped(Karras(), -math.log(20)))
+        x = flow(start.sigma * torch.randn(shape), start, plan.start)
+        x = sample(network, plan, shape, x=x)
 
     To first order and for a scalar covariance it is the analytical first step of Dockhorn et al. 2022 (arXiv
     2210.05475). :class:`scoresde.solvers.AnalyticalFirstStep` is the scalar form of mean 0 as a part of a

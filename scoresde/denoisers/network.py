@@ -84,7 +84,13 @@ class Denoiser(nn.Module):
         return other
 
     def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
-        """x: ``(B, ...)``; level: floats, or tensors ``()``, ``(B,)`` or ``(B, 1, ...)``; returns as x."""
+        """The estimate of x_0, like x ``(B, ...)``.
+
+        Args:
+            x: states ``(B, ...)``.
+            level: floats, or tensors ``()``, ``(B,)`` or ``(B, 1, ...)``.
+            cond: conditions ``(B, ...)``, or None.
+        """
         level = Level(*(per_sample(number, x) for number in level))
         c = self.prediction(level)
         scale, skip, out = (cast(number, x) for number in c[:3])

@@ -12,7 +12,7 @@ from .unwrapped import classes_of
 
 
 class DenoiserLike(Protocol):
-    """E[x_0 | x_t] under a process. Everything conditional is a wrapper: it takes a denoiser, and is one.
+    """E[x_0 | x_t] under a process. A condition is a denoiser around another denoiser.
 
     A call takes x ``(B, ...)``, a level of floats or of tensors ``(B,)``, and a condition ``(B, ...)`` or
     None; it returns a tensor like x.
@@ -157,7 +157,7 @@ class Foreign:
         return classes_of(self.net)
 
     def at(self, dtype: torch.dtype | None) -> Self:
-        """Itself for None; a TypeError for a precision, for nothing is known of how to change it."""
+        """Itself for None; a TypeError for a precision, because its precision cannot be changed."""
         if dtype is not None:
             raise TypeError(
                 f"{type(self.estimate).__name__} has no at(dtype): its precision cannot be changed"

@@ -38,8 +38,8 @@ def integrate(plan: Plan, denoise: Denoise, x: Any, noise: Draw | None = None) -
     """The last state of :func:`iterate`, to the last bit.
 
     With gradients enabled, the result is differentiable in x and in the parameters of the network. Without
-    them the run works in place: it makes :attr:`Plan.live` tensors at most, whatever its length, and x is not
-    changed. Then both of the following must hold:
+    them the run works in place: it makes at most :attr:`Plan.live` tensors, for any length of the run, and
+    does not change x. Then both of the following must hold:
 
     1. The network keeps no reference to its input, which a later line overwrites.
     2. The network does not change an output that it returned, which later lines read.

@@ -1,4 +1,4 @@
-"""Levels that another program brings, and whether levels lie on a process."""
+"""Levels of another program, and a check that levels lie on a process."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -17,8 +17,8 @@ SINGLE = 1e-5  # in lambda: the rounding of another program that computes its le
 def levels_at(sde: SDE, sigmas: Any, alphas: Any = 1.0) -> tuple[Level[float], ...]:
     """The levels of a process at the sigma / alpha of another program.
 
-    lambda = log(alpha / sigma) alone decides a level: its t, alpha and sigma are those of ``sde``, whatever
-    the variables of the other program. A level within 1e-5 of an end of the process, in lambda, is that end.
+    Only lambda = log(alpha / sigma) determines a level. Its t, alpha and sigma are the values of ``sde`` at
+    this lambda. A level within 1e-5 of an end of the process, in lambda, becomes this end.
 
     Args:
         sde: the process of the run.

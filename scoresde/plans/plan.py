@@ -40,7 +40,7 @@ class Plan:
         lines: the lines, with their last uses (:meth:`of` finds them).
         start: the level of the state that the run starts from.
         end: the level of its last state.
-        about: what a tuned plan was made for, as JSON; no number of the run depends on it.
+        about: the network and the settings of a tuned plan, as JSON; it does not change the run.
     """
 
     lines: tuple[Line, ...]
@@ -50,7 +50,7 @@ class Plan:
 
     @classmethod
     def of(cls, lines: Sequence[Line], start: Level[float], end: Level[float]) -> "Plan":
-        """The run of lines, after it is found which vectors each line reads last."""
+        """The run of lines. It finds the vectors that each line reads last."""
         return cls(with_last_uses(lines), start, end)
 
     @classmethod
@@ -118,7 +118,7 @@ class Plan:
 
     @classmethod
     def on(cls, solver: Solver, sde: SDE, levels: Iterable[Level[float]]) -> "Plan":
-        """The run on given levels, such as another program brings (:func:`scoresde.plans.levels_at`).
+        """The run on given levels, for example of another program (:func:`scoresde.plans.levels_at`).
 
         Args:
             solver: writes the run.
@@ -195,7 +195,7 @@ class Plan:
         return "\n".join(rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as lists, texts and numbers, to be part of any JSON.
+        """The plan as lists, texts and numbers, for use inside other JSON.
 
         The file ``plan.schema.json`` of this package is its JSON Schema.
         """

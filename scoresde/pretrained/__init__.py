@@ -1,4 +1,4 @@
-"""The networks that come with the package, with the features and statistics that measure their samples."""
+"""The included networks, with the features and statistics that measure their samples."""
 
 from ..training.checkpoint import MODEL
 from .shipped import FEATURES, FOLDERS, REFERENCE, Pretrained, pretrained

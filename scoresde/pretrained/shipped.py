@@ -1,4 +1,4 @@
-"""The networks that come with the package, with the features and statistics that measure their samples."""
+"""The included networks, with the features and statistics that measure their samples."""
 
 import hashlib
 from dataclasses import dataclass
@@ -94,5 +94,5 @@ class Pretrained:
 
 
 def pretrained(name: str) -> Pretrained:
-    """A network that comes with the package, by name: ``"mnist"``; ValueError for an unknown name."""
+    """An included network, by name: ``"mnist"``; ValueError for an unknown name."""
     return Pretrained(lookup("pretrained network", name, FOLDERS))

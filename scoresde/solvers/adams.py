@@ -51,15 +51,16 @@ class ExponentialAdams:
             ``"bh1"``: half of h times the kernel at s (UniPC's B = h).
         start: ``"ramp"``: the first steps use the outputs known so far, as published; the first
             step is of order 1. ``"iterated"``: the first steps are solved together, by Picard iteration on
-            the polynomial through all of them. This keeps the order and costs (p - 1)(p - 3) more calls at p
-            > 3 outputs. It is for the ODE. Do not use it for a few long steps in rho: the weights are huge.
+            the polynomial through all of them. This keeps the order. With p outputs, p > 3, it costs
+            (p - 1)(p - 3) more calls. It is for the ODE. Do not use it for a few long steps in rho: the
+            weights are huge.
         finish: ``"same"``; or ``"lower"``: the last steps are predicted from 3, 2 and 1 outputs and corrected
             with one more, as in the codes of DPM-Solver and UniPC at few steps.
 
     With the iterated start the order is ``predictor`` or, with a corrector, ``corrector``, but at most
-    predictor + 1. With a ramp it is at most 2, with a corrector at most 3; this shows only at errors far
-    below those of use, because the outputs hardly change at the noisy end. With noise it is at most 2. At 10
-    calls 2 or 3 outputs and the ramp are best; with more calls use more outputs. With a corrector the states
+    predictor + 1. With a ramp it is at most 2, with a corrector at most 3; this limit shows only at very
+    small errors, because the outputs hardly change at the noisy end. With noise it is at most 2. With 10
+    calls, 2 or 3 outputs and the ramp are best; with more calls use more outputs. With a corrector the states
     of the run are the predicted points, at which the network is called.
 
     Known as:

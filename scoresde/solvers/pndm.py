@@ -26,10 +26,10 @@ class PNDM:
     before. Each of the first three steps is four network calls, each other step one. A step from alpha = 0 or
     to sigma = 0 is of order 1 and one call, and clears the history.
 
-    The order is 2 on any spacing by formula. The weights are those of equal steps in the variable in which
-    the spacing is uniform; the move is linear in sigma / alpha; both agree to second order. It is 4 where the
-    spacing is uniform in sigma / alpha (``karras:rho=1``), and 1 on listed times whose steps do not become
-    equal.
+    The order is 2 on any spacing by formula. The weights are right for equal steps in the variable in which
+    the spacing is uniform; the move is linear in sigma / alpha; both agree to second order. It is 4 where
+    the spacing is uniform in sigma / alpha (``karras:rho=1``), and 1 on listed times whose steps do not
+    become equal.
 
     Liu et al. 2022 (arXiv 2202.09778, Algorithm 2). Their half step is the middle in t; here it is the middle
     in sigma / alpha, which gives the Runge-Kutta steps order 4.

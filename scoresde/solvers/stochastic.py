@@ -35,7 +35,7 @@ class DPMSolverPPSDE:
     Source: ``dpmpp_sde`` of k-diffusion (Crowson 2022), after Lu et al. 2022 (arXiv 2211.01095). There n_m
     and n_s are increments of one Brownian path in sigma, each scaled to its deviation. Here they are the
     noise of the SDE on one path: n_s is n_m, carried from m to s, and fresh noise. Their correlation differs
-    by O(h). There eta is that of DDIM, which is equal at 0 and 1 only.
+    by O(h). Their eta is the eta of DDIM; it agrees with ours only at 0 and 1.
 
     Args:
         ratio: r in (0, 1), the part of the step in lam at which the inner level m is.

@@ -13,7 +13,7 @@ from .moves import check_table
 
 @dataclass(frozen=True)
 class UniC:
-    """A corrector on any solver: each step is taken again with the output at the point that it reached.
+    """A corrector for any solver: it repeats each step with the output at the point that the step reached.
 
     It costs no network call: the next step of the solver begins with the same output (PEC). The last step is
     not corrected. The order of a singlestep solver of order p becomes the smaller of p + 1 and
@@ -21,8 +21,8 @@ class UniC:
 
     Args:
         solver: a singlestep solver of the probability-flow ODE. A multistep solver takes each step without
-            history; use :class:`ExponentialAdams` with a corrector instead. Of a stochastic solver the
-            corrected steps keep no noise.
+            history; use :class:`ExponentialAdams` with a corrector instead. With a stochastic
+            solver, the corrected steps lose the noise.
         rule: the weights of the outputs. Its ``corrector`` is the number of outputs; its ``predictor`` is not
             used. ``tau`` must be 0.
     """

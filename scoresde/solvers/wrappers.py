@@ -16,11 +16,12 @@ from .runge_kutta import Heun
 
 @dataclass(frozen=True)
 class AnalyticalFirstStep:
-    """A solver whose first step needs no network call: it is the exact flow of Gaussian data.
+    """A solver whose first step is the exact flow of Gaussian data, without a network call.
 
-    x is multiplied by sqrt((alpha_s^2 C + sigma_s^2) / (alpha_t^2 C + sigma_t^2)) from the first level t to
-    the second level s; ``solver`` takes the other steps. A run of one step is a step of the solver. It is not
-    in ``SOLVERS``, because the variance depends on the data. Use it only when both of the following hold:
+    From the first level t to the second level s, x is multiplied by sqrt((alpha_s^2 C + sigma_s^2) /
+    (alpha_t^2 C + sigma_t^2)); ``solver`` makes the other steps. A run of one step is a step of ``solver``.
+    This class has no name in ``SOLVERS``, because the variance depends on the data. Use it only when both of
+    the following hold:
 
     1. The run has few steps; the order of convergence is 1.
     2. At the second level sigma / alpha is at least 10 times the deviation of the data.
@@ -57,8 +58,9 @@ class Churn:
     """Before each step of a solver, noise is added: from rho = sigma / alpha to (1 + gamma) rho.
 
     x / alpha gains sqrt((1 + gamma)^2 - 1) rho S_noise z, and the step starts at the raised level. gamma =
-    min(S_churn / N, sqrt(2) - 1) in a run of N steps if S_min <= rho <= S_max, else 0. The order is that of a
-    singlestep ``solver``. A multistep one is of order 1 here, because each step is a run without history.
+    min(S_churn / N, sqrt(2) - 1) in a run of N steps if S_min <= rho <= S_max, else 0. The order is the
+    order of ``solver`` if it is singlestep. A multistep solver has order 1 here, because each step has no
+    history.
 
     Karras et al. 2022 (arXiv 2206.00364, Algorithm 2), for any alpha and sigma. Their first steps raise
     levels beyond t_max of the SDE, which the network does not know; here no level is raised beyond t_max.
@@ -118,10 +120,10 @@ class Restart:
 
     x / alpha gains sqrt(rho_max^2 - rho_min^2) S_noise z, then the solver steps over the interval; this is
     repeated ``repeats`` times. rho_min is replaced by the nearest level of the run between rho_max and sigma
-    = 0; without such a level the interval is left out. rho_max is at most that of t_max of the SDE. The steps
-    of an interval are even in rho^(1/7), Karras's spacing. The order is that of the solver, if the steps of
-    the run and of the intervals are refined together, and at most 2 for a multistep solver with a first step
-    of order 1.
+    = 0; without such a level the interval is left out. rho_max is at most the rho of t_max of the SDE. The
+    steps of an interval are equal in rho^(1/7), as in the spacing ``karras``. The order is the order of the
+    solver if the steps of the run and of the intervals are refined together; it is at most 2 for a multistep
+    solver with a first step of order 1.
 
     Xu et al. 2023 (arXiv 2306.14878, Algorithm 2), with Heun's method and alpha = 1. Their N_Restart is
     steps + 1, the number of levels of an interval.

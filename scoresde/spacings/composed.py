@@ -41,7 +41,7 @@ class Clipped(OfLength):
     Args:
         spacing: the spacing of this part.
         lam_min: less than ``lam_max``.
-        lam_max: may be infinite, as ``lam_min`` may.
+        lam_max: greater than ``lam_min``; both may be infinite.
 
     Raises:
         TypeError: ``spacing`` is not a spacing.
@@ -166,7 +166,7 @@ class Joined:
         noisy: the spacing of the noisy part.
         clean: the spacing of the clean part.
         lam: the half log-SNR where the parts meet.
-        share: the share of the steps in the noisy part, in (0, 1); rounded, with a step at least in each.
+        share: the share of the steps in the noisy part, in (0, 1); rounded, with at least one step in each.
 
     Raises:
         TypeError: ``noisy`` or ``clean`` is not a spacing.

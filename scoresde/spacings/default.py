@@ -7,7 +7,7 @@ from .formulas import Spacing, UniformLambda, UniformTime
 
 
 def default_spacing(sde: SDE) -> Spacing:
-    """Equal steps in the half log-SNR; where alpha = 0 at t_max, and lambda has no beginning, in t.
+    """Equal steps in the half log-SNR; equal steps in t if alpha = 0 at t_max, where lambda is infinite.
 
     The library uses it wherever an argument ``spacing`` is None.
     """
@@ -15,7 +15,7 @@ def default_spacing(sde: SDE) -> Spacing:
 
 
 def program_spacing(sde: SDE) -> str:
-    """Karras' levels; where alpha = 0 at t_max, equal steps in t. A name, as programs write it down.
+    """The name of the spacing ``karras``; if alpha = 0 at t_max, ``uniform-t``.
 
     The command line and the benchmarks use it where no ``--spacing`` is given. It differs from the library's
     default because the published tables and figures were made with it.

@@ -37,10 +37,10 @@ def train(
     The loss is E over x_0, t and eps of ``weighting(t) |net - target|^2`` (Vincent 2011; Song et al. 2021,
     arXiv 2011.13456, eq. 7). The times of a batch are stratified.
 
-    Step k is a function of the state, the data and (seed, k). So a training that continues from a saved state
-    has the bits of one without a stop, and trainings in several threads have the bits of each alone. Every
-    step restores the global random state, which dropout draws from. During a step, other threads that train
-    wait for it.
+    Step k is a function of the state, the data and (seed, k). So a training that continues from a saved
+    state gives the same bits as a training without a stop. Trainings in several threads do not change each
+    other. Every step restores the global random state, which dropout draws from. During a step, other
+    threads that train wait for it.
 
     Args:
         state: from :func:`start`; changed in place.

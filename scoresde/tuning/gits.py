@@ -76,7 +76,7 @@ def gits(
         coeff: positive; above 1, the costs of later steps count more.
 
     Raises:
-        TypeError: ``fine`` is no integer.
+        TypeError: ``fine`` is not an integer.
         ValueError: ``fine`` or ``coeff`` is out of range, or ``x`` is a single number.
         FloatingPointError: the trajectories are not finite.
     """

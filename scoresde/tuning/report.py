@@ -17,27 +17,27 @@ from .teacher import TeacherCheck
 class Report:
     """The figures of a tuned solver; all but ``training`` are of held-out noise samples.
 
-    Some keys of the JSON file are shorter than the names here; they stand in parentheses.
+    Some keys of the JSON file are shorter than the names here; these keys are in parentheses.
 
     Args:
         nfe: network calls.
-        tuned: True if the tuned plan was returned, False if the best stock solver's.
+        tuned: True if the tuned plan was returned, False if the plan of the best stock solver was.
         start: the candidate that the fit started from.
         stock: the best stock solver.
         rmse: the root mean square error of the tuned table, to the teacher's ends.
-        stock_rmse: that of the stock solver.
+        stock_rmse: the RMSE of the stock solver.
         log_rmse_ratio: log(rmse / stock_rmse), paired; in features, if the tuning had a feature map
             (``gain``).
-        bands: energies in bands over the teacher's, of the tuned table.
-        stock_bands: those of the stock solver.
-        band_difference: the root mean square of the logs of ``bands``, less the stock solver's, paired
-            (``band_gain``).
+        bands: the energies of the tuned table in frequency bands, divided by the energies of the teacher.
+        stock_bands: the same for the stock solver.
+        band_difference: the root mean square of the logs of ``bands``, minus the same for the stock solver,
+            paired (``band_gain``).
         w2_bound: a bound on the Wasserstein distance of the laws of the returned plan and the teacher: W2 <=
             sqrt(E |y_N - y*|^2), because both start from the same noise; the estimate, and the upper end of a
             one-sided 95 % interval (``coupling``).
-        equivalent_calls: the least calls at which a good stock solver is as accurate; None if there are none
-            up to ``equivalent_searched_up_to`` (``equivalent``).
-        equivalent_searched_up_to: the most calls that were tried (``searched``).
+        equivalent_calls: the smallest number of calls at which a good stock solver is as accurate; None if no
+            number up to ``equivalent_searched_up_to`` is enough (``equivalent``).
+        equivalent_searched_up_to: the largest number of calls that was tried (``searched``).
         teacher: the check of the teacher.
         samples: the numbers of training, validation and held-out noise samples.
         parameters: the number of free parameters of the table.
@@ -124,7 +124,7 @@ class Report:
         """Read what :meth:`save` wrote.
 
         Raises:
-            ValueError: it is no report; the message names the file and the key.
+            ValueError: the file is not a report; the message names the file and the key.
         """
         try:
             return parse_json(Path(path).read_bytes(), cls)

@@ -35,7 +35,7 @@ class Settings:
         spacings: names of the spacings to compare them on.
 
     Raises:
-        TypeError: a number is no integer where it must be one.
+        TypeError: a number that must be an integer is not an integer.
         ValueError: a number is out of range, or a group is unknown.
     """
 
@@ -74,7 +74,7 @@ def check_budget(nfe: int, settings: Settings) -> None:
     """Check that a table of ``nfe`` calls can be tuned with these settings.
 
     Raises:
-        TypeError: ``nfe`` is no integer.
+        TypeError: ``nfe`` is not an integer.
         ValueError: ``nfe`` is out of range, or too large for the number of samples.
     """
     nfe = integer("nfe", nfe, 2)  # a table of one call leaves nothing to tune

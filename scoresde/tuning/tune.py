@@ -83,7 +83,7 @@ def tune(
         The plan, and the report of its errors.
 
     Raises:
-        TypeError: ``nfe`` is no integer.
+        TypeError: ``nfe`` is not an integer.
         ValueError: a budget of less than 2 calls, or of more than 256; fewer samples than parameters; a
             network in training mode, or one that is not deterministic; a teacher that does not converge; a
             state that is damaged, or of another tuning.

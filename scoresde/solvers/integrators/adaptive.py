@@ -83,8 +83,9 @@ class DPMAdaptive(PerSampleIntegrator):
 class AdaptiveSDE(PerSampleIntegrator):
     """Euler-Maruyama and improved Euler on the reverse SDE, steps in t by their error.
 
-    Low order: x' = x - h (f x - g^2 score) + g w, all at t. High order: x'' = (x' + x - h (f x' - g^2 score)
-    + g w) / 2 with f, g and the score at (x', t - h); w ~ N(0, h). Two network calls an attempt.
+    Low order: x' = x - h (f x - g^2 score) + g w, all at t. High order:
+    x'' = (x' + x - h (f x' - g^2 score) + g w) / 2 with f, g and the score at (x', t - h); w ~ N(0, h). Each
+    attempt makes two network calls.
     Jolicoeur-Martineau et al. 2021 (arXiv 2105.14080). Their code tries a refused step again with fresh
     noise. Large noise is refused more often, so the noise of their runs is too small. Here w is the
     increment of one Brownian path: after a refused step the shorter step takes its part of the same

@@ -42,7 +42,7 @@ class ODE(Integrator):
     and few steps are enough where the noise eps hardly changes: constant noise is a straight line (Karras et
     al. 2022, arXiv 2206.00364, section 3).
 
-    The error of an adaptive step is that of the worst sample. So every sample keeps to the tolerance, and a
+    The error of an adaptive step is the error of the worst sample. So every sample keeps the tolerance, and a
     sample depends, within the tolerance, on the samples beside it. For adaptive methods ``nfe`` is a limit or
     None; a run that needs more calls stops with RuntimeError.
 

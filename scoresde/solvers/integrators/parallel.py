@@ -26,7 +26,7 @@ class Parallel(Integrator):
 
     One round has three parts:
 
-    1. Carry the plan out on guessed outputs. (The first guess is the last known output.)
+    1. Execute the plan on guessed outputs. (The first guess is the last known output.)
     2. Note the points x_k at which the plan calls the network.
     3. Call the network at all these points in one batch, each at its own level. The outputs are the guesses
        of the next round.
@@ -34,7 +34,7 @@ class Parallel(Integrator):
     An output is final when its point and all points before it moved by at most ``tolerance`` sigma_k since
     the call (the rms of a sample; the largest of the batch). The first output of the window is always final,
     because nothing before it changes. So the run takes at most as many rounds as the plan has calls; with
-    ``tolerance`` 0 its result is that of the plan.
+    ``tolerance`` 0 its result equals the result of the plan.
 
     Shih et al. 2023 (arXiv 2305.16317, Algorithm 1) iterate on x_{k+1} = x_0 + sum of the steps of DDIM or
     DDPM; on these plans both iterations are the same. Differences: the solver can be any table, of any
