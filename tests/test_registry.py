@@ -190,3 +190,61 @@ def test_errors_print_entries_as_they_are_written(
 ) -> None:
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):
         make(spec)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "clipped:spacing=karras:rho=3",
+        'clipped:spacing={"name":"karras","rho":3}',
+        {"name": "clipped", "spacing": "karras:rho=3"},
+        {"name": "clipped", "spacing": {"name": "karras", "rho": 3}},
+        {"name": "clipped", "spacing": Karras(3.0)},
+    ],
+    ids=str,
+)
+def test_an_entry_inside_another_is_a_spec_a_mapping_or_an_object(given: Any) -> None:
+    assert spacing_of(given) == Clipped(Karras(3.0))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": "churn", "solver": "heun"},
+        {"name": "churn", "solver": {"name": "heun"}},
+        {"name": "churn", "solver": Heun()},
+    ],
+    ids=str,
+)
+def test_a_solver_inside_another_is_a_spec_a_mapping_or_an_object(given: Any) -> None:
+    assert solver_of(given) == SOLVERS["churn"]
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "message"),
+    [
+        (
+            spacing_of,
+            "karras:rho=7,rho=8",
+            "each option is given once; got rho twice in 'karras:rho=7,rho=8'",
+        ),
+        (spacing_of, {"rho": 3}, "spacing has no name; known: align-your-steps, at-lambdas"),
+        (spacing_of, {"name": ["karras"]}, "unknown spacing ['karras']; "),
+        (spacing_of, {"name": "karras", 3: 4}, "spacing 'karras' has no option 3; known: rho"),
+        (
+            spacing_of,
+            {"name": "karras", "rho": torch.tensor(7.0)},
+            "option rho: input should be numbers, text",
+        ),
+        (spacing_of, {"name": "clipped", "spacing": None}, "unknown spacing 'None'"),
+        (spacing_of, "clipped:spacing=[1]", "unknown spacing '[1]'"),
+        (solver_of, "adams:on=noise", "has no option 'on'; did you mean 'prediction'? known: corrector"),
+        (solver_of, "unipc:two=bh1", "has no option 'two'; did you mean 'two_point_rule'? known: corrector"),
+        (solver_of, "dpm-solver-v3:statistics=7", "7 holds no statistics of scoresde: "),
+    ],
+    ids=str,
+)
+def test_faults_of_specs_and_mappings_are_named(make: Callable[[Any], Any], given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        make(given)
+    assert "\n" not in str(caught.value)
