@@ -5,13 +5,14 @@ import pickle
 import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from itertools import combinations
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from scoresde import EDM, SOLVERS, Karras, UniformTime, predict, solver_of, spacing_of
+from scoresde import EDM, SOLVERS, VPSDE, Karras, Plan, UniformTime, predict, solver_of, spacing_of
 from scoresde.denoisers.predictions import PREDICTIONS, prediction_of
 from scoresde.networks import MLP, NETWORKS
 from scoresde.processes import SDES, sde_of
@@ -31,6 +32,7 @@ from scoresde.spacings import (
 )
 from scoresde.training.time_sampling import TIME_SAMPLINGS
 from scoresde.training.weighting import WEIGHTINGS
+from tests.problems import TABLES
 
 # The options of entries without defaults for all of them.
 NEEDED: dict[str, dict[str, Any]] = {
@@ -248,3 +250,18 @@ def test_faults_of_specs_and_mappings_are_named(make: Callable[[Any], Any], give
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         make(given)
     assert "\n" not in str(caught.value)
+
+
+# Two papers have the same method: each name leads to it.
+ONE_METHOD = {frozenset({"ddim", "dpm1"}), frozenset({"lms", "ipndm-v"})}
+
+
+def test_each_name_of_a_solver_is_another_run() -> None:
+    plans = {name: Plan.make(SOLVERS[name], VPSDE(), 6) for name in TABLES}
+    same = {frozenset(pair) for pair in combinations(plans, 2) if plans[pair[0]] == plans[pair[1]]}
+    assert same == ONE_METHOD
+
+
+def test_the_rule_in_the_name_of_unipc_is_its_rule() -> None:
+    assert solver_of("unipc:two_point_rule=bh1") == SOLVERS["unipc-bh1"]
+    assert solver_of("unipc-bh1:two_point_rule=bh2") == SOLVERS["unipc"]

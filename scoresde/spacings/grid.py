@@ -108,7 +108,8 @@ def _as_times(given: Any) -> Tensor:
     except (TypeError, ValueError, RuntimeError):
         times = torch.empty(0)
     if times.ndim != 1 or len(times) < 2:
-        raise TypeError(f"spacing must return the times of its levels, at least two, got {given!r}")
+        what = f"a tensor of shape {tuple(given.shape)}" if isinstance(given, Tensor) else repr(given)
+        raise TypeError(f"spacing must return the times of its levels, at least two, got {what}")
     return times
 
 

@@ -180,3 +180,20 @@ def test_the_sde_of_a_denoiser_is_an_sde(sde, parts):
     for use in (as_denoiser, Counted, lambda denoiser: sample(denoiser, "ddim", (2, 1), nfe=2)):
         with pytest.raises(TypeError, match=f"like one with its sde, got partial{words}$"):
             use(given)
+
+
+class WritesInLowPrecision(nn.Module):
+    """It writes to its input under autocast only."""
+
+    def forward(self, x, t):
+        return x.mul_(1.5) if torch.is_autocast_enabled("cpu") else 1.5 * x
+
+
+def test_a_network_that_writes_to_its_input_in_one_precision_only():
+    """What is known of a network is known for its precision: ``at`` learns it anew."""
+    denoiser = Denoiser(WritesInLowPrecision(), VPSDE(), "noise")
+    x = torch.ones(2, 1)
+    denoiser(x, LEVEL)  # shows that it does not write
+    expected = Denoiser(WritesInLowPrecision(), VPSDE(), "noise", dtype=torch.bfloat16)(x, LEVEL)
+    assert torch.equal(denoiser.at(torch.bfloat16)(x, LEVEL), expected)
+    assert torch.equal(x, torch.ones(2, 1))

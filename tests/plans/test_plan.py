@@ -205,3 +205,18 @@ def test_only_a_solver_that_is_a_table_makes_a_plan(plan: Callable[..., Plan], s
 def test_only_an_sde_has_a_plan(plan: Callable[..., Plan], sde: object) -> None:
     with pytest.raises(TypeError, match=r"^sde must be an SDE, such as VPSDE\(\), got "):
         plan(DDIM(), sde)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_vector_is_done_at_the_line_after_which_none_reads_it(name: str) -> None:
+    plan = Plan.make(TABLES[name], VPSDE(), 5)
+    held = {"x0"}
+    for i, line in enumerate(plan.lines):
+        held |= {*line.reads, line.name}
+        later = {read for other in plan.lines[i + 1 :] for read in other.reads} | {plan.lines[-1].name}
+        assert set(line.done) == held - later
+        assert len(line.done) == len(set(line.done))
+        assert list(line.draws) == [read for read in line.reads if kind_of(read) == "noise"]
+        assert list(line.freed) == [n for n in line.done if kind_of(n) in ("state", "point") and n != "x0"]
+        held -= set(line.done)
+    assert held == {plan.lines[-1].name}
