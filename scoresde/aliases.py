@@ -66,6 +66,9 @@ ALIASES: dict[str, dict[str, str]] = {
     },
 }
 
+# Earlier names of options, in the form of :func:`plain`.
+RENAMED_OPTIONS = {"on": "prediction", "two": "two_point_rule"}
+
 
 def plain(name: str) -> str:
     """Only small letters and digits: ``"DPM++ 2M"`` and ``"dpmpp_2m"`` both become ``"dpmpp2m"``."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, get_type_hints
 
-from .aliases import ALIASES, bare, plain
+from .aliases import ALIASES, RENAMED_OPTIONS, bare, plain
 
 M = TypeVar("M")
 
@@ -29,7 +29,8 @@ def build(kind: str, registry: Mapping[str, Any], given: Any, nested: Nested | N
         kind: what the registry holds, for messages: "solver", "spacing".
         registry: name -> entry.
         given: a spec ``"name:key=value,key=value"``, or a mapping ``{"name": ..., key: value}``.
-        nested: from the annotation of an option to the function that builds its value from a spec.
+        nested: from the annotation of an option to the function that builds its value from a spec, a mapping
+            or an object.
 
     Raises:
         TypeError: a class of the registry in place of an instance.
@@ -59,11 +60,14 @@ def make(
     values = {}
     for key, value in options.items():
         if key not in signature:
-            known = nearest(key, signature) if signature else "it has none"
+            known = nearest(str(key), signature, RENAMED_OPTIONS) if signature else "it has none"
             raise ValueError(f"{kind} {name!r} has no option {key!r}; {known}")
         hint = hints.get(key, Any)
         inner = next((of for other, of in nested.items() if other == hint), None)
-        values[key] = inner(str(value)) if inner else typed(f"{kind} {name!r} option {key}", value, hint)
+        if inner:  # a word that is also JSON is a word: a file may have the name 7
+            values[key] = inner(str(value) if isinstance(value, int | float | list | None) else value)
+        else:
+            values[key] = typed(f"{kind} {name!r} option {key}", value, hint)
     for key, parameter in signature.items() if is_maker else ():
         if key not in options and parameter.default is parameter.empty and parameter.kind in BY_NAME:
             raise ValueError(f"{kind} {name!r} needs the option {key}: {name}:{key}=...")
@@ -76,7 +80,9 @@ def make(
 
 def lookup(kind: str, name: Any, registry: Mapping[str, M]) -> M:
     """The entry ``name`` of a registry; ValueError with the nearest name if there is none."""
-    if name not in registry:
+    if name is None:
+        raise ValueError(f"{kind} has no name; known: {', '.join(sorted(registry))}")
+    if not isinstance(name, str) or name not in registry:
         raise ValueError(f"unknown {kind} {name!r}; {nearest(str(name), registry, ALIASES.get(kind))}")
     return registry[name]
 
@@ -103,6 +109,8 @@ def parse(spec: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = item.partition("=")
         if not equals:
             raise ValueError(f"options are written name:key=value,key=value; got {spec!r}")
+        if key in options:
+            raise ValueError(f"each option is given once; got {key} twice in {spec!r}")
         try:
             options[key] = json.loads(value)
         except (ValueError, RecursionError):  # not JSON, or a number or a nesting beyond the limits of Python
@@ -131,6 +139,9 @@ def typed(what: str, value: Any, hint: Any) -> Any:
         return value
     try:
         return adapter.validate_json(json.dumps(value), strict=True)
+    except TypeError:  # of json
+        what = f"{what}: input should be numbers, text, lists or mappings of these"
+        raise ValueError(f"{what}, got {type(value).__name__}") from None
     except ValidationError as error:
         raise ValueError(f"{what}: {error.errors()[0]['msg'].lower()}, got {value!r}") from None
 

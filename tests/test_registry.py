@@ -5,13 +5,14 @@ import pickle
 import re
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
+from itertools import combinations
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from scoresde import EDM, SOLVERS, Karras, UniformTime, predict, solver_of, spacing_of
+from scoresde import EDM, SOLVERS, VPSDE, Karras, Plan, UniformTime, predict, solver_of, spacing_of
 from scoresde.denoisers.predictions import PREDICTIONS, prediction_of
 from scoresde.networks import MLP, NETWORKS
 from scoresde.processes import SDES, sde_of
@@ -31,6 +32,7 @@ from scoresde.spacings import (
 )
 from scoresde.training.time_sampling import TIME_SAMPLINGS
 from scoresde.training.weighting import WEIGHTINGS
+from tests.problems import TABLES
 
 # The options of entries without defaults for all of them.
 NEEDED: dict[str, dict[str, Any]] = {
@@ -190,3 +192,76 @@ def test_errors_print_entries_as_they_are_written(
 ) -> None:
     with pytest.raises((ValueError, TypeError), match=re.escape(message)):
         make(spec)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "clipped:spacing=karras:rho=3",
+        'clipped:spacing={"name":"karras","rho":3}',
+        {"name": "clipped", "spacing": "karras:rho=3"},
+        {"name": "clipped", "spacing": {"name": "karras", "rho": 3}},
+        {"name": "clipped", "spacing": Karras(3.0)},
+    ],
+    ids=str,
+)
+def test_an_entry_inside_another_is_a_spec_a_mapping_or_an_object(given: Any) -> None:
+    assert spacing_of(given) == Clipped(Karras(3.0))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"name": "churn", "solver": "heun"},
+        {"name": "churn", "solver": {"name": "heun"}},
+        {"name": "churn", "solver": Heun()},
+    ],
+    ids=str,
+)
+def test_a_solver_inside_another_is_a_spec_a_mapping_or_an_object(given: Any) -> None:
+    assert solver_of(given) == SOLVERS["churn"]
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "message"),
+    [
+        (
+            spacing_of,
+            "karras:rho=7,rho=8",
+            "each option is given once; got rho twice in 'karras:rho=7,rho=8'",
+        ),
+        (spacing_of, {"rho": 3}, "spacing has no name; known: align-your-steps, at-lambdas"),
+        (spacing_of, {"name": ["karras"]}, "unknown spacing ['karras']; "),
+        (spacing_of, {"name": "karras", 3: 4}, "spacing 'karras' has no option 3; known: rho"),
+        (
+            spacing_of,
+            {"name": "karras", "rho": torch.tensor(7.0)},
+            "option rho: input should be numbers, text",
+        ),
+        (spacing_of, {"name": "clipped", "spacing": None}, "unknown spacing 'None'"),
+        (spacing_of, "clipped:spacing=[1]", "unknown spacing '[1]'"),
+        (solver_of, "adams:on=noise", "has no option 'on'; did you mean 'prediction'? known: corrector"),
+        (solver_of, "unipc:two=bh1", "has no option 'two'; did you mean 'two_point_rule'? known: corrector"),
+        (solver_of, "dpm-solver-v3:statistics=7", "7 holds no statistics of scoresde: "),
+    ],
+    ids=str,
+)
+def test_faults_of_specs_and_mappings_are_named(make: Callable[[Any], Any], given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        make(given)
+    assert "\n" not in str(caught.value)
+
+
+# Two papers have the same method: each name leads to it.
+ONE_METHOD = {frozenset({"ddim", "dpm1"}), frozenset({"lms", "ipndm-v"})}
+
+
+def test_each_name_of_a_solver_is_another_run() -> None:
+    plans = {name: Plan.make(SOLVERS[name], VPSDE(), 6) for name in TABLES}
+    same = {frozenset(pair) for pair in combinations(plans, 2) if plans[pair[0]] == plans[pair[1]]}
+    assert same == ONE_METHOD
+
+
+def test_the_rule_in_the_name_of_unipc_is_its_rule() -> None:
+    assert solver_of("unipc:two_point_rule=bh1") == SOLVERS["unipc-bh1"]
+    assert solver_of("unipc-bh1:two_point_rule=bh2") == SOLVERS["unipc"]

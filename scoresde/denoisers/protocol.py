@@ -178,15 +178,17 @@ def as_denoiser(given: Any) -> DenoiserLike:
     """``given`` if it follows :class:`DenoiserLike`; a :class:`Foreign` if it is a callable with an ``sde``.
 
     Raises:
-        TypeError: it is not callable, or has no ``sde``.
+        TypeError: it is not callable, or its ``sde`` is not an SDE.
     """
-    if callable(given) and not isinstance(given, type):
-        if all(hasattr(given, part) for part in PARTS):
-            denoiser: DenoiserLike = given
-            return denoiser
-        if isinstance(sde := getattr(given, "sde", None), SDE):
-            return Foreign(given, sde, getattr(given, "net", None))
-    raise TypeError(f"denoiser must be a Denoiser, or like one with its sde, got {type(given).__name__}")
+    sde = getattr(given, "sde", None)
+    if isinstance(given, type) or not (callable(given) and isinstance(sde, SDE)):
+        what = "" if isinstance(given, type) or sde is None else f"; its sde must be an SDE, got {sde!r}"
+        kind = type(given).__name__
+        raise TypeError(f"denoiser must be a Denoiser, or like one with its sde, got {kind}{what}")
+    if all(hasattr(given, part) for part in PARTS):
+        denoiser: DenoiserLike = given
+        return denoiser
+    return Foreign(given, sde, getattr(given, "net", None))
 
 
 def unobserved(denoiser: DenoiserLike) -> DenoiserLike:

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..processes.level import CLEAN, Level
 from ..processes.sde import SDE
@@ -26,22 +27,44 @@ def levels_at(sde: SDE, sigmas: Any, alphas: Any = 1.0) -> tuple[Level[float], .
         alphas: ``(n,)``, or one number for all. The first one may be 0.
 
     Raises:
+        TypeError: ``sigmas`` or ``alphas`` are not numbers.
         ValueError: other shapes, a number that is negative or not finite, or a level beyond the ends of the
             process.
     """
-    sigma = torch.as_tensor(sigmas, dtype=torch.float64, device="cpu")
-    alpha = torch.as_tensor(alphas, dtype=torch.float64, device="cpu")
+    sigma, alpha = _numbers("sigmas", sigmas), _numbers("alphas", alphas)
     if sigma.ndim != 1 or len(sigma) < 2 or alpha.shape not in ((), sigma.shape):
         raise ValueError(
             f"sigmas must be at least 2 numbers, and alphas one or as many, got shapes {tuple(sigma.shape)} "
             f"and {tuple(alpha.shape)}"
         )
-    if not all(bool((part.isfinite() & (part >= 0)).all()) for part in (sigma, alpha)):
-        raise ValueError("sigmas and alphas must be finite and not negative")
+    for name, part in (("sigmas", sigma), ("alphas", alpha)):
+        for number in part.flatten().tolist():
+            if not 0 <= number < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {number!r}")
     lams = alpha.log() - sigma.log()
     noisy = lams[:-1] if sigma[-1] == 0 else lams
     levels = sde.levels(times_at(sde, within(sde, noisy, SINGLE)))
     return levels + (CLEAN,) * (len(sigma) - len(noisy))
+
+
+def as_levels(given: Iterable[Any]) -> tuple[Level[float], ...]:
+    """Levels of Python numbers; TypeError unless each is a :class:`Level` or four numbers."""
+    try:
+        return tuple([Level(*map(float, level)) for level in given])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(
+            f"levels must be Levels, each of four numbers: t, alpha, sigma and lambda; got "
+            f"{type(given).__name__}: {error}"
+        ) from None
+
+
+def _numbers(name: str, given: Any) -> Tensor:
+    """Numbers of another program in float64, on the host; TypeError unless they are numbers."""
+    try:
+        return torch.as_tensor(given, dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        what = str(error).partition("\n")[0]
+        raise TypeError(f"{name} must be numbers, got {type(given).__name__}: {what}") from None
 
 
 def check_run(sde: SDE, levels: Sequence[Level[float]]) -> None:

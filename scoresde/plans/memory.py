@@ -7,35 +7,53 @@ import torch
 from torch import Tensor
 
 from .combine import linear_combination
-from .names import HELD, KINDS
+from .names import HELD, KINDS, LETTERS, START
 from .tape import Line
+from .vector import Row
 
 TEMPORARIES = 5  # of a measured Langevin step: x, the score, their sum, the scaled noise, and the new state
 
 
 def with_last_uses(lines: Sequence[Line]) -> tuple[Line, ...]:
-    """The lines, each with the vectors that it reads last as ``done``.
+    """The lines, each with the vectors that it reads last as ``done``, and its ``draws`` and ``freed``.
 
     A state or point among them comes first in the row, so that the result can overwrite it.
     """
     last: dict[str, int] = {}
+    draws: dict[int, list[str]] = {}
     for i, line in enumerate(lines):
         for name in line.reads:
             last[name] = i
+            if name[0] == LETTERS["noise"]:
+                draws.setdefault(i, []).append(name)
         last[line.name] = i
     last.pop(lines[-1].name)
     done: dict[int, list[str]] = {}
+    held: dict[int, list[str]] = {}  # the states and points among them
     for name, i in last.items():
         done.setdefault(i, []).append(name)
-    return tuple(_ending(line, tuple(done.get(i, ()))) for i, line in enumerate(lines))
+        if KINDS[name[0]] in HELD:
+            held.setdefault(i, []).append(name)
+    return tuple(
+        [
+            Line(
+                line.name,
+                _held_first(line, held[i]) if i in held else line.row,
+                line.level,
+                line.measured,
+                tuple(done.get(i, ())),
+                tuple(draws.get(i, ())),
+                tuple([name for name in held[i] if name != START]) if i in held else (),
+            )
+            for i, line in enumerate(lines)
+        ]
+    )
 
 
-def _ending(line: Line, done: tuple[str, ...]) -> Line:
-    row = line.row
-    if row[1:] and line.level is None and line.measured is None:
-        held = [name for name in done if KINDS[name[0]] in HELD]
-        row = tuple(sorted(row, key=lambda term: term[0] not in held))
-    return Line(line.name, row, line.level, line.measured, done)
+def _held_first(line: Line, held: Sequence[str]) -> Row:
+    if line.level is None and line.measured is None:
+        return tuple(sorted(line.row, key=lambda term: term[0] not in held))
+    return line.row
 
 
 class Buffers:

@@ -19,10 +19,11 @@ from ..files import write_atomically
 from ..integer import integer
 from ..processes.level import Level
 from ..processes.sde import SDE
-from ..spacings.catalogue import steps_of
+from ..spacings.catalogue import spacing_of
 from ..spacings.formulas import Spacing
-from ..spacings.grid import Grid, check_budget
-from .levels import check_run
+from ..spacings.grid import Grid, check_budget, check_sde
+from ..spacings.lists import fixed_steps
+from .levels import as_levels, check_run
 from .memory import most_alive, with_last_uses
 from .names import index_of
 from .near_levels import warn_of_near_levels
@@ -104,9 +105,10 @@ class Plan:
             ValueError: the shortest run needs more calls, or one of :meth:`make`.
         """
         nfe, least = integer("nfe", nfe), 1 + to_clean
+        spacing = None if spacing is None else spacing_of(spacing)  # once, not for each number of steps
         made = cache(lambda steps: _made(solver, Grid.build(sde, steps, spacing, to_clean=to_clean)))
         low, high = least, max(2 * nfe, least)  # a step may make no call, as the first of AnalyticalFirstStep
-        if (listed := steps_of(spacing)) is not None:
+        if (listed := fixed_steps(spacing)) is not None:
             low = high = listed + to_clean
         else:
             check_budget(nfe)
@@ -127,9 +129,11 @@ class Plan:
                 level, sigma = 0.
 
         Raises:
+            TypeError: ``levels``, ``solver`` or ``sde`` are not levels, a table solver and an SDE.
             ValueError: other levels, a level that is not on the process, or the solver cannot take a step.
         """
-        given = tuple(Level(*map(float, level)) for level in levels)
+        check_sde(sde)
+        given = as_levels(levels)
         check_run(sde, given)
         plan, _ = _made(solver, Grid(sde, given))
         warn_of_near_levels(solver, given, lambda: plan.amplification)

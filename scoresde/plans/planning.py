@@ -14,8 +14,11 @@ def written(solver: Solver, grid: Grid) -> list[Line]:
     """The lines that a solver writes on a grid; the last one is a state.
 
     Raises:
+        TypeError: ``solver`` is not a solver that is a table.
         ValueError: the solver has no finite step on the grid, or calls no network.
     """
+    if isinstance(solver, type) or not hasattr(solver, "solve"):
+        raise TypeError(f"solver must be a solver that is a table, such as solver_of('ddim'), got {solver!r}")
     tape = Tape()
     try:
         with np.errstate(all="ignore"):  # weights that are not finite are found below

@@ -1,11 +1,11 @@
 """The lines of a run, and the tape on which a solver writes them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..processes.level import Level
 from ..spacings.grid import MOST, Grid
-from .names import HELD, KINDS, START, Kind, index_of, name_of
+from .names import KINDS, START, Kind, index_of, name_of
 from .vector import Row, Vector
 
 
@@ -16,6 +16,9 @@ class Line:
     It is the linear combination ``row`` of earlier vectors: a state or a point. With a ``level`` it is an
     output: the network's estimate of x_0 at the point ``row``.
 
+    The loop reads ``done``, ``draws`` and ``freed`` in every run, so a plan computes them once
+    (:meth:`Plan.of`). They are empty on a tape.
+
     Args:
         name: the name of the new vector (:mod:`scoresde.plans.names`).
         row: names of earlier vectors or of noise, with their weights.
@@ -23,9 +26,6 @@ class Line:
         measured: the row of the score and the signal-to-noise ratio of a Langevin step whose size follows
             from norms; None for other lines.
         done: the vectors that no later line reads.
-
-    Attributes:
-        kind: what the new vector is.
         draws: the noise that the line reads.
         freed: the states and points in ``done``, without the start. Their memory can be used again.
     """
@@ -35,21 +35,13 @@ class Line:
     level: Level[float] | None = None
     measured: tuple[Row, float] | None = None
     done: tuple[str, ...] = ()
-    # Computed once, for the loop reads them in every run. They follow from the name, the row and ``done``.
-    kind: Kind = field(init=False, repr=False, compare=False)
-    draws: tuple[str, ...] = field(init=False, repr=False, compare=False)
-    freed: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    draws: tuple[str, ...] = ()
+    freed: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
-        own = self.__dict__  # as the dataclass is frozen
-        own["kind"] = KINDS[self.name[0]]
-        own["draws"] = own["freed"] = ()
-        for name, _ in self.row + self.measured[0] if self.measured else self.row:
-            if KINDS[name[0]] == "noise":
-                own["draws"] += (name,)
-        for name in self.done:
-            if KINDS[name[0]] in HELD and name != START:
-                own["freed"] += (name,)
+    @property
+    def kind(self) -> Kind:
+        """What the new vector is."""
+        return KINDS[self.name[0]]
 
     @property
     def index(self) -> int:

@@ -45,10 +45,11 @@ class Grid:
             to_clean: the last step goes to sigma = 0.
 
         Raises:
-            TypeError: a spacing that is neither a function nor a name, or returns other things than times;
-                a number of steps that is not an integer.
+            TypeError: a process that is not an SDE; a spacing that is neither a function nor a name, or
+                returns other things than times; a number of steps that is not an integer.
             ValueError: too few or too many steps; times beyond the range of the SDE, or not strictly falling.
         """
+        check_sde(sde)
         spacing = default_spacing(sde) if spacing is None else spacing_of(spacing)
         if (steps := integer("steps", steps)) < 1 + to_clean:
             raise ValueError(f"a grid needs at least {1 + to_clean} steps, got {steps}")
@@ -88,6 +89,12 @@ class Grid:
         return self.sde.levels(self.sde.time_of(torch.tensor(lams, dtype=torch.float64)))
 
 
+def check_sde(sde: object) -> None:
+    """TypeError unless it is an SDE; a class is not."""
+    if not isinstance(sde, SDE):
+        raise TypeError(f"sde must be an SDE, such as VPSDE(), got {sde!r}")
+
+
 def check_budget(nfe: int) -> None:
     """ValueError for more network calls than a table may have."""
     if nfe > MOST:
@@ -101,7 +108,8 @@ def _as_times(given: Any) -> Tensor:
     except (TypeError, ValueError, RuntimeError):
         times = torch.empty(0)
     if times.ndim != 1 or len(times) < 2:
-        raise TypeError(f"spacing must return the times of its levels, at least two, got {given!r}")
+        what = f"a tensor of shape {tuple(given.shape)}" if isinstance(given, Tensor) else repr(given)
+        raise TypeError(f"spacing must return the times of its levels, at least two, got {what}")
     return times
 
 

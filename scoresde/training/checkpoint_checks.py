@@ -6,14 +6,21 @@ from typing import Any
 
 from torch import Tensor
 
+from .configuration_faults import RENAMED
 from .labels import Labels
 
 
 def configuration_in(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration in a header, not yet validated; ValueError without one."""
+    """The configuration in a header, not yet validated; ValueError without one, or with one of old names."""
     content = header.get("configuration")
     if not isinstance(content, dict):
         raise ValueError(f"checkpoint {path} has no configuration in its header; scoresde did not write it")
+    old = [f"[{key}], now [{name}]" for key, name in RENAMED.items() if key in content]
+    if old:
+        raise ValueError(
+            f"checkpoint {path} was written by an earlier version of scoresde, with the sections "
+            f"{' and '.join(old)}; use it with that version, or train again"
+        )
     return content
 
 

@@ -1,5 +1,6 @@
 """The protocol of a denoiser: each part, for each denoiser and for wrappers of wrappers."""
 
+import re
 from functools import partial
 
 import pytest
@@ -9,10 +10,12 @@ from torch import nn
 from scoresde import (
     EDM,
     VPSDE,
+    Counted,
     Denoiser,
     ExactDenoiser,
     Transported,
     predict,
+    sample,
 )
 from scoresde.denoisers.protocol import (
     DenoiserLike,
@@ -165,3 +168,32 @@ def test_a_precision_is_changed_with_at_and_no_other_way():
     denoiser.net.to(torch.float8_e4m3fn)
     with pytest.raises(ValueError, match=r"a network cannot run with parameters of torch\.float8"):
         denoiser.at(None)
+
+
+@pytest.mark.parametrize("sde", ["vp", VPSDE, None, 3])
+@pytest.mark.parametrize("parts", [{}, {"net": None, "classes": None, "dtype": None, "at": Counted.at}])
+def test_the_sde_of_a_denoiser_is_an_sde(sde, parts):
+    """With some parts of the protocol and with all of them."""
+    given = partial(torch.add)
+    vars(given).update(parts, sde=sde)
+    words = "" if sde is None else f"; its sde must be an SDE, got {re.escape(repr(sde))}"
+    for use in (as_denoiser, Counted, lambda denoiser: sample(denoiser, "ddim", (2, 1), nfe=2)):
+        with pytest.raises(TypeError, match=f"like one with its sde, got partial{words}$"):
+            use(given)
+
+
+class WritesInLowPrecision(nn.Module):
+    """It writes to its input under autocast only."""
+
+    def forward(self, x, t):
+        return x.mul_(1.5) if torch.is_autocast_enabled("cpu") else 1.5 * x
+
+
+def test_a_network_that_writes_to_its_input_in_one_precision_only():
+    """What is known of a network is known for its precision: ``at`` learns it anew."""
+    denoiser = Denoiser(WritesInLowPrecision(), VPSDE(), "noise")
+    x = torch.ones(2, 1)
+    denoiser(x, LEVEL)  # shows that it does not write
+    expected = Denoiser(WritesInLowPrecision(), VPSDE(), "noise", dtype=torch.bfloat16)(x, LEVEL)
+    assert torch.equal(denoiser.at(torch.bfloat16)(x, LEVEL), expected)
+    assert torch.equal(x, torch.ones(2, 1))

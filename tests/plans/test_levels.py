@@ -158,3 +158,35 @@ def test_the_law_of_a_run_on_given_levels_is_that_of_its_spacing() -> None:
         other = integrate(Plan.make(TABLES[name], SDES["vp"], 8, to_clean=True), mixture, x)
         # Levels agree to the rounding of the inverse of lambda, about 1e-12 in t.
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("sigmas", "alphas", "word"),
+    [
+        ("abc", 1.0, "sigmas must be numbers, got str"),
+        (None, 1.0, "sigmas must be numbers, got NoneType"),
+        (["3", "1"], 1.0, "sigmas must be numbers, got list"),
+        ((x for x in (3.0, 1.0)), 1.0, "sigmas must be numbers, got generator"),
+        (torch.ones(2, device="meta"), 1.0, "sigmas must be numbers, got Tensor"),
+        ([3.0, 1.0], None, "alphas must be numbers, got NoneType"),
+    ],
+)
+def test_sigmas_that_are_no_numbers_are_refused(sigmas: object, alphas: object, word: str) -> None:
+    with pytest.raises(TypeError, match=word) as caught:
+        levels_at(VPSDE(), sigmas, alphas)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("levels", [None, 5, [1.0, 0.5], ["a", "b"], [(1.0, 0.5, 0.5)] * 2, {1: 2}, VPSDE()])
+def test_things_that_are_no_levels_are_refused(levels: object) -> None:
+    with pytest.raises(TypeError, match=f"levels must be Levels, .* got {type(levels).__name__}"):
+        Plan.on(DDIM(), VPSDE(), levels)  # type: ignore[arg-type]
+
+
+def test_rows_of_numbers_are_levels() -> None:
+    """As another program has them: arrays, tensors, tuples."""
+    levels = VPSDE().levels(torch.linspace(1, 0.5, 4, dtype=torch.float64))
+    expected = Plan.on(DDIM(), VPSDE(), levels)
+    rows = [list(level) for level in levels]
+    for given in (rows, np.array(rows), torch.tensor(rows, dtype=torch.float64), (level for level in levels)):
+        assert Plan.on(DDIM(), VPSDE(), given) == expected  # type: ignore[arg-type]

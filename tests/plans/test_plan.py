@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from scoresde import EDM, VPSDE, Level, Plan, Tape, UniformLambda, integrate
 from scoresde.plans import Line, Vector
 from scoresde.plans.names import Kind, index_of, is_name, kind_of, name_of
 from scoresde.processes import CLEAN
-from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, Heun, PredictorCorrector, UniC
+from scoresde.solvers import DDIM, ODE, DPMSolver, DPMSolverPP, Heun, PredictorCorrector, UniC
 from scoresde.solvers.moves import ddim
 from scoresde.spacings import Grid
 from tests.problems import TABLES, gaussian, mixture, normal
@@ -178,3 +179,44 @@ def test_a_line_knows_its_kind_its_number_and_its_noise(name: str) -> None:
     again = eval(repr(plan), {"Plan": Plan, "Line": Line, "Level": Level, "inf": math.inf})
     assert again == plan
     assert hash(again) == hash(plan)
+    assert [(line.done, line.draws, line.freed) for line in again.lines] == [
+        (line.done, line.draws, line.freed) for line in plan.lines
+    ]
+
+
+PLANNED = {
+    "make": lambda solver, sde: Plan.make(solver, sde, 3),
+    "within": lambda solver, sde: Plan.within(3, solver, sde),
+    "on": lambda solver, sde: Plan.on(
+        solver, sde, VPSDE().levels(torch.tensor([1.0, 0.5], dtype=torch.float64))
+    ),
+}
+
+
+@pytest.mark.parametrize("plan", PLANNED.values(), ids=PLANNED)
+@pytest.mark.parametrize("solver", ["ddim", None, DDIM, UniformLambda(), ODE()], ids=repr)
+def test_only_a_solver_that_is_a_table_makes_a_plan(plan: Callable[..., Plan], solver: object) -> None:
+    with pytest.raises(TypeError, match=r"^solver must be a solver that is a table, .* got "):
+        plan(solver, VPSDE())
+
+
+@pytest.mark.parametrize("plan", PLANNED.values(), ids=PLANNED)
+@pytest.mark.parametrize("sde", ["vp", None, VPSDE, DDIM()], ids=repr)
+def test_only_an_sde_has_a_plan(plan: Callable[..., Plan], sde: object) -> None:
+    with pytest.raises(TypeError, match=r"^sde must be an SDE, such as VPSDE\(\), got "):
+        plan(DDIM(), sde)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_vector_is_done_at_the_line_after_which_none_reads_it(name: str) -> None:
+    plan = Plan.make(TABLES[name], VPSDE(), 5)
+    held = {"x0"}
+    for i, line in enumerate(plan.lines):
+        held |= {*line.reads, line.name}
+        later = {read for other in plan.lines[i + 1 :] for read in other.reads} | {plan.lines[-1].name}
+        assert set(line.done) == held - later
+        assert len(line.done) == len(set(line.done))
+        assert list(line.draws) == [read for read in line.reads if kind_of(read) == "noise"]
+        assert list(line.freed) == [n for n in line.done if kind_of(n) in ("state", "point") and n != "x0"]
+        held -= set(line.done)
+    assert held == {plan.lines[-1].name}

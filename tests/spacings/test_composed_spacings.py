@@ -1,6 +1,9 @@
 """Spacings of lists, and spacings made of other spacings."""
 
 import math
+import re
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,3 +164,25 @@ def test_joined_gives_each_its_share_and_at_least_one_step() -> None:
         assert (times > 1 + 1e-9).sum() == before  # sigma = 1 is lambda = 0, but for rounding
         assert (times[0], times[-1], len(times)) == (100.0, 0.01, n + 1)
     assert Joined(UniformLambda(), Karras(), 0.0)(sde, 1).tolist() == [100.0, 0.01]
+
+
+COMPOSED = {
+    "Clipped.spacing": ("spacing", Clipped),
+    "Shifted.spacing": ("spacing", Shifted),
+    "Refined.spacing": ("spacing", Refined),
+    "Joined.noisy": ("noisy", lambda noisy: Joined(noisy, Karras(), 0.0)),
+    "Joined.clean": ("clean", lambda clean: Joined(Karras(), clean, 0.0)),
+}
+
+
+@pytest.mark.parametrize(("name", "compose"), COMPOSED.values(), ids=COMPOSED)
+def test_each_spacing_inside_another_is_checked(name: str, compose: Callable[[Any], Spacing]) -> None:
+    for wrong, words in (
+        (Karras, f"{name}: Karras is a class; call it: Karras()"),
+        ("karras", f"{name} must be a spacing, a function (sde, n) -> times such as Karras(), got 'karras'"),
+        (None, f"{name} must be a spacing, a function (sde, n) -> times such as Karras(), got None"),
+        (lambda sde: sde, f"{name} must be a function (sde, n) -> times, got "),
+    ):
+        with pytest.raises(TypeError, match=f"^{re.escape(words)}"):
+            compose(wrong)
+    assert compose(Karras(3.0)) == compose(Karras(3.0)) != compose(Karras(4.0))
