@@ -244,7 +244,6 @@ def test_a_solver_inside_another_is_a_spec_a_mapping_or_an_object(given: Any) ->
         (solver_of, "unipc:two=bh1", "has no option 'two'; did you mean 'two_point_rule'? known: corrector"),
         (solver_of, "dpm-solver-v3:statistics=7", "7 holds no statistics of scoresde: "),
     ],
-    ids=str,
 )
 def test_faults_of_specs_and_mappings_are_named(make: Callable[[Any], Any], given: Any, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
