@@ -220,3 +220,14 @@ def test_a_vector_is_done_at_the_line_after_which_none_reads_it(name: str) -> No
         assert list(line.freed) == [n for n in line.done if kind_of(n) in ("state", "point") and n != "x0"]
         held -= set(line.done)
     assert held == {plan.lines[-1].name}
+
+
+def test_a_vector_that_no_line_reads_is_done_where_it_is_made() -> None:
+    level = VPSDE().level_at(0.5)
+    lines = [
+        Line("d0", (("x0", 1.0),), level),
+        Line("x1", (("x0", 0.5), ("d0", 0.5))),
+        Line("d1", (("x0", 1.0),), level),
+        Line("x2", (("d1", 1.0),)),
+    ]
+    assert [line.done for line in Plan.of(lines, level, level).lines] == [(), ("d0", "x1"), ("x0",), ("d1",)]
