@@ -73,8 +73,8 @@ def printable(text: str) -> str:
 def interrupt_noted() -> Iterator[Callable[[], bool]]:
     """Note the first Ctrl-C instead of raising it, for work that stops between two steps.
 
-    The yielded function tells whether Ctrl-C came. A second Ctrl-C raises KeyboardInterrupt. Nothing changes
-    in another thread than the main one, which receives no signals, or if the signal has a handler already.
+    The yielded function returns True after a Ctrl-C. A second Ctrl-C raises KeyboardInterrupt. Nothing
+    changes outside the main thread, which alone receives signals, or if the signal has a handler already.
     """
     noted = False
     usual = signal.getsignal(signal.SIGINT)

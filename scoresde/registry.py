@@ -79,7 +79,7 @@ def make(
 
 
 def lookup(kind: str, name: Any, registry: Mapping[str, M]) -> M:
-    """The entry ``name`` of a registry; ValueError with the nearest name if there is none."""
+    """The entry ``name`` of a registry; ValueError with the nearest name if it has no such entry."""
     if name is None:
         raise ValueError(f"{kind} has no name; known: {', '.join(sorted(registry))}")
     if not isinstance(name, str) or name not in registry:

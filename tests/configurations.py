@@ -1,4 +1,4 @@
-"""Configurations, good and bad ones, and what is wrong with each bad one."""
+"""Good configurations, and bad ones with their messages."""
 
 import pytest
 

@@ -20,8 +20,8 @@ class AnalyticalFirstStep:
 
     From the first level t to the second level s, x is multiplied by sqrt((alpha_s^2 C + sigma_s^2) /
     (alpha_t^2 C + sigma_t^2)); ``solver`` makes the other steps. A run of one step is a step of ``solver``.
-    This class has no name in ``SOLVERS``, because the variance depends on the data. Use it only when both of
-    the following hold:
+    ``SOLVERS`` does not hold it, because its variance depends on the data. Use it only when both of the
+    following hold:
 
     1. The run has few steps; the order of convergence is 1.
     2. At the second level sigma / alpha is at least 10 times the deviation of the data.

@@ -1,11 +1,6 @@
-"""The benchmarks are programs in one folder, not a package: their modules are imported from this folder."""
-
-import sys
-from pathlib import Path
+"""What tests of the benchmarks share."""
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_every_solver_is_certified(name, tmp_path) -> None:
     assert code == 0
     (one,) = report["solvers"]
     assert (one["solver"], [run["sde"] for run in one["runs"]]) == (name, ["vp karras"])
-    # An exception that is none would hide a fault later.
+    # A solver excused from the identity must fail it: an excuse without need would hide a later fault.
     assert (one["identity"]["value"] > 1e-6) == (one["no_identity"] is not None)
 
 
@@ -171,7 +171,7 @@ def test_the_rule_of_the_measured_order() -> None:
         return dict(zip((20, 40, 80, 160, 320), values, strict=False))
 
     assert order_of(errors(1, 1 / 4, 1 / 16)) == pytest.approx(2)
-    # A dip in the last doubling but one: the last one, after it, tells nothing.
+    # The error dips in the doubling before the last, so the slope of the last doubling means nothing.
     assert order_of(errors(1, 1 / 4, 1 / 32, 1 / 64)) == pytest.approx(3)
     # What is below the floor is rounding, and whatever follows.
     assert order_of(errors(1e-7, 1e-9, 1e-13, 1e-12)) == pytest.approx(math.log2(100))

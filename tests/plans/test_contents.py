@@ -49,7 +49,7 @@ class Mode(enum.Enum):
 
 
 class Set(nn.Module):
-    """A guidance scale that is set by a method of its own, which no call uses."""
+    """A guidance scale that a separate method sets; no call uses this method."""
 
     def __init__(self, scale: float) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 The increment w over a time h is N(0, h). Two classes, for two different questions. torchsde asks for one
 increment after the other, of a whole batch, and for their integrals; it never goes back. A solver with one
 step size per sample refuses steps: every sample needs the part of its path that was drawn and not yet passed.
-One class for both would store and index such parts where there are none.
+One class for both would store parts of the path that torchsde never reads again.
 """
 
 import math
