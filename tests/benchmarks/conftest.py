@@ -1,6 +1,11 @@
-"""What tests of the benchmarks share."""
+"""The benchmarks are programs in one folder, not a package: their modules are imported from this folder."""
+
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # before tests/problems.py
 
 
 @pytest.fixture

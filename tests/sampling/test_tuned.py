@@ -2,14 +2,19 @@
 
 import json
 import random
+import sys
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import pytest
-import run
 import torch
-from problems import make_problem
 from torch import nn
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # before tests/problems.py
+
+import run
+from problems import make_problem
 
 from scoresde import EDM, VPSDE, ExactDenoiser, Karras, Mixture, Plan, prepare, sample
 from scoresde.cli.main import main

@@ -1,11 +1,15 @@
 """The confidence intervals of a tuning: what they cover, and what they cannot exclude."""
 
 import math
+import sys
 from pathlib import Path
 
-import coverage
 import numpy as np
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))  # before tests/problems.py
+
+import coverage
 
 from scoresde.tuning import Report
 from scoresde.tuning.confidence import (
