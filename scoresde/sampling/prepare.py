@@ -8,7 +8,9 @@ from ..processes.sde import SDE
 from ..solvers.catalogue import solver_of
 from ..solvers.integrators.base import Integration, Integrator
 from ..solvers.moves import is_table
+from ..spacings.catalogue import spacing_of
 from ..spacings.formulas import Spacing
+from ..spacings.measured import Measured
 from .tuned import is_tuned, tuned_plan
 
 
@@ -23,7 +25,8 @@ def prepare(
     """The longest run of a solver within ``nfe`` network calls.
 
     Args:
-        solver: a solver, its name, ``"tuned:FILE.json"`` for a plan of :func:`scoresde.tune`, or ``"tuned"``
+        solver: a solver, its name, ``"auto"`` for the one that suits ``nfe`` (with measured levels, the one
+            that was measured with them), ``"tuned:FILE.json"`` for a plan of :func:`scoresde.tune`, or ``"tuned"``
             for the shipped plan of ``nfe`` calls.
         sde: the process, or its name.
         nfe: the budget of network calls; None is allowed only for solvers with a tolerance and tuned files.
@@ -38,6 +41,9 @@ def prepare(
     sde, nfe = sde_of(sde), None if nfe is None else integer("nfe", nfe, 1)
     if isinstance(solver, str) and is_tuned(solver):
         return tuned_plan(solver, sde, nfe, spacing, to_clean=to_clean)
+    spacing = None if spacing is None else spacing_of(spacing)
+    if solver == "auto" and nfe is not None and isinstance(spacing, Measured):
+        solver = spacing.choice(nfe).solver
     solver = solver_of(solver) if isinstance(solver, str) else solver
     if not (isinstance(solver, Integrator) or is_table(solver)):
         what = f", the class: call it, {solver.__name__}()" if isinstance(solver, type) else ""

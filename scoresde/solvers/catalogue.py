@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from ..plans.tape import Solver
 from ..registry import build
 from .adams import ExponentialAdams
+from .auto import VELOCITY, Auto
 from .dpm import DPMFast, DPMSolver
 from .dpm_v3 import DPMSolverV3
 from .dpmpp import DPMSolverPP
@@ -55,6 +56,8 @@ SOLVERS: Mapping[str, Solver | Integrator] = {
     "deis-t": ExponentialAdams(3, prediction="noise", variable="t"),
     "lms": ExponentialAdams(4, prediction="noise", variable="rho"),
     "velocity-adams": ExponentialAdams(3, prediction="velocity", variable="u"),
+    **VELOCITY,
+    "auto": Auto(),
     "ipndm": IPNDM(),
     "ipndm-v": ExponentialAdams(4, prediction="noise", variable="rho"),
     "pndm": PNDM(),

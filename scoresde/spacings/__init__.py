@@ -1,8 +1,9 @@
 """Where the noise levels of a run lie."""
 
 from .catalogue import SPACINGS, spacing_of
-from .composed import Clipped, Joined, Refined, Shifted
+from .composed import Clipped, Joined, Refined, Shifted, Under
 from .default import default_spacing, program_spacing
+from .flow_time import FlowTime
 from .formulas import (
     Beta,
     Karras,
@@ -16,24 +17,29 @@ from .formulas import (
 )
 from .grid import Grid
 from .lists import AlignYourSteps, AtLambdas, AtSigmas, AtTimes
+from .measured import AtShares, Measured
 
 __all__ = [
     "SPACINGS",
     "AlignYourSteps",
     "AtLambdas",
+    "AtShares",
     "AtSigmas",
     "AtTimes",
     "Beta",
     "Clipped",
+    "FlowTime",
     "Grid",
     "Joined",
     "Karras",
+    "Measured",
     "Polyexponential",
     "PowerTime",
     "QuadraticTime",
     "Refined",
     "Shifted",
     "Spacing",
+    "Under",
     "UniformLambda",
     "UniformSigma",
     "UniformTime",

@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from ..processes.catalogue import sde_of
+from ..processes.sde import SDE
 from ..registry import build
-from .composed import Clipped, Joined, Refined, Shifted, check_spacing
+from .composed import Clipped, Joined, Refined, Shifted, Under, check_spacing
+from .flow_time import FlowTime
 from .formulas import (
     Beta,
     Karras,
@@ -16,6 +19,7 @@ from .formulas import (
     UniformTime,
 )
 from .lists import AlignYourSteps, AtLambdas, AtSigmas, AtTimes, fixed_steps
+from .measured import AtShares, measured_levels
 
 SPACINGS: dict[str, Any] = {
     "uniform-t": UniformTime,
@@ -25,6 +29,7 @@ SPACINGS: dict[str, Any] = {
     "uniform-lambda": UniformLambda,
     "uniform-sigma": UniformSigma,
     "karras": Karras,
+    "flow-time": FlowTime,
     "polyexponential": Polyexponential,
     "align-your-steps": AlignYourSteps,
     "at-times": AtTimes,
@@ -34,6 +39,9 @@ SPACINGS: dict[str, Any] = {
     "clipped": Clipped,
     "refined": Refined,
     "joined": Joined,
+    "under": Under,
+    "at-shares": AtShares,
+    "measured": measured_levels,
 }
 
 
@@ -44,7 +52,7 @@ def spacing_of(spec: Spacing | str) -> Spacing:
         TypeError: a class (``Karras`` in place of ``Karras()``), or an object that is not a spacing.
         ValueError: an unknown name or option, or a value that the spacing refuses.
     """
-    spacing: Spacing = build("spacing", SPACINGS, spec, {Spacing: spacing_of})
+    spacing: Spacing = build("spacing", SPACINGS, spec, {Spacing: spacing_of, SDE: sde_of})
     check_spacing("spacing", spacing)
     return spacing
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..integer import integer
+from ..processes.catalogue import sde_of
 from ..processes.sde import SDE
 from ..registry import as_floats
 from .formulas import Karras, Spacing, UniformTime, check_positive, ramp
@@ -154,6 +155,39 @@ class Refined(OfLength):
             inner = ramp(t[in_lam], s[in_lam], pieces_of_step)[1:-1]
             pieces += [times[i : i + 1], sde.time_of(inner) if in_lam else inner]
         return torch.cat([*pieces, times[-1:]])
+
+
+@dataclass(frozen=True)
+class Under(OfLength):
+    """The levels of a spacing under another process: at each level, the same sigma / alpha.
+
+    The other process is clipped to the sigma / alpha of the run's; so the ends are those of the run, if the
+    range of the other process holds them.
+
+    Args:
+        spacing: the spacing.
+        sde: the other process, or its name.
+
+    Raises:
+        TypeError: ``spacing`` is not a spacing, or ``sde`` not a process.
+        ValueError: when used, ranges of sigma / alpha that do not overlap; a run from alpha = 0 if the other
+            process has no such level, or none of sigma / alpha as large as the run's.
+    """
+
+    spacing: Spacing
+    sde: SDE
+
+    def __post_init__(self) -> None:
+        check_spacing("spacing", self.spacing)
+        object.__setattr__(self, "sde", sde_of(self.sde))
+
+    @property
+    def steps(self) -> int | None:
+        return fixed_steps(self.spacing)
+
+    def __call__(self, sde: SDE, n: int) -> Tensor:
+        other = self.sde.clip(*sde.lam_ends())
+        return times_at(sde, within(sde, other.lam(self.spacing(other, n))))
 
 
 @dataclass(frozen=True)
