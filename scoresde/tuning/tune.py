@@ -23,7 +23,7 @@ from .rounds import fit_candidates
 from .saved import StateFolder, TuningState
 from .screening import all_tunable, prepare_teacher, screen
 from .settings import Settings, check_budget
-from .task import Task, variance_of
+from .task import SCREEN_SAMPLES, Task, check_network, variance_of
 
 __all__ = ["check_budget", "tune"]
 
@@ -116,7 +116,8 @@ def _run(task: Task, folder: StateFolder) -> tuple[Plan, Report]:
     """The phases of a tuning, each of which resumes from the saved state."""
     begun, progress = time.perf_counter(), task.progress
     pairs = task.initial_pairs()
-    task.check(pairs)
+    few = pairs[:SCREEN_SAMPLES]
+    check_network(task.denoiser, few.x, few.cond)
     candidates = stock_candidates(task.sde, task.nfe, task.solvers, task.settings.spacings)
     if not candidates:
         names = ", ".join(task.solvers)
