@@ -24,6 +24,7 @@ SOLVERS: tuple[tuple[int, tuple[str, ...]], ...] = (
 
 COST = 15_000  # network evaluations for a number of calls, at most
 ROUNDS = (3, 4)  # after each of the first rounds one candidate in so many remains; the last one decides
+CUT = 0.3  # the share of the smallest and of the largest errors that the middle leaves out
 TAIL = 0.1  # the weight of the root mean square in the score
 
 
@@ -49,14 +50,16 @@ def entries(pilot: Pilot, calls: int) -> list[Entry]:
 
 
 def score(errors: Numbers) -> float:
-    """How bad errors of samples are: the mean of their logarithms, and a little of that of their RMS.
+    """How bad the errors of samples are: the logarithm of their middle, and a little of that of their RMS.
 
-    Where errors differ by the same factor in all samples, the mean of logarithms is the logarithm of the
-    median, with less variance: one sample that ends in another mode changes it little. The root mean square
-    is made by such samples alone; its weight decides between candidates that are otherwise equal.
+    The middle is the mean logarithm of the errors between the quantiles .3 and .7. It follows the median,
+    with less variance. The root mean square is made by the few samples that end in another mode; its weight
+    decides between candidates that are otherwise nearly equal.
     """
-    logs = np.log(np.maximum(errors, 1e-15))
-    return float((1 - TAIL) * logs.mean() + TAIL / 2 * math.log(np.exp(2 * logs).mean()))
+    logs = np.sort(np.log(np.maximum(errors, 1e-15)))
+    cut = int(CUT * len(logs))
+    middle = logs[cut : len(logs) - cut].mean()
+    return float((1 - TAIL) * middle + TAIL / 2 * math.log(np.exp(2 * logs).mean()))
 
 
 def race(
