@@ -21,7 +21,7 @@ from ..solvers.auto import VELOCITY
 from ..spacings.measured import Choice, Measured, ends_of
 from .pairs import Pairs, joined
 from .pilot import COARSE, FINE, USUAL, ends, run_pilot, with_ends
-from .race import COST, SOLVERS, Entry, entries, race
+from .race import COST, SOLVERS, Entry, race
 from .table import Numbers
 from .task import check_network, variance_of
 
@@ -126,8 +126,7 @@ class _Measurement:
 
     def choose(self, calls: int) -> tuple[Choice, dict[str, Any]]:
         """The winner of the race for a number of calls, and its errors."""
-        known = partial(self._errors, calls)
-        best, errors = race(entries(self.pilot, calls), calls, known, len(self.pairs), PRICE)
+        best, errors = race(self.pilot, calls, partial(self._errors, calls), PRICE)
         about = {
             "levels": best.levels,
             "samples": len(errors),
