@@ -28,6 +28,8 @@ ROUNDS = 3
 BEST, FINALISTS = 3, 4  # levels of each kind that reach the second round; candidates that reach the third
 CUT = 0.3  # the share of the smallest and of the largest errors that the middle leaves out
 TAIL = 0.1  # the weight of the root mean square in the score
+ELSEWHERE = 0.5  # a sample whose error is more than so many spreads ends elsewhere, in another mode
+PENALTY = 10.0  # of the share of such samples
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,21 @@ def race(pilot: Pilot, calls: int, errors: Errors, price: int) -> tuple[Entry, N
 
 
 def score(errors: Numbers) -> float:
-    """How bad the errors of samples are: the logarithm of their middle, and a little of that of their RMS.
+    """How bad the errors of samples are: the logarithm of their middle, and penalties for the worst.
 
     The middle is the mean logarithm of the errors between the quantiles .3 and .7. It follows the median,
-    with less variance. The root mean square is made by the few samples that end in another mode; its weight
-    decides between candidates that are otherwise nearly equal.
+    with less variance. A percent of samples that end elsewhere counts as much as errors that are larger by a
+    tenth. The root mean square, with a small weight, decides between candidates that are otherwise nearly
+    equal.
+
+    Args:
+        errors: over the spread of the samples, ``(B,)``.
     """
     logs = np.sort(np.log(np.maximum(errors, 1e-15)))
     cut = int(CUT * len(logs))
     middle = logs[cut : len(logs) - cut].mean()
-    return float((1 - TAIL) * middle + TAIL / 2 * math.log(np.exp(2 * logs).mean()))
+    tail = math.log(np.exp(2 * logs).mean()) / 2
+    return float((1 - TAIL) * middle + TAIL * tail + PENALTY * (errors > ELSEWHERE).mean())
 
 
 POWERS: dict[str, FlowTime] = {
