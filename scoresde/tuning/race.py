@@ -19,9 +19,9 @@ SCALES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
 # From the most calls of a run to the solvers that may suit it.
 SOLVERS: tuple[tuple[int, tuple[str, ...]], ...] = (
     (14, ("velocity-p2c3", "velocity-p3c4")),
-    (30, ("velocity-p3c4", "velocity-p5c6")),
-    (50, ("velocity-p5c6",)),
+    (50, ("velocity-p3c4", "velocity-p5c6")),
 )
+MANY = 30  # calls; in longer runs, which cost more, only every second scale is tried
 
 COST = 15_000  # network evaluations for a number of calls, at most
 ROUNDS = 3
@@ -63,7 +63,7 @@ def race(pilot: Pilot, calls: int, errors: Errors, price: int) -> tuple[Entry, N
     solvers = next(names for most, names in SOLVERS if calls <= most)
     kinds = [
         [Entry(solver, name, at) for name, at in levels.items() for solver in solvers]
-        for levels in (measured_levels(pilot), POWERS)
+        for levels in (measured_levels(pilot), powers_for(calls))
     ]
     first = new_samples(0, calls * sum(map(len, kinds)), pilot, price)
     measured, powers = (best_levels({one: errors(one, 0, first) for one in kind}) for kind in kinds)
@@ -99,6 +99,12 @@ def score(errors: Numbers) -> float:
 POWERS: dict[str, FlowTime] = {
     f"flow-time, e = {e:g}, c = {c:g}": FlowTime(e, c) for e in EXPONENTS for c in SCALES
 }
+
+
+def powers_for(calls: int) -> dict[str, FlowTime]:
+    """The powers of flow time that are tried for a number of calls."""
+    few = SCALES if calls <= MANY else SCALES[::2]
+    return {name: one for name, one in POWERS.items() if one.scale in few}
 
 
 def measured_levels(pilot: Pilot) -> dict[str, AtShares]:
