@@ -38,7 +38,7 @@ class Planted:
         return self.factor(entry) * np.exp(samples + 0.2 * own)
 
 
-WINNERS = ["flow-time, e = 2, c = 2.8", "measured, k = 2, floor 0.2", "measured, k = 3, floor 0.1"]
+WINNERS = ["flow-time, e = 2, c = 2", "measured, k = 2, floor 0.2", "measured, k = 3, floor 0.1"]
 
 
 @pytest.mark.parametrize("calls", [2, 5, 8, 14, 15, 20, 30, 31, 50])
