@@ -41,7 +41,7 @@ BAD = {
     "unknown top key": ("sed=1", r"unknown key sed; did you mean 'seed'\?"),
     "a section of earlier versions": (
         "schedule.steps=3",
-        r"unknown key schedule; did you mean 'optimization'\? known: data, levels, network, optimization, .*$",
+        r"unknown key schedule; did you mean 'optimization'\? known: data, levels, network, optimization, ",
     ),
     "another section of earlier versions": (
         "times.mean=0.0",

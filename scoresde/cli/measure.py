@@ -25,19 +25,10 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """The options of ``scoresde measure``."""
     add = command.add_argument
     add_network(add, "to measure for; default: all classes of the training data, equally")
-    calls = "network calls, a choice of levels and solver for each number; default"
-    add(
-        "--nfe",
-        type=integer_from(2),
-        nargs="+",
-        default=list(BUDGETS),
-        metavar="N",
-        help=f"{calls} {' '.join(map(str, BUDGETS))}",
-    )
-    out = (
-        f"file of the levels; default {LEVELS} beside your checkpoint, or here with --sde or for an included"
-    )
-    add("--out", type=Path, metavar="FILE", help=f"{out} network; a picture lies beside it")
+    calls = f"network calls, a choice for each number; default {' '.join(map(str, BUDGETS))}"
+    add("--nfe", type=integer_from(2), nargs="+", default=list(BUDGETS), metavar="N", help=calls)
+    out = f"default {LEVELS} beside your checkpoint; here with --sde or for an included network"
+    add("--out", type=Path, metavar="FILE", help=f"file of the levels, and of a picture named .png; {out}")
     add("--again", action="store_true", help="replace the levels in --out, also those of other settings")
     add_draws(add, batch_size=128)
     add_machine(add)

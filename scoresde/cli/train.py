@@ -210,8 +210,8 @@ class _Run:
                 self._measure(load_denoiser(self.folder).denoiser, device, progress)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"interrupted; {self.folder} holds the trained network, without measured levels: measure them "
-                f"with --resume, or by scoresde measure --checkpoint {self.folder}"
+                f"interrupted; {self.folder} holds the trained network, without measured levels: go on with "
+                f"--resume, or measure them by scoresde measure --checkpoint {self.folder}"
             ) from None
         except (ValueError, FloatingPointError) as error:
             print(f"scoresde: no levels were measured: {error}", file=sys.stderr)

@@ -9,7 +9,6 @@ from torch import Tensor
 from .configuration_faults import RENAMED
 from .labels import Labels
 
-
 AFTER = ("levels.budgets",)  # what does not change the training
 
 

@@ -77,7 +77,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True)
 class LevelOptions:
-    """Options of the measurement of levels at the end of a training run (:mod:`scoresde.tuning.measured_levels`).
+    """Options of the measurement of levels after a training run (:func:`scoresde.tuning.measured`).
 
     Args:
         budgets: numbers of network calls, from 2 to 50, to find levels and a solver for; none, to measure

@@ -46,7 +46,7 @@ def drawn(monkeypatch):
 
 
 def test_the_density_of_flow_time_is_its_closed_form():
-    """u^(1/e) falls evenly, u = r / (c + r); so the density over ln r is u^(1/e) (1 - u) / e over the range."""
+    """u^(1/e) falls evenly, u = r / (c + r); over ln r its slope is u^(1/e) (1 - u) / e."""
     sde, e, c = EDM(), 3.0, 1.7
     r, found = density(FlowTime(e, c), sde)
     u, (first, last) = r / (c + r), (sde.t_max / (c + sde.t_max), sde.t_min / (c + sde.t_min))
