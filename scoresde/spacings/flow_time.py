@@ -3,12 +3,16 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..processes.sde import SDE
 from ..registry import as_floats
 from .formulas import between_ends, check_positive, ramp
+
+Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,15 @@ class FlowTime:
         lams = torch.log(-torch.expm1(log_u)) - log_u - log_c  # log((1 - u) / (c u))
         ends = torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)
         return between_ends(sde, torch.cat([ends[:1], sde.time_of(lams), ends[1:]]))
+
+    def shares(self, u: Numbers) -> Numbers:
+        """The share of the levels that are noisier than some; 0 at the first one, 1 at the last one.
+
+        Args:
+            u: sigma / (alpha + sigma), falling.
+        """
+        root: Numbers = (u / (self.scale * self.deviation * (1 - u) + u)) ** (1 / self.exponent)
+        return (root[0] - root) / (root[0] - root[-1])
 
 
 def _softplus(x: float) -> float:

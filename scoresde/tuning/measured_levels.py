@@ -21,13 +21,12 @@ from ..solvers.auto import VELOCITY
 from ..spacings.measured import Choice, Measured, ends_of
 from .pairs import Pairs, joined
 from .pilot import COARSE, FINE, USUAL, ends, run_pilot, with_ends
-from .race import COST, SOLVERS, Entry, entries, race
+from .race import COST, ELSEWHERE, SOLVERS, Entry, race
 from .table import Numbers
 from .task import check_network, variance_of
 
 BUDGETS = (5, 8, 10, 20, 50)
 NOISES = 32  # of the pilot
-ELSEWHERE = 0.5  # an error of so many spreads is that of a sample that ends in another mode
 PRICE = 60  # network calls for the exact end of a further noise
 SEED = 0x6C65_7665_6C73_0000  # so that a measurement shares no noise with sample() at a seed below 2^32
 
@@ -120,14 +119,11 @@ class _Measurement:
         check_network(denoiser, first.x, first.cond)
         self.pilot = run_pilot(denoiser, first, batch_size)
         self.pairs = self.pilot.pairs
-        if not torch.isfinite(self.pairs.target).all():
-            raise FloatingPointError("the ends of the network's paths are not finite")
         self.spread = math.sqrt(variance_of(exact(self.pairs.target)))
 
     def choose(self, calls: int) -> tuple[Choice, dict[str, Any]]:
         """The winner of the race for a number of calls, and its errors."""
-        known = partial(self._errors, calls)
-        best, errors = race(entries(self.pilot, calls), calls, known, len(self.pairs), PRICE)
+        best, errors = race(self.pilot, calls, partial(self._errors, calls), PRICE)
         about = {
             "levels": best.levels,
             "samples": len(errors),

@@ -73,6 +73,9 @@ def run_pilot(denoiser: DenoiserLike, pairs: Pairs, batch_size: int) -> Pilot:
         denoiser: the network.
         pairs: initial states; their targets are not used.
         batch_size: samples in one network call.
+
+    Raises:
+        FloatingPointError: the output of the network is not finite.
     """
     coarse = _measured(denoiser, pairs, batch_size, FIRST, COARSE)
     return _measured(denoiser, pairs, batch_size, coarse.levels(*USUAL), FINE)
@@ -110,6 +113,8 @@ def _measured(denoiser: DenoiserLike, pairs: Pairs, batch_size: int, levels: Spa
         reached.append(integrate(plan, ask, part.x))
         squares = {order: total + seen.squares(order) for order, total in squares.items()}
     sizes = {order: np.sqrt(total / pairs.x.numel()) for order, total in squares.items()}
+    if not all(np.isfinite(size).all() for size in sizes.values()):
+        raise FloatingPointError(f"the paths of the network are not finite in a run of {calls} calls")
     return Pilot(replace(pairs, target=torch.cat(reached)), u, sizes)
 
 
