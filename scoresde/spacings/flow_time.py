@@ -64,4 +64,5 @@ class FlowTime:
             u: sigma / (alpha + sigma), falling.
         """
         root: Numbers = (u / (self.scale * self.deviation * (1 - u) + u)) ** (1 / self.exponent)
-        return (root[0] - root) / (root[0] - root[-1])
+        made: Numbers = (root[0] - root) / (root[0] - root[-1])
+        return made

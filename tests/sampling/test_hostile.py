@@ -21,12 +21,14 @@ data = {source = "digits"}
 network = {name = "unet", channels = [8], blocks = 1, patch = 2, classes = 10}
 prediction = {name = "edm"}
 optimization = {steps = 1, batch_size = 2}
+levels = {budgets = []}
 """
 MLP_TOML = """
 data = {source = "vectors.npy"}
 network = {name = "mlp"}
 prediction = {name = "edm"}
 optimization = {steps = 1, batch_size = 2}
+levels = {budgets = []}
 """
 DEEP = "[" * 100_000 + "]" * 100_000
 DIGITS = "9" * 5000

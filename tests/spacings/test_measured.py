@@ -33,7 +33,9 @@ def u_of(sde: SDE, times: torch.Tensor) -> torch.Tensor:
 def test_even_shares_are_even_steps_of_u(sde: SDE, n: int) -> None:
     times = AtShares(ends_of(sde), (0, 1))(sde, n)
     assert (times[0], times[-1]) == (sde.t_max, sde.t_min)  # to the last bit
-    torch.testing.assert_close(sde.lam(times), sde.lam(FlowTime(1)(sde, n)), rtol=1e-9, atol=1e-9)  # roundings
+    torch.testing.assert_close(
+        sde.lam(times), sde.lam(FlowTime(1)(sde, n)), rtol=1e-9, atol=1e-9
+    )  # roundings
 
 
 @given(sdes, st.lists(st.floats(0.05, 0.95), unique=True, max_size=9), st.data(), st.integers(1, 60))
@@ -63,7 +65,9 @@ def test_shares_by_hand_from_alpha_0() -> None:
     """A quarter of the levels down to t = 0.6, the rest from there to 0.1."""
     sde = RectifiedFlow(t_min=0.1)
     at = AtShares([1.0, 0.6, 0.1], [0.0, 0.25, 1.0])
-    assert at(sde, 8).tolist() == pytest.approx([1, 0.8, 0.6, *(0.6 - 0.5 * i / 6 for i in range(1, 7))], rel=1e-14)
+    assert at(sde, 8).tolist() == pytest.approx(
+        [1, 0.8, 0.6, *(0.6 - 0.5 * i / 6 for i in range(1, 7))], rel=1e-14
+    )
     assert at(sde, 1).tolist() == [1.0, 0.1]
     levels = Grid.build(sde, 8, "at-shares:u=[1,0.6,0.1],shares=[0,0.25,1]").levels
     assert (levels[0].alpha, levels[2].t) == (0.0, pytest.approx(0.6, rel=1e-14))
@@ -320,7 +324,9 @@ def test_a_solver_that_is_none_is_named_with_the_file_of_the_levels(name: str, t
     """Where the choice is used; the levels alone, with another solver, need none."""
     path = changed(tmp_path, first(solver=name))
     spec = f"measured:file={path}"
-    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}, choice for 5 calls: .*solver '") as raised:
+    with pytest.raises(
+        ValueError, match=f"^{re.escape(str(path))}, choice for 5 calls: .*solver '"
+    ) as raised:
         prepare("auto", "edm", 6, spec)
     assert "\n" not in str(raised.value)
     assert prepare("ddim", "edm", 6, spec).nfe == prepare("auto", "edm", 20, spec).nfe - 14 == 6
@@ -329,7 +335,9 @@ def test_a_solver_that_is_none_is_named_with_the_file_of_the_levels(name: str, t
 @pytest.mark.parametrize("content", [None, 3, "levels", [], {}, [{}], math.nan])
 def test_what_is_no_levels_at_all_is_refused(content: Any, tmp_path: Path) -> None:
     (tmp_path / "levels.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"levels\.json holds no measured levels: it (must be an object|has no)"):
+    with pytest.raises(
+        ValueError, match=r"levels\.json holds no measured levels: it (must be an object|has no)"
+    ):
         Measured.load(tmp_path / "levels.json")
 
 
@@ -362,7 +370,9 @@ def test_a_file_with_any_one_thing_changed_is_refused_or_is_levels(tmp_path: Pat
     whole = path.read_text()
     for _ in range(400):
         content = json.loads(whole)
-        holder, key = generator.choice([place for place in places(content) if place[0] is not content["about"]])
+        holder, key = generator.choice(
+            [place for place in places(content) if place[0] is not content["about"]]
+        )
         holder[key] = generator.choice(VALUES)
         path.write_text(json.dumps(content))
         try:
