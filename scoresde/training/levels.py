@@ -1,5 +1,6 @@
 """The measured levels beside a trained network."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def levels_of(checkpoint: str | Path, denoiser: DenoiserLike) -> Measured | None
     if own is denoiser:
         return levels
     return replace(levels, process=type(denoiser.sde).__name__, ends=ends_of(denoiser.sde))
+
+
+def usable_levels(checkpoint: str | Path, denoiser: DenoiserLike) -> Measured | None:
+    """The same for a program that can do without: None for a file of other levels, too.
+
+    Warns:
+        UserWarning: the file holds no measured levels, or levels of another network or process.
+    """
+    try:
+        return levels_of(checkpoint, denoiser)
+    except ValueError as error:
+        warnings.warn(f"the default levels are used: {error}", stacklevel=2)
+        return None
 
 
 def are_of(levels: Measured, denoiser: DenoiserLike) -> bool:

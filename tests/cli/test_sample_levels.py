@@ -6,7 +6,8 @@ import shutil
 
 import pytest
 import torch
-from small_commands import CHOICES, made_up, refused, trained_on_vectors
+from small_commands import refused, trained_on_vectors
+from small_levels import CHOICES, made_up
 
 from scoresde import Transported, prepare, sample
 from scoresde.cli.main import main

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from small_commands import VECTORS, line_of, made_up, refused
+from small_commands import VECTORS, line_of, refused
+from small_levels import made_up
 
 from scoresde.cli.main import main
 from scoresde.denoisers.network import Denoiser
@@ -138,7 +139,9 @@ def interrupt(*_, **__):
 
 
 @pytest.mark.parametrize("where", ["measured", "write"])
-def test_an_interrupted_measurement_leaves_a_trained_network(where, train, asked, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_measurement_leaves_a_trained_network(
+    where, train, asked, tmp_path, monkeypatch, capsys
+):
     with monkeypatch.context() as patch:
         patch.setattr(f"scoresde.cli.train.{where}", interrupt)
         assert train() == 130
@@ -148,7 +151,9 @@ def test_an_interrupted_measurement_leaves_a_trained_network(where, train, asked
         f"--resume, or measure them by scoresde measure --checkpoint {run}"
     )
     assert files(run).keys() == {"configuration.json", "loss.jsonl", MODEL, TRAINING}
-    assert main(["sample", "--checkpoint", str(run), "--quiet", "--n", "1", "--out", str(tmp_path / "s")]) == 0
+    assert (
+        main(["sample", "--checkpoint", str(run), "--quiet", "--n", "1", "--out", str(tmp_path / "s")]) == 0
+    )
     monkeypatch.setattr("scoresde.cli.measure.measured", lambda denoiser, *_, **__: made_up(denoiser))
     assert main(["measure", "--checkpoint", str(run), "--quiet"]) == 0
     (run / "levels.json").unlink()
@@ -180,7 +185,9 @@ def test_a_signal_in_the_last_step_ends_before_the_measurement(train, asked, tmp
 @pytest.mark.parametrize(
     "error", [FloatingPointError("the ends are not finite"), ValueError("two calls of the network differ")]
 )
-def test_a_network_that_cannot_be_measured_is_trained_all_the_same(error, train, tmp_path, monkeypatch, capsys):
+def test_a_network_that_cannot_be_measured_is_trained_all_the_same(
+    error, train, tmp_path, monkeypatch, capsys
+):
     def fail(*_, **__):
         raise error
 
