@@ -26,7 +26,7 @@ class AtShares:
     """Levels at equal shares of a density, which is given by its cumulative share at nodes.
 
     The nodes are u = sigma / (alpha + sigma), so that alpha may be 0 at the first one. Between the nodes the
-    share is linear in u. On a part of this range, the levels are at equal shares of the density there.
+    share is linear in u.
 
     Args:
         u: of the nodes, falling, in (0, 1], at least two; the first and the last are the ends of the run.
@@ -50,8 +50,7 @@ class AtShares:
             raise ValueError(f"shares must be from 0 to 1, got {self.shares[0]!r} to {self.shares[-1]!r}")
 
     def __call__(self, sde: SDE, n: int) -> Tensor:
-        first, last = np.interp(np.negative(ends_of(sde)), np.negative(self.u), self.shares)
-        inner = torch.from_numpy(np.interp(ramp(first, last, n)[1:-1].numpy(), self.shares, self.u))
+        inner = torch.from_numpy(np.interp(ramp(0.0, 1.0, n)[1:-1].numpy(), self.shares, self.u))
         ends = torch.tensor([sde.t_max, sde.t_min], dtype=torch.float64)
         lams = torch.log1p(-inner) - inner.log()
         return between_ends(sde, torch.cat([ends[:1], sde.time_of(lams), ends[1:]]))
