@@ -2,12 +2,11 @@
 
 import argparse
 import hashlib
-import warnings
 
 from ..spacings.catalogue import spacing_of
 from ..spacings.formulas import Spacing
 from ..spacings.measured import Measured
-from ..training.levels import levels_file, levels_of
+from ..training.levels import levels_file, levels_of, usable_levels
 from .shared import Loaded, checkpoint_path
 
 CALLS = 20  # network calls where no budget is given
@@ -27,13 +26,9 @@ def levels_asked(options: argparse.Namespace, network: Loaded) -> Spacing | None
         if options.spacing == MEASURED:
             return _beside(options, network)
         return spacing_of(options.spacing) if MEASURED in options.spacing else None
-    if options.solver != "auto" or not levels_file(checkpoint_path(options.checkpoint)).exists():
+    if options.solver != "auto":
         return None
-    try:
-        return _beside(options, network)
-    except ValueError as error:
-        warnings.warn(f"the default levels are used: {error}", stacklevel=2)
-        return None
+    return usable_levels(checkpoint_path(options.checkpoint), network.denoiser)
 
 
 def _beside(options: argparse.Namespace, network: Loaded) -> Measured:

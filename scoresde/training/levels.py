@@ -1,12 +1,16 @@
 """The measured levels beside a trained network."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from ..denoisers.protocol import DenoiserLike
 from ..denoisers.transported import Transported
 from ..plans.fingerprint import fingerprint
-from ..spacings.measured import Measured, ends_of
+from ..spacings.flow_time import FlowTime
+from ..spacings.measured import AtShares, Measured, ends_of
 
 LEVELS = "levels.json"
 
@@ -30,8 +34,8 @@ def load_levels(checkpoint: str | Path) -> Measured | None:
 def levels_of(checkpoint: str | Path, denoiser: DenoiserLike) -> Measured | None:
     """The levels beside a trained network, to sample it with; None if there is no file of them.
 
-    The levels are known as sigma / alpha alone. So under another process the network has the same ones, on
-    the part of them that the process reaches.
+    The formulas of the levels are in sigma / alpha. So they hold under another process, too, on the part of
+    sigma / alpha that it reaches; a measured density keeps its form there.
 
     Args:
         checkpoint: file or folder of the training run.
@@ -49,7 +53,35 @@ def levels_of(checkpoint: str | Path, denoiser: DenoiserLike) -> Measured | None
     levels.check(own.sde)
     if own is denoiser:
         return levels
-    return replace(levels, process=type(denoiser.sde).__name__, ends=ends_of(denoiser.sde))
+    ends = ends_of(denoiser.sde)
+    choices = tuple(replace(choice, spacing=_part(choice.spacing, ends)) for choice in levels.choices)
+    return replace(levels, process=type(denoiser.sde).__name__, ends=ends, choices=choices)
+
+
+def usable_levels(checkpoint: str | Path, denoiser: DenoiserLike) -> Measured | None:
+    """The same for a program that can do without: None for a file of other levels, too.
+
+    Warns:
+        UserWarning: the file holds no measured levels, or levels of another network or process.
+    """
+    try:
+        return levels_of(checkpoint, denoiser)
+    except ValueError as error:
+        warnings.warn(f"the default levels are used: {error}", stacklevel=2)
+        return None
+
+
+def _part(spacing: FlowTime | AtShares, ends: tuple[float, float]) -> FlowTime | AtShares:
+    """A spacing between other ends, given as u = sigma / (alpha + sigma), within its own."""
+    if isinstance(spacing, FlowTime):
+        return spacing
+    first, last = np.interp(np.negative(ends), np.negative(spacing.u), spacing.shares)
+    inside = [
+        (u, (share - first) / (last - first))
+        for u, share in zip(spacing.u, spacing.shares, strict=True)
+        if ends[0] > u > ends[1] and first < share < last
+    ]
+    return AtShares(*zip((ends[0], 0.0), *inside, (ends[1], 1.0), strict=True))
 
 
 def are_of(levels: Measured, denoiser: DenoiserLike) -> bool:

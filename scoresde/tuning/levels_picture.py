@@ -37,7 +37,9 @@ def draw_levels(levels: Measured, sde: SDE) -> bytes:
 
     stock = COMPARED if math.isfinite(sde.lam_ends()[0]) else {}  # from alpha = 0 they are not defined
     drawn = dict.fromkeys(choice.spacing for choice in levels.choices)
-    colors = dict(zip(drawn, colormaps["viridis"](np.linspace(0, 0.85, len(drawn))), strict=True))
+    colors: dict[Spacing, Any] = dict(
+        zip(drawn, colormaps["viridis"](np.linspace(0, 0.85, len(drawn))), strict=True)
+    )
     height = 0.42 * len(levels.choices)
     figure = Figure(figsize=(7.5, 3.9 + height), layout="constrained")
     FigureCanvasAgg(figure)

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 import torch
-from small_commands import made_up, refused, trained_on_vectors
+from small_commands import refused, trained_on_vectors
+from small_levels import made_up
 
 from scoresde import Transported
 from scoresde.cli.main import main

@@ -4,9 +4,11 @@ import json
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
-from small_commands import CHOICES, made_up, refused, trained_on_vectors
+from small_commands import refused, trained_on_vectors
+from small_levels import CHOICES, made_up
 
 from scoresde import Transported, prepare, sample
 from scoresde.cli.main import main
@@ -96,9 +98,8 @@ def test_another_solver_or_spacing_does_not_take_them(folder, network, tmp_path,
     assert levels_said(capsys) == []
 
 
-@pytest.mark.parametrize("sde", SDES)
-def test_under_another_process_they_are_those_of_equal_sigma_over_alpha(sde, folder, tmp_path, monkeypatch):
-    """On the part that the other process reaches."""
+def plan_of(folder, monkeypatch, tmp_path, *arguments):
+    """The process and the plan of a command, which draws nothing."""
     runs = []
 
     def drawing(denoiser, run, shape, **options):
@@ -106,29 +107,39 @@ def test_under_another_process_they_are_those_of_equal_sigma_over_alpha(sde, fol
         return torch.zeros(shape)
 
     monkeypatch.setattr("scoresde.cli.sample.sample", drawing)
-    trained = load_denoiser(folder)
-    for taken in (*CHOICES, curve(trained.denoiser.sde)):
-        out, nfe = tmp_path / str(taken.calls), ["--nfe", str(taken.calls)]
-        assert main(command(folder, out, *AUTO, *nfe, "--sde", sde)) == 0
-        process, run = runs[-1]
-        assert process == Transported(trained.denoiser, sde).sde
-        expected = prepare(taken.solver, process, taken.calls, Under(taken.spacing, trained.denoiser.sde))
+    assert main(command(folder, tmp_path / f"out {arguments}", *AUTO, *arguments)) == 0
+    return runs[-1]
+
+
+def lams(plan):
+    return torch.tensor([level.lam for level in (*plan.levels, plan.end)], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("sde", SDES)
+def test_under_another_process_they_are_those_of_equal_sigma_over_alpha(sde, folder, tmp_path, monkeypatch):
+    """On the part that the other process reaches."""
+    trained = load_denoiser(folder).denoiser
+    for taken in CHOICES:
+        asked = ["--nfe", str(taken.calls), "--sde", sde]
+        process, run = plan_of(folder, monkeypatch, tmp_path, *asked)
+        assert process == Transported(trained, sde).sde
+        expected = prepare(taken.solver, process, taken.calls, Under(taken.spacing, trained.sde))
         assert len(run.lines) == len(expected.lines)
-        found, exact = (
-            torch.tensor([level.lam for level in (*plan.levels, plan.end)], dtype=torch.float64)
-            for plan in (run, expected)
-        )
-        # Each is mapped through times of another process, whose inverse is rounded.
-        torch.testing.assert_close(found, exact, rtol=0, atol=1e-6)
+        # Each is mapped through times of a process, whose inverse is rounded.
+        torch.testing.assert_close(lams(run), lams(expected), rtol=0, atol=1e-6)
 
 
-def test_a_part_of_a_density_has_equal_shares_of_this_part():
-    """From u = .6 to .3 the share rises evenly, from .2 to .9."""
-    nodes, shares = (0.9, 0.6, 0.3, 0.1), (0.0, 0.2, 0.9, 1.0)
-    sde = SDES["rectified-flow"](t_min=0.3, t_max=0.6)  # its t is u
-    levels = AtShares(nodes, shares)(sde, 7)
-    expected = torch.linspace(0.6, 0.3, 8, dtype=torch.float64)  # the density over u is even there
-    torch.testing.assert_close(levels, expected, rtol=0, atol=1e-12)
+@pytest.mark.parametrize("sde", SDES)
+def test_on_a_part_of_a_measured_density_the_levels_are_at_equal_shares_of_it(
+    sde, folder, tmp_path, monkeypatch
+):
+    density = curve(load_denoiser(folder).denoiser.sde)
+    process, run = plan_of(folder, monkeypatch, tmp_path, "--nfe", "32", "--sde", sde)
+    at = torch.sigmoid(-lams(run)).numpy()
+    shares = np.interp(-at, np.negative(density.spacing.u), density.spacing.shares)
+    np.testing.assert_allclose(np.diff(shares), (shares[-1] - shares[0]) / 32, rtol=1e-6)
+    ends = torch.tensor(process.lam_ends(), dtype=torch.float64)
+    torch.testing.assert_close(lams(run)[[0, -1]], ends, rtol=0, atol=1e-6)
 
 
 # ------------------------------------------------------------------------------------- what is not taken

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from small_commands import VECTORS, line_of, made_up, refused
+from small_commands import VECTORS, line_of, refused
+from small_levels import made_up
 
 from scoresde.cli.main import main
 from scoresde.denoisers.network import Denoiser
