@@ -191,7 +191,9 @@ def ends_of(sde: SDE) -> tuple[float, float]:
 
 def _same(ends: tuple[float, float], others: tuple[float, float]) -> bool:
     """Are these the same numbers u, to 1e-6 of sigma / alpha?"""
-    lams, other_lams = ([math.log(1 / u - 1) if u < 1 else -math.inf for u in both] for both in (ends, others))
+    lams, other_lams = (
+        [math.log(1 / u - 1) if u < 1 else -math.inf for u in both] for both in (ends, others)
+    )
     pairs = zip(lams, other_lams, strict=True)
     return all(math.isclose(a, b, rel_tol=0, abs_tol=1e-6) for a, b in pairs)
 

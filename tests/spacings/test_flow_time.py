@@ -25,9 +25,7 @@ def test_it_takes_equal_steps_of_a_root_of_flow_time(sde: SDE, n: int, exponent:
 
 
 @given(floats(1e-4, 0.1), st.just(1.0) | floats(0.9, 0.9999), st.integers(1, 60), floats(0.3, 5))
-def test_on_rectified_flow_it_is_a_power_of_time(
-    t_min: float, t_max: float, n: int, exponent: float
-) -> None:
+def test_on_rectified_flow_it_is_a_power_of_time(t_min: float, t_max: float, n: int, exponent: float) -> None:
     sde = RectifiedFlow(t_min, t_max)
     # roundings of lambda, which is about 10 at the clean end
     torch.testing.assert_close(FlowTime(exponent)(sde, n), PowerTime(exponent)(sde, n), rtol=1e-13, atol=0)
@@ -120,5 +118,7 @@ def test_a_number_that_is_not_positive_and_finite_is_refused(name: str, value: f
 
 @pytest.mark.parametrize(("scale", "got"), [(1e200, "inf"), (1e-200, "0.0")])
 def test_a_scale_that_overflows_in_the_units_of_the_data_is_refused(scale: float, got: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(f"scale * deviation must be positive and finite, got {got}")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"scale * deviation must be positive and finite, got {got}")
+    ):
         FlowTime(2, scale, scale)
