@@ -40,8 +40,8 @@ class Auto:
     end with steps of lower order, as the codes of UniPC do at few steps. The rule was measured on mixtures
     and on images.
 
-    With levels that were measured on a network (:class:`scoresde.spacings.Measured`), :func:`scoresde.prepare`
-    takes the solver that was measured with them in place of this rule.
+    With levels that were measured on a network (:class:`scoresde.spacings.Measured`),
+    :func:`scoresde.prepare` takes the solver that was measured with them in place of this rule.
     """
 
     @property

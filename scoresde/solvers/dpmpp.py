@@ -18,9 +18,9 @@ class DPMSolverPP:
     under the kernel of the exact solution. The noise n is sigma_s sqrt(1 - exp(-2 eta h)) z.
 
     One network call a step. A step from alpha = 0 or to sigma = 0 is of order 1. The first steps have fewer
-    outputs, so the order is at most 2. In the first steps of :class:`UniformLambda` the outputs hardly change:
-    there the errors of 3M fall with order 3 until they are very small. With noise the order is weak. Lu et al.
-    2022 (arXiv 2211.01095, Algorithm 2 and appendices).
+    outputs, so the order is at most 2. On :class:`UniformLambda`, where the outputs of the first steps hardly
+    change, the errors of 3M fall with order 3 until they are very small. With noise the order is weak. Lu et
+    al. 2022 (arXiv 2211.01095, Algorithm 2 and appendices).
 
     Args:
         multistep: 1, 2 or 3: the number of outputs of a step.

@@ -161,9 +161,9 @@ class Refined(OfLength):
 class Under(OfLength):
     """The levels of a spacing under another process: at each level, the same sigma / alpha.
 
-    The other process is clipped to the range of sigma / alpha of the run (:meth:`SDE.clip`). An end of the run
-    that the other process does not reach is replaced by the end of the other process, as in
-    :class:`Clipped`; alpha = 0 is reached only by a process with alpha = 0.
+    The other process is clipped to the range of sigma / alpha of the run (:meth:`SDE.clip`). Where the other
+    process does not reach an end of the run, the levels end with the other process, as in :class:`Clipped`;
+    alpha = 0 is reached only by a process with alpha = 0.
 
     Args:
         spacing: the spacing.

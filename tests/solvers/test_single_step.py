@@ -124,7 +124,7 @@ def test_dpm_fast_has_the_order_of_its_last_step(on: str) -> None:
 def test_weak_order_on_gaussian_data(name: str) -> None:
     """The exact law of the output gains at least 2^order; 0.2: the next term of the error."""
     solver = VARIANTS[name]
-    errors = [frechet(Plan.make(solver, SDES["vp"], steps)) for steps in (81, 162)]
+    errors = [frechet(Plan.make(solver, SDES["vp"], steps, UniformLambda())) for steps in (81, 162)]
     assert math.log2(errors[0] / errors[1]) >= solver.order - 0.2
 
 
@@ -559,7 +559,9 @@ def test_the_network_is_called_where_the_methods_say() -> None:
     # Inverses of lambda, to a few roundings of numbers near 5.
     lams = lambda plan: pytest.approx([level.lam for level in plan.levels], abs=1e-12)  # noqa: E731
     # In equal steps in lambda the inner levels of DPM-fast are the grid's own.
-    assert [level.lam for level in grid.levels[:-1]] == lams(Plan.make(DPMFast(), VPSDE(), 7))
+    assert [level.lam for level in grid.levels[:-1]] == lams(
+        Plan.make(DPMFast(), VPSDE(), 7, UniformLambda())
+    )
     t, s = Grid.build(VPSDE(), 1, UniformLambda()).levels
     h, rho = s.lam - t.lam, [level.sigma / level.alpha for level in (t, s)]
     at = lambda r: -math.log(rho[0] + r * (rho[1] - rho[0]))  # noqa: E731
