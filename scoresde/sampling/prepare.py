@@ -9,6 +9,7 @@ from ..solvers.catalogue import solver_of
 from ..solvers.integrators.base import Integration, Integrator
 from ..solvers.moves import is_table
 from ..spacings.formulas import Spacing
+from .stability import warn_if_unstable
 from .tuned import is_tuned, tuned_plan
 
 
@@ -21,6 +22,9 @@ def prepare(
     to_clean: bool = False,
 ) -> Plan | Integration:
     """The longest run of a solver within ``nfe`` network calls.
+
+    A run that would be unstable even on normal data gives an ``InstabilityWarning``
+    (:mod:`scoresde.sampling.stability`).
 
     Args:
         solver: a solver, its name, ``"tuned:FILE.json"`` for a plan of :func:`scoresde.tune`, or ``"tuned"``
@@ -35,15 +39,31 @@ def prepare(
         ValueError: ``nfe`` is less than the solver needs; the errors of :meth:`Plan.make` and
             :func:`scoresde.sampling.tuned.tuned_plan`.
     """
+    return prepared(solver, sde, nfe, spacing, to_clean, stacklevel=4)
+
+
+def prepared(
+    solver: Solver | Integrator | str,
+    sde: SDE | str,
+    nfe: int | None,
+    spacing: Spacing | str | None,
+    to_clean: bool,
+    stacklevel: int,
+) -> Plan | Integration:
+    """:func:`prepare`, with the ``stacklevel`` of its warning."""
     sde, nfe = sde_of(sde), None if nfe is None else integer("nfe", nfe, 1)
     if isinstance(solver, str) and is_tuned(solver):
         return tuned_plan(solver, sde, nfe, spacing, to_clean=to_clean)
-    solver = solver_of(solver) if isinstance(solver, str) else solver
+    called, solver = solver, solver_of(solver) if isinstance(solver, str) else solver
     if not (isinstance(solver, Integrator) or is_table(solver)):
         what = f", the class: call it, {solver.__name__}()" if isinstance(solver, type) else ""
         raise TypeError(f"solver must be a solver, its name or a plan, got {solver!r}{what}")
+    run: Plan | Integration
     if isinstance(solver, Integrator):
-        return solver.prepare(sde, nfe, spacing, to_clean=to_clean)
-    if nfe is None:
+        run = solver.prepare(sde, nfe, spacing, to_clean=to_clean)
+    elif nfe is None:
         raise TypeError("nfe must be an integer, got None")
-    return Plan.within(nfe, solver, sde, spacing, to_clean=to_clean)
+    else:
+        run = Plan.within(nfe, solver, sde, spacing, to_clean=to_clean)
+    warn_if_unstable(solver, called, run, stacklevel)
+    return run

@@ -1,8 +1,8 @@
 """Singlestep DPM-Solver and DPM-Solver++."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import accumulate, groupby, pairwise, zip_longest
+from itertools import accumulate, groupby, zip_longest
 from math import isinf
 from operator import attrgetter
 
@@ -10,7 +10,7 @@ from ..plans.tape import Tape
 from ..plans.vector import Vector
 from ..processes.level import Level
 from ..spacings.grid import Grid
-from .moves import ddim, eps_of
+from .moves import are_even, ddim, eps_of
 from .runge_kutta import check_ratio, phi
 
 
@@ -110,7 +110,7 @@ class DPMFast:
         orders = [1] * first + inner + [1] * last
         levels = [grid.levels[i] for i in accumulate(orders, initial=0)]
         lams, k = [level.lam for level in grid.levels[first : first + n + 1]], len(inner)
-        if _even(lams):
+        if n and are_even(lams):
             way = [lams[0] + i / k * (lams[-1] - lams[0]) for i in range(1, k)]
             levels[first + 1 : first + k] = grid.at(way)
         at = 0
@@ -119,12 +119,6 @@ class DPMFast:
             part = Grid(grid.sde, tuple(levels[at : end + 1]))
             x, at = DPMSolver(order, form=self.form, prediction=self.prediction).solve(tape, x, part), end
         return x
-
-
-def _even(lams: Sequence[float]) -> bool:
-    """Are the steps between these half log-SNRs equal, but for the rounding of their times?"""
-    steps = [b - a for a, b in pairwise(lams)]
-    return max(steps, default=0.0) - min(steps, default=0.0) < 1e-6 * (lams[-1] - lams[0])
 
 
 def _data_of(t: Level[float], x: Vector, d: Vector) -> Vector:
