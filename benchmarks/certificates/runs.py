@@ -116,11 +116,11 @@ def is_adaptive(solver: Any, sde: SDE) -> bool:
 
 
 def refined(solver: Any, factor: float) -> Any:
-    """The solver with ``factor`` times as many inner steps (those of Restart), and without a tolerance.
+    """The solver with ``factor`` times as many inner steps (Restart's own ones), and without a tolerance.
 
     Within a tolerance a solver may end with the result of another solver, which would hide its order.
     """
-    if isinstance(solver, Restart):
+    if isinstance(solver, Restart) and solver.intervals is not None:
         finer = ((*ends, max(1, round(n * factor)), repeats) for *ends, n, repeats in solver.intervals)
         return replace(solver, intervals=tuple(finer))  # type: ignore[arg-type]
     return replace(solver, tolerance=0.0) if hasattr(solver, "tolerance") else solver

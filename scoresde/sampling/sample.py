@@ -21,7 +21,7 @@ from ..processes.level import Level
 from ..solvers.integrators.base import Integration, Integrator
 from ..spacings.formulas import Spacing
 from . import checks
-from .prepare import prepare
+from .prepare import prepared
 
 Denoise = Callable[..., Tensor]  # of x, a level, and rows of the batch if x holds only some
 
@@ -120,7 +120,7 @@ def _run(
             raise TypeError("a plan has its own nfe, spacing and end; give none of them beside it")
         run = solver
     else:
-        run = prepare(solver, denoiser.sde, nfe, spacing, to_clean=to_clean)
+        run = prepared(solver, denoiser.sde, nfe, spacing, to_clean, stacklevel=6)
     inner = unobserved(denoiser)
     checks.check_prediction(inner, run)
     if isinstance(run, Plan) and run.about is not None:

@@ -88,7 +88,7 @@ def test_solvers_of_fixed_steps_have_a_budget_of_20_calls(solver, network, tmp_p
 
 @pytest.mark.parametrize(
     ("solver", "least"),
-    [("heun", 2), ("dpm3", 3), ("rk4", 4), ("pc", 2), ("restart", 18), ("ode", 2), ("dpm-adaptive-23", 3)],
+    [("heun", 2), ("dpm3", 3), ("rk4", 4), ("pc", 2), ("restart", 3), ("ode", 2), ("dpm-adaptive-23", 3)],
 )
 def test_a_budget_that_is_too_small_for_the_solver_is_refused(
     solver, least, network, tmp_path, capsys, no_draw

@@ -498,6 +498,32 @@ def test_restart_is_algorithm_2_of_its_paper(sde: str, to_clean: bool) -> None:
     agree(Restart(Heun(), intervals, 1.01), papers, SDES[sde], to_clean=to_clean)
 
 
+def test_restart_by_default_has_an_interval_by_the_length_of_the_run() -> None:
+    """A third of the steps, at least 2; one turn, from 9 steps on two; from 0.5 to a level near 0.05."""
+    for n, steps, turns in ((1, 2, 1), (4, 2, 1), (8, 3, 1), (9, 3, 2), (12, 4, 2), (30, 10, 2)):
+        plan = Plan.make(Restart(), EDM(), n)
+        assert plan.nfe == n + steps * turns
+        at = [level.sigma for level in plan.levels]
+        rises = [i for i in range(1, len(at)) if at[i] > at[i - 1]]
+        if n >= 4:  # the run is then on its way down when it turns
+            assert [at[i] for i in rises] == pytest.approx([0.5] * turns, rel=1e-9)
+        near = min(Grid.build(EDM(), n).levels[1:], key=lambda level: abs(level.lam + math.log(0.05)))
+        same = Restart(intervals=((near.sigma, 0.5, steps, turns),))
+        assert plan == Plan.make(same, EDM(), n)
+
+
+@pytest.mark.parametrize("spacing", [UniformLambda(), Karras()], ids=repr)
+@pytest.mark.parametrize("sde", ["vp", "edm"])
+def test_restart_by_default_uses_few_calls_well(sde: str, spacing: Spacing) -> None:
+    """The exact law on normal data: with 20 calls near the data's, where the published interval takes 16 of
+    them, and with 50 calls nearer than by that interval."""
+    published = Restart(Heun(), ((0.06, 0.3, 4, 2),))
+    for nfe, least in ((20, 300), (50, 7)):  # 350 and 8.5 measured
+        ours, theirs = (frechet(Plan.within(nfe, s, SDES[sde], spacing)) for s in (Restart(), published))
+        assert ours < 0.005
+        assert theirs > least * ours
+
+
 def test_restart_has_the_order_of_its_solver_in_the_steps_of_run_and_intervals() -> None:
     for inner, order in ((Heun(), 2), (DPMSolverPP(2), 2), (DDIM(), 1)):
         solvers = [Restart(inner, ((0.06, 0.3, n // 8, 2),)) for n in (80, 160)]

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from ...processes.level import CLEAN
 from ...processes.sde import SDE
 from ...spacings.default import default_spacing
 from ...spacings.formulas import Spacing
+from ..moves import are_even
 from .base import Integration, Integrator, build_grid, limited, most_steps, worst
 from .flow import flow_points, flow_slope
 
@@ -79,7 +79,7 @@ class ODE(Integrator):
             steps = most_steps(nfe, lambda n: self._most_calls(n) + to_clean, what, spacing)
         grid = build_grid(sde, spacing, "ode", steps)
         in_lam = self.method in ADAMS
-        if in_lam and not _even([level.lam for level in grid.levels]):
+        if in_lam and not are_even([level.lam for level in grid.levels]):
             raise ValueError(
                 f"spacing must be uniform-lambda for ode method {self.method}, whose weights are those of "
                 f"equal steps, got {spacing}"
@@ -125,12 +125,6 @@ class ODE(Integrator):
 def _adams_options(method: str) -> dict[str, Any]:
     """Order 4; torchdiffeq's max_order is one more than the order."""
     return {"max_order": 5} if method in ADAMS else {}
-
-
-def _even(points: list[float]) -> bool:
-    """Are the points equally far from one another, but for rounding?"""
-    steps = [b - a for a, b in pairwise(points)]
-    return max(steps) - min(steps) <= 1e-6 * max(steps)
 
 
 @cache
