@@ -82,7 +82,9 @@ def _is_done(file: Path, settings: Mapping[str, Any], *, again: bool) -> bool:
     Raises:
         ValueError: it has levels of other settings, without ``again``; or something else, which is kept.
     """
-    if not file.exists():
+    try:
+        file.stat()  # unlike exists(), it refuses a name that no file can have
+    except FileNotFoundError:
         return False
     levels = Measured.load(file)
     if again:

@@ -191,7 +191,7 @@ def test_levels_of_another_process_or_range_are_refused(folder, tmp_path, capsys
         assert main(command(folder, tmp_path / "none", *asked)) == 2
         refused(capsys, "measured on EDM")
     levels = Measured.load(folder / "levels.json")
-    wider = Measured("EDM", (levels.ends[0], levels.ends[1] / 2), levels.choices, levels.about)
+    wider = Measured("EDM", (levels.ends[0], levels.ends[1] / 2), CHOICES, levels.about)
     wider.save(folder / "levels.json")
     with pytest.warns(UserWarning, match="default levels are used: .*measured on EDM"):
         drawn(folder, tmp_path / "out", *AUTO)
