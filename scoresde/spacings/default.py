@@ -6,7 +6,7 @@ from ..processes.sde import SDE
 from .flow_time import FlowTime
 from .formulas import Spacing
 
-SCALE = 1.0  # c of the default FlowTime
+SCALE = 1.4  # c of the default FlowTime
 
 
 def default_spacing(sde: SDE) -> Spacing:
