@@ -53,7 +53,7 @@ def test_singlestep_dpm_solver_is_diffusers(solver: Solver, order: int, options:
     sde = SDES["vp"]
     levels = Grid.build(sde, 6 * order, UniformLambda()).levels
     x = start(levels[0])
-    ours = integrate(Plan.make(solver, sde, 6), mixture, x)
+    ours = integrate(Plan.make(solver, sde, 6, UniformLambda()), mixture, x)
     torch.testing.assert_close(theirs(mixture, levels, x, draws), ours, rtol=SAME, atol=SAME)
 
 
