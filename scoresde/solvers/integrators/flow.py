@@ -20,17 +20,11 @@ from ...spacings.grid import Grid
 
 
 class Variable(NamedTuple):
-    """A variable v of the ODE, which rises from noise to data: dy / dv = rate(u) (x_0 - y).
+    """A variable v of the ODE, which rises from noise to data: dy / dv = rate(u) (x_0 - y)."""
 
-    Args:
-        of: v, by u.
-        u: u, by v.
-        rate: -du / dv / u, by u.
-    """
-
-    of: Callable[[float], float]
-    u: Callable[[float], float]
-    rate: Callable[[float], float]
+    of: Callable[[float], float]  # v, by u
+    u: Callable[[float], float]  # u, by v
+    rate: Callable[[float], float]  # -du / dv / u, by u
 
 
 # u, falling. An Euler step is DDIM's, and a point mass, whose path is a line in u, is carried exactly.
