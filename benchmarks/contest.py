@@ -19,7 +19,7 @@ from scoresde import __version__
 from scoresde.plans.plan import Plan
 from scoresde.sampling.prepare import prepare
 from scoresde.solvers.auto import VELOCITY
-from scoresde.spacings import FlowTime, Spacing
+from scoresde.spacings import FlowTime, Measured, Spacing
 
 EXPONENTS = (1.5, 2.0, 3.0)
 SCALES = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
@@ -45,8 +45,10 @@ class Contest:
         """The record of a run of the library; its plan decides, not only its names."""
         plan = prepare(solver, self.paths.sde, nfe, spacing)
         assert isinstance(plan, Plan)
+        if isinstance(spacing, Measured):
+            solver = spacing.choice(nfe).solver
         names = self.about | {
-            **{"role": role, "method": solver, "spacing": _named(spacing), "nfe_requested": nfe},
+            **{"role": role, "method": solver, "spacing": _named(spacing, nfe), "nfe_requested": nfe},
             **{"version": __version__, "plan": digest(repr((plan.lines, plan.start, plan.end)))},
         }
         return self.kept.record(names, lambda: {"nfe": plan.nfe, **self.paths.figures(self.paths.run(plan))})
@@ -94,5 +96,7 @@ def _figures(paths: Paths, run: PeerRun, nfe: int) -> Record:
     return {"nfe": calls, **paths.figures(ends)}
 
 
-def _named(spacing: Spacing) -> str:
-    return f"e={spacing.exponent:g}, c={spacing.scale:g}" if isinstance(spacing, FlowTime) else "measured"
+def _named(spacing: Spacing, nfe: int) -> str:
+    if isinstance(spacing, Measured):
+        return f"measured: {_named(spacing.choice(nfe).spacing, nfe)}"
+    return f"e={spacing.exponent:g}, c={spacing.scale:g}" if isinstance(spacing, FlowTime) else "at shares"
