@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from argparse import Namespace
 
 import numpy as np
@@ -73,6 +75,26 @@ def test_adaptive_solvers_run_by_tolerance(solver, network, tmp_path, capsys):
     assert drawn(network, tmp_path / "few", "--solver", solver, "--nfe", "4") == 2
     refused(capsys, "not done after [34] network calls.*raise nfe")
     assert not (tmp_path / "few").exists()
+
+
+def test_an_unstable_run_is_said_to_be_in_one_line(network, tmp_path):
+    """In a process of its own, where a warning is shown and not raised; the samples are drawn."""
+    command = [sys.executable, "-m", "scoresde.cli", "sample", "--quiet", "--checkpoint", str(network)]
+    for solver, nfe in (("seeds-2", "8"), ("er-sde-3", "8")):
+        out = tmp_path / solver
+        done = subprocess.run(
+            [*command, "--out", str(out), "--n", "2", "--solver", solver, "--nfe", nfe],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0
+        assert len(files(out / "images")) == 2
+        lines = done.stderr.splitlines()
+        if solver == "er-sde-3":
+            assert lines == []
+        else:
+            assert len(lines) == 1
+            assert lines[0].startswith("scoresde: warning: seeds-2 is unstable with 8 network calls on these")
 
 
 @pytest.mark.parametrize("solver", ["ddim", "ode", "torchsde", "parallel"])

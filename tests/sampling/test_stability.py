@@ -95,6 +95,7 @@ def test_a_solver_is_named_as_the_library_names_it() -> None:
             prepare(given, "edm", 8)
 
 
+@pytest.mark.filterwarnings("error")
 def test_what_is_planned_already_is_not_said_again() -> None:
     """Nor is anything in the loop; a plan by its own functions says nothing."""
     plan = Plan.within(8, solver_of("seeds-2"), EDM())  # type: ignore[arg-type]
@@ -162,6 +163,7 @@ def prepared_for(name: str, sde: SDE, nfe: int, spacing: Spacing) -> Plan | Inte
         return None
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", NAMES)
 def test_no_alarm_with_many_calls(name: str) -> None:
     """100 calls, on the levels on which the warnings end last; a warning is an error here."""
@@ -169,6 +171,7 @@ def test_no_alarm_with_many_calls(name: str) -> None:
         prepare(name, sde, 100, even_in_flow)
 
 
+@pytest.mark.filterwarnings("error")
 def test_the_solvers_that_are_named_in_place_of_others_are_stable() -> None:
     for name, sde, spacing in product(("er-sde-3", "dpmpp-2m"), (EDM(), VPSDE(), FLOW), SPACINGS):
         for nfe in range(2, 21):
