@@ -102,6 +102,13 @@ def test_the_deviation_of_the_data_is_the_unit_of_the_scale() -> None:
     torch.testing.assert_close(wide, 3 * FlowTime(2, 4, 0.5)(EDM(), 9), rtol=1e-13, atol=0)  # roundings
 
 
+@given(sdes, st.integers(1, 60), floats(0.3, 5), floats(0.01, 100))
+def test_its_shares_are_those_of_its_levels(sde: SDE, n: int, exponent: float, c: float) -> None:
+    spacing = FlowTime(exponent, 2 * c, 0.5)
+    u = torch.sigmoid(-sde.lam(spacing(sde, n))).numpy()
+    assert spacing.shares(u) == pytest.approx(fractions(n).numpy(), abs=1e-7)  # digits of 1 - t, as above
+
+
 def test_it_has_a_name_with_options() -> None:
     assert spacing_of("flow-time") == FlowTime()
     assert spacing_of("flow-time:exponent=3,scale=4,deviation=0.5") == FlowTime(3, 4, 0.5)

@@ -90,8 +90,22 @@ def test_what_is_no_density_is_refused(u: list[float], shares: list[float], mess
         AtShares(u, shares)
 
 
-@pytest.mark.parametrize("other", [EDM(t_max=80.1), EDM(t_min=0.0021), VPSDE(), RectifiedFlow()], ids=repr)
-def test_shares_are_for_the_ends_of_their_nodes(other: SDE) -> None:
+@given(sdes, st.floats(0, 0.45), st.floats(0.55, 1), st.floats(0.05, 0.95), st.integers(1, 30))
+def test_a_part_of_the_nodes_has_equal_shares_of_the_density_there(
+    sde: SDE, a: float, b: float, middle: float, n: int
+) -> None:
+    first, last = sde.lam_ends()
+    part = sde.clip(first + a * (last - first), first + b * (last - first))
+    u = [ends_of(sde)[0], ends_of(sde)[1] + middle * (ends_of(sde)[0] - ends_of(sde)[1]), ends_of(sde)[1]]
+    times = AtShares(u, (0, 0.3, 1))(part, n)
+    assert (times[0], times[-1]) == (part.t_max, part.t_min)  # to the last bit
+    reached = np.interp(u_of(sde, times).numpy()[::-1], u[::-1], [1, 0.3, 0])[::-1]
+    even = reached[0] + fractions(n).numpy() * (reached[-1] - reached[0])
+    assert reached == pytest.approx(even, abs=1e-7)  # a steep share times the digits of u
+
+
+@pytest.mark.parametrize("other", [EDM(t_max=80.1), EDM(t_min=0.0019), VPSDE(), RectifiedFlow()], ids=repr)
+def test_shares_end_with_their_nodes(other: SDE) -> None:
     at = AtShares(ends_of(EDM()), (0, 1))
     assert at(VESDE(0.002, 80.0), 3).shape == (4,)  # another process with the same ends
     words = f"for {other}, got from 0.987654321 to 0.00199600798"
