@@ -275,7 +275,7 @@ def error() -> Callable[[Any, int], float]:
 
     def error(solver: Any, nfe: int) -> float:
         solver = DPMSolverV3(statistics, *solver) if isinstance(solver, tuple) else solver
-        end: Tensor = integrate(Plan.make(solver, sde, nfe), exact, x)
+        end: Tensor = integrate(Plan.make(solver, sde, nfe, UniformLambda()), exact, x)
         return (end - converged).square().mean().sqrt().item()
 
     return error
