@@ -60,7 +60,7 @@ SOURCES: dict[type, list[str] | Callable[[Any], list[str]]] = {
     Midpoint: lambda solver: (
         ["karras2022elucidating"] if solver.variable == "rho" else ["crowson2022kdiffusion"]
     ),
-    ODE: ["chen2018neural", "karras2022elucidating"],
+    ODE: ["chen2018neural", "liu2023flow"],
     PNDM: ["liu2022pseudo"],
     Parallel: ["shih2023parallel"],
     PredictorCorrector: ["song2021scorebased"],
