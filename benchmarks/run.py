@@ -7,7 +7,7 @@ JSON line and a picture of samples for each run, and the curves of all runs; pri
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -28,17 +28,21 @@ from scoresde.devices import device_of, exact_float32
 from scoresde.metrics.frechet import feature_moments
 from scoresde.plans.fingerprint import check_made_for
 from scoresde.plans.plan import Plan
+from scoresde.pretrained import FOLDERS
 from scoresde.processes.catalogue import SDES
+from scoresde.processes.sde import SDE
 from scoresde.sampling.prepare import prepare
 from scoresde.sampling.tuned import is_tuned, tuned_plan
 from scoresde.solvers import SOLVERS
 from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
 from scoresde.solvers.integrators.solve_ivp import SciPy
-from scoresde.spacings import SPACINGS, Spacing, spacing_of
+from scoresde.spacings import SPACINGS, Measured, spacing_of
 from scoresde.spacings.default import program_spacing
+from scoresde.training.levels import LEVELS, levels_of, usable_levels
 
 SHOWN = 100  # samples in a picture
 OWN = "own"  # the spacing of a tuned plan
+MEASURED = "measured"  # the levels beside the network
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,17 +72,18 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--solver",
         nargs="+",
-        default=["dpm2"],
+        default=["auto"],
         metavar="NAME",
-        help="default dpm2; options as NAME:key=value,key=value; all, tuned, tuned:FILE.json, or "
-        f"{', '.join(SOLVERS)}; a tuned plan has its own spacing",
+        help="default auto, which suits the calls; options as NAME:key=value,key=value; all, tuned, "
+        f"tuned:FILE.json, or {', '.join(SOLVERS)}; a tuned plan has its own spacing",
     )
     command.add_shared(parser, "nfe")
     add(
         "--spacing",
         nargs="+",
         metavar="NAME",
-        help=f"default karras (uniform-t for an SDE with alpha = 0 at t_max); {', '.join(SPACINGS)}",
+        help="default karras, for auto the levels measured on the network, if they lie beside it, or "
+        f"flow-time (flow-time for any solver if alpha = 0 at t_max); {', '.join(SPACINGS)}",
     )
     add("--sde", metavar="NAME", help=f"{', '.join(SDES)}; default: edm, or the SDE of your checkpoint")
     add_problem(parser)
@@ -115,9 +120,11 @@ def run(options: argparse.Namespace) -> tuple[Path, list[Record], list[Path], in
     command.at_least(2, options, "n_samples", "batch_size")
     command.at_least(1, options, "converged")
     problem = _problem(options)
-    options.spacing = options.spacing or [program_spacing(problem.denoiser.sde)]
-    spacings = {spec: spacing_of(spec) for spec in options.spacing}
-    asked = _asked(options, problem.denoiser, spacings)
+    levels = _levels(options, problem)
+    for spec in options.spacing or ():
+        if spec != MEASURED:
+            spacing_of(spec)  # a bad name ends the program, also with --solver all
+    asked = _asked(options, problem.denoiser, levels)
     file = lines_file(options.out, "results.jsonl")
     prepare_networks(problem, device_of(options.device), dtype_of(options.dtype), options.compile)
     bench = Bench(problem, options)
@@ -185,9 +192,27 @@ def _grid(file: Path, problem: Problem, asked: Asked) -> Path:
     return file.parent / f"samples-{name}-{asked.nfe}.png"
 
 
-def _asked(
-    options: argparse.Namespace, denoiser: DenoiserLike, spacings: Mapping[str, Spacing]
-) -> list[Asked]:
+def _levels(options: argparse.Namespace, problem: Problem) -> Measured | None:
+    """The levels beside the problem's network: for ``auto`` without ``--spacing``, or by ``measured``."""
+    asked, by_itself = MEASURED in (options.spacing or ()), "auto" in options.solver and not options.spacing
+    levels = None
+    if (asked or by_itself) and problem.denoiser.net is not None:
+        place = FOLDERS[problem.name] if problem.checkpoint == "shipped" else Path(problem.checkpoint)
+        levels = (levels_of if asked else usable_levels)(place, problem.denoiser)
+    if asked and levels is None:
+        raise ValueError(f"--spacing measured needs {LEVELS} beside the network; {problem.name} has none")
+    return levels
+
+
+def _named(options: argparse.Namespace, sde: SDE, levels: Measured | None) -> Iterator[tuple[str, str, int]]:
+    """Solver, spacing and budget of each run: all solvers on all spacings, or each solver on its default."""
+    for solver in dict.fromkeys(SOLVERS if options.solver == ["all"] else options.solver):
+        default = MEASURED if levels and solver == "auto" else program_spacing(sde, solver)
+        specs = [OWN] if is_tuned(solver) else options.spacing or [default]
+        yield from product([solver], dict.fromkeys(specs), dict.fromkeys(options.nfe))
+
+
+def _asked(options: argparse.Namespace, denoiser: DenoiserLike, levels: Measured | None) -> list[Asked]:
     """The runs of the command line.
 
     With ``--solver all``, a solver that cannot keep to a budget is left out with a message, and a solver with
@@ -195,19 +220,17 @@ def _asked(
     """
     every = options.solver == ["all"]
     asked: list[Asked] = []
-    for solver, spec, nfe in product(
-        *map(dict.fromkeys, (SOLVERS if every else options.solver, options.spacing, options.nfe))
-    ):
-        if is_tuned(solver):
-            if spec == options.spacing[0]:
-                asked.append(Asked(solver, OWN, nfe, _tuned(options, solver, nfe, denoiser)))
+    for solver, spec, nfe in _named(options, denoiser.sde, levels):
+        if spec == OWN:
+            asked.append(Asked(solver, OWN, nfe, _tuned(options, solver, nfe, denoiser)))
             continue
         tolerant = every and isinstance(SOLVERS[solver], PerSampleIntegrator | SciPy)
         if tolerant and nfe != max(options.nfe):
             continue
         try:
             budget = None if tolerant else nfe
-            planned = prepare(solver, denoiser.sde, budget, spacings[spec], to_clean=options.to_clean)
+            spacing = levels if spec == MEASURED else spec
+            planned = prepare(solver, denoiser.sde, budget, spacing, to_clean=options.to_clean)
         except ValueError as error:
             if not every:
                 raise ValueError(f"--solver {solver} --nfe {nfe}: {error}") from None

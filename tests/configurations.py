@@ -19,6 +19,9 @@ sigma_data = 0.7
 [optimization]
 steps = 2
 batch_size = 4
+
+[levels]
+budgets = []
 """
 
 NAMED = """
@@ -34,11 +37,11 @@ name = "plain"
 
 # An override, or a change of the file, and what the line must say.
 BAD = {
-    "unknown section": ("trainer.steps=1", r"unknown key trainer; .*known: data, network, .*"),
+    "unknown section": ("trainer.steps=1", r"unknown key trainer; .*known: data, levels, network, .*"),
     "unknown top key": ("sed=1", r"unknown key sed; did you mean 'seed'\?"),
     "a section of earlier versions": (
         "schedule.steps=3",
-        r"unknown key schedule; did you mean 'optimization'\? known: data, network, optimization, .*$",
+        r"unknown key schedule; did you mean 'optimization'\? known: data, levels, network, optimization, ",
     ),
     "another section of earlier versions": (
         "times.mean=0.0",
@@ -122,6 +125,12 @@ BAD = {
     ),
     "range upside down": ("sde.t_min=100.0", "SDE 'edm': EDM needs finite .* t_min < t_max"),
     "deviation out of range": ("prediction.sigma_data=-0.5", "prediction 'edm': sigma_data must be positive"),
+    "budget of one call": ("levels.budgets=[5, 1]", "levels: budgets must be at least 2, got 1"),
+    "budget out of range": ("levels.budgets=[5, 51]", "levels: budgets must be at most 50, got 51"),
+    "float for a budget": ("levels.budgets=[5.0]", "levels.budgets.0: .* integer, got 5.0"),
+    "number for budgets": ("levels.budgets=5", "levels.budgets: .*, got 5"),
+    "budgets above all": ("budgets=[5]", "unknown key budgets; budgets belongs in \\[levels\\]$"),
+    "unknown key of levels": ("levels.budget=[5]", r"unknown key levels.budget; did you mean 'budgets'\?"),
     "times out of range": ("time_sampling.std=0.0", "time sampling 'log-normal': .*std positive"),
 }
 

@@ -6,11 +6,12 @@ from typing import NoReturn
 
 from .. import __version__
 from ..command import guarded
-from . import sample, train, tune
+from . import measure, sample, train, tune
 
 COMMANDS = {
     "train": (train, "train a network by denoising score matching"),
     "sample": (sample, "draw samples from a trained network"),
+    "measure": (measure, "find levels and solvers for a trained network"),
     "tune": (tune, "fit solvers with few network calls to a trained network"),
 }
 

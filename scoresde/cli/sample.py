@@ -3,7 +3,6 @@
 import argparse
 import json
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,11 @@ from ..solvers.catalogue import SOLVERS, solver_of
 from ..solvers.integrators.base import Integration, Integrator
 from ..spacings.catalogue import SPACINGS
 from ..spacings.default import program_spacing
+from ..spacings.formulas import Spacing
+from ..spacings.measured import Measured
+from .levels import CALLS, MEASURED, content_of, levels_asked, said_of
 from .options import LARGEST, Add, add_draws, add_machine, add_network, integer_from
-from .shared import Loaded, labels_asked, load, say
+from .shared import Loaded, check_writable, labels_asked, load, say
 
 RECORD, IMAGES, GRID, VECTORS = "run.json", "images", "grid.png", "samples.json"
 NUMBERED = re.compile(r"\d{6,}\.png")  # the name of an image
@@ -50,9 +52,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def _add_solver(add: Add) -> None:
     add(
         "--solver",
-        default="dpmpp-2m",
+        default="auto",
         metavar="NAME",
-        help="default dpmpp-2m; options as NAME:key=value,key=value; tuned, tuned:FILE.json, "
+        help="default auto, which suits --nfe; options as NAME:key=value,key=value; tuned, tuned:FILE.json, "
         f"{', '.join(SOLVERS)}",
     )
     add(
@@ -65,8 +67,8 @@ def _add_solver(add: Add) -> None:
     add(
         "--spacing",
         metavar="NAME",
-        help="default karras (uniform-t for an SDE with alpha = 0 at t_max); not for a tuned plan; "
-        f"{', '.join(SPACINGS)}",
+        help="default flow-time for auto, karras for another solver (flow-time for an SDE with alpha = 0 at "
+        f"t_max); not for a tuned plan; {', '.join(SPACINGS)}",
     )
     add("--to-clean", action="store_true", help="end with a step to sigma = 0; it counts in --nfe")
 
@@ -79,11 +81,14 @@ def run(options: argparse.Namespace) -> None:
     network = load(options)
     if len(network.shape) == 3:
         check_images(network.shape)
-    plan = planned(options, network.denoiser.sde)
+    levels = levels_asked(options, network)
+    plan = planned(options, network.denoiser.sde, levels)
     labels = labels_asked(options.label, network)
-    settings = _settings(options, network, labels)
+    settings = _settings(options, network, labels, levels)
     stale = _stale(options.out, settings, again=options.again)
-    _check_writable(options.out)
+    check_writable(options.out)
+    if isinstance(levels, Measured) and options.spacing in (None, "", MEASURED):
+        say(said_of(options, levels))
     ids = options.first + torch.arange(options.n)
     counted = Counted(network.denoiser.to(device))
     try:
@@ -107,26 +112,30 @@ def run(options: argparse.Namespace) -> None:
     say(f"{options.n} samples of {counted.evaluations / options.n:.4g} network calls: {where}")
 
 
-def planned(options: argparse.Namespace, sde: SDE) -> Plan | Integration:
-    """The plan or integration that the options name."""
+def planned(options: argparse.Namespace, sde: SDE, levels: Spacing | None = None) -> Plan | Integration:
+    """The plan or integration that the options name, on levels from a file if there are any."""
     if is_tuned(options.solver):
         return prepare(options.solver, sde, options.nfe, options.spacing or None, to_clean=options.to_clean)
     solver = solver_of(options.solver)
-    spacing = options.spacing or program_spacing(sde)
+    spacing = levels or options.spacing or program_spacing(sde, options.solver)
     if options.nfe is None and isinstance(solver, Integrator):
         try:
             return prepare(solver, sde, None, spacing, to_clean=options.to_clean)
         except ValueError:  # its steps are fixed, so it needs a budget; any other fault is raised again below
             pass
-    return prepare(solver, sde, options.nfe or 20, spacing, to_clean=options.to_clean)
+    return prepare(options.solver, sde, options.nfe or CALLS, spacing, to_clean=options.to_clean)
 
 
-def _settings(options: argparse.Namespace, network: Loaded, labels: list[int]) -> dict[str, Any]:
+def _settings(
+    options: argparse.Namespace, network: Loaded, labels: list[int], levels: Spacing | None
+) -> dict[str, Any]:
     """All that determines sample k, for every k: samples of equal settings may share a folder."""
     names = ("solver", "nfe", "spacing", "to_clean", "seed")
     settings = {name: getattr(options, name) for name in names}
     if len(network.shape) != 3:  # one file holds all vectors
         settings |= {"first": options.first, "n": options.n}
+    if levels is not None:  # a file may change
+        settings["levels"] = content_of(levels)
     return fingerprint(network.denoiser) | settings | {"labels": labels}
 
 
@@ -157,16 +166,6 @@ def _stale(folder: Path, settings: dict[str, Any], *, again: bool) -> list[Path]
 
 def _numbered(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.png") if NUMBERED.fullmatch(path.name))
-
-
-def _check_writable(folder: Path) -> None:
-    """OSError if the folder is not writable. The folder is not changed."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
-    for path in made:
-        path.rmdir()
 
 
 def _write(folder: Path, ids: Tensor, x: Tensor) -> str:

@@ -1,6 +1,7 @@
 """The network and the labels that the options of a command name."""
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,15 +26,23 @@ class Loaded(NamedTuple):
     no_class: int | None = None  # the label that means no class, if the network was trained with it
 
 
+def is_included(checkpoint: str) -> bool:
+    """Is it the name of an included network, and of no file or folder here?"""
+    return checkpoint in FOLDERS and not Path(checkpoint).exists()
+
+
+def checkpoint_path(checkpoint: str) -> Path:
+    """The file or folder of ``--checkpoint``, or of an included network."""
+    return FOLDERS[checkpoint] if is_included(checkpoint) else Path(checkpoint)
+
+
 def load(options: argparse.Namespace, dtype: torch.dtype | None = None) -> Loaded:
     """The network that the options name, under its own SDE or another, in a precision.
 
     Raises:
         ValueError: no such file; an unknown SDE, or one that has no noise levels in common with its own.
     """
-    checkpoint = options.checkpoint
-    included = checkpoint in FOLDERS and not Path(checkpoint).exists()
-    trained = load_denoiser(FOLDERS[checkpoint] if included else Path(checkpoint))
+    trained = load_denoiser(checkpoint_path(options.checkpoint))
     own = trained.denoiser.at(dtype)
     denoiser = Transported(own, options.sde) if options.sde else own
     return Loaded(denoiser, trained.shape, *_labels(trained))
@@ -70,6 +79,16 @@ def _label(word: str, network: Loaded) -> int:
         also = "".join(f"; or {number} for no class" for number in none)
         raise ValueError(f"--label must be one that the network was trained on, got {word!r}; {hint}{also}")
     return known[word]
+
+
+def check_writable(folder: Path) -> None:
+    """OSError if the folder is not writable. The folder is not changed."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+    for path in made:
+        path.rmdir()
 
 
 def say(text: object) -> None:

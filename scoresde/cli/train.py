@@ -1,9 +1,11 @@
-"""``scoresde train``: train a network on your own data."""
+"""``scoresde train``: train a network on your own data, and measure its levels."""
 
 import argparse
 import json
 import math
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,22 +17,33 @@ from ..data.pixels import to_float
 from ..data.sources import Data, load_data
 from ..denoisers.network import Denoiser
 from ..denoisers.predictions import Prediction
-from ..devices import device_of
+from ..devices import device_of, exact_float32
 from ..files import locked, write_atomically
 from ..sampling.checks import check_prediction
 from ..sampling.prepare import prepare
-from ..spacings.default import program_spacing
-from ..training.checkpoint import TRAINING, data_hash, load_training, save_training, take_weights
+from ..training.checkpoint import (
+    TRAINING,
+    data_hash,
+    load_denoiser,
+    load_training,
+    save_training,
+    take_weights,
+)
 from ..training.configuration import CONFIGURATIONS, Configuration, configuration_file, read_configuration
 from ..training.data_scale import deviation
-from ..training.labels import check_labels, labels_of
+from ..training.labels import check_labels, in_proportion, labels_of
+from ..training.levels import are_of, levels_file, load_levels
 from ..training.loop import train
 from ..training.savable import check_savable
 from ..training.state import Progress, TrainingState, module, start
 from ..training.time_sampling import TimeSampling
 from ..training.weighting import Weighting
+from ..tuning.measured_levels import measured
+from .measure import table, write
 from .options import add_compile, add_machine, integer_from
 from .shared import say
+
+CONDITIONS = 1000  # more than the noises of a measurement
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -90,6 +103,7 @@ def run(options: argparse.Namespace) -> None:
         if options.compile:
             module(training.state.denoiser).compile()
         training.go_on(options.save_every, progress=not options.quiet)
+        training.measure(device, progress=not options.quiet)
     say(f"{folder}/: {training.state.step} steps; next: scoresde sample --checkpoint {folder}")
 
 
@@ -106,7 +120,7 @@ def _try(denoiser: Denoiser, x: Tensor, time_sampling: TimeSampling, weighting: 
     x0 = to_float(x[:1])
     denoiser.eval().loss(x0, t, torch.zeros_like(x0))
     try:
-        check_prediction(denoiser, prepare("dpmpp-2m", denoiser.sde, 20, program_spacing(denoiser.sde)))
+        check_prediction(denoiser, prepare("auto", denoiser.sde, 20))
     except (ValueError, OverflowError) as error:
         clip = f"sde.t_max = {0.999 * denoiser.sde.t_max:.4g} would clip it"
         raise ValueError(
@@ -136,6 +150,7 @@ class _Run:
         self, folder: Path, configuration: Configuration, data: Data, denoiser: Denoiser, *, resume: bool
     ) -> None:
         self.folder, self.configuration, self.data = folder, configuration, data
+        self.levels = load_levels(folder)
         self.hash = data_hash(data.x, data.labels)
         if (folder / TRAINING).exists():
             _check_free(folder, resume=resume)  # again: another run may have ended since the first check
@@ -181,8 +196,43 @@ class _Run:
                 bar.update()
                 if made.step % save_every == 0 or made.step == options.steps:
                     self._save()
-                if interrupted() and made.step < options.steps:
+                if interrupted() and (made.step < options.steps or self.configuration.levels.budgets):
                     raise KeyboardInterrupt
+
+    def measure(self, device: torch.device, *, progress: bool) -> None:
+        """Measure the levels of the saved network, unless there are levels of it already.
+
+        What goes wrong here leaves the trained network without levels, and is one line on stderr.
+        """
+        try:
+            if self.configuration.levels.budgets:
+                self._measure(load_denoiser(self.folder).denoiser, device, progress)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted; {self.folder} holds the trained network, without measured levels: go on with "
+                f"--resume, or measure them by scoresde measure --checkpoint {self.folder}"
+            ) from None
+        except (ValueError, FloatingPointError) as error:
+            print(f"scoresde: no levels were measured: {error}", file=sys.stderr)
+
+    def _measure(self, denoiser: Denoiser, device: torch.device, progress: bool) -> None:
+        if self.levels is not None and are_of(self.levels, denoiser):
+            return
+        x, labels, _ = self.data
+        exact_float32()
+        levels = measured(
+            denoiser.to(device),
+            x.shape[1:],
+            budgets=self.configuration.levels.budgets,
+            cond=None if labels is None else in_proportion(labels, CONDITIONS),
+            seed=self.configuration.seed,
+            batch_size=self.configuration.optimization.batch_size,
+            device=device,
+            progress=progress,
+        )
+        levels = replace(levels, about={**levels.about, "labels": "as in the data"})
+        write(levels_file(self.folder), levels, denoiser.sde)
+        say(f"{levels_file(self.folder)}\n{table(levels)}")
 
     def _save(self) -> None:
         self.log.write(self.state.step)

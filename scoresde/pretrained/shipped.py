@@ -13,8 +13,10 @@ from ..networks.classifier import Classifier
 from ..plans.plan import Plan
 from ..registry import lookup
 from ..sampling.tuned import SHIPPED, plan_file
+from ..spacings.measured import Measured
 from ..training.checkpoint import MODEL, Trained, load_denoiser
 from ..training.configuration import Configuration
+from ..training.levels import levels_file
 
 FEATURES, REFERENCE = "features.safetensors", "reference.safetensors"
 
@@ -23,7 +25,7 @@ FOLDERS: dict[str, Path] = {SHIPPED.name: SHIPPED}
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trained network, its tuned plans, and the features that measure its samples.
+    """A trained network, its measured levels and tuned plans, and the features that measure its samples.
 
     Each part is read from ``folder`` at its first use.
 
@@ -54,6 +56,11 @@ class Pretrained:
     def trained(self) -> Trained:
         """The network, its configuration and the shape of one sample."""
         return load_denoiser(self.folder / MODEL)
+
+    @cached_property
+    def levels(self) -> Measured:
+        """The levels and the solver that were measured on the network, for each number of calls."""
+        return Measured.load(levels_file(self.folder))
 
     @cached_property
     def features(self) -> Classifier:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..plans.tape import Solver
 from .adams import ExponentialAdams
+from .auto import Auto
 from .catalogue import solver_of
 from .dpm import DPMFast, DPMSolver
 from .dpm_v3 import DPMSolverV3
@@ -41,6 +42,7 @@ def _of_adams(solver: ExponentialAdams) -> list[str]:
 SOURCES: dict[type, list[str] | Callable[[Any], list[str]]] = {
     AdaptiveSDE: ["jolicoeurmartineau2021gotta"],
     AnalyticalFirstStep: ["dockhorn2022genie"],
+    Auto: ["zhao2023unipc", "zhang2022fast"],
     Churn: ["karras2022elucidating"],
     DDIM: lambda solver: ["ho2020denoising", "song2021denoising"] if solver.eta else ["song2021denoising"],
     DPMAdaptive: ["lu2022dpmsolver"],

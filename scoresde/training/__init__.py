@@ -2,8 +2,9 @@
 
 from .data_scale import deviation
 from .labels import Labels, labels_of
+from .levels import levels_of, load_levels
 from .loop import train
-from .options import TrainingOptions
+from .options import LevelOptions, TrainingOptions
 from .savable import check_savable
 from .state import Progress, TrainingState, start
 from .time_sampling import TIME_SAMPLINGS, TimeSampling
@@ -13,6 +14,7 @@ __all__ = [
     "TIME_SAMPLINGS",
     "WEIGHTINGS",
     "Labels",
+    "LevelOptions",
     "Progress",
     "TimeSampling",
     "TrainingOptions",
@@ -21,6 +23,8 @@ __all__ = [
     "check_savable",
     "deviation",
     "labels_of",
+    "levels_of",
+    "load_levels",
     "start",
     "train",
 ]

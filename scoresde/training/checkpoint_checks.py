@@ -9,6 +9,8 @@ from torch import Tensor
 from .configuration_faults import RENAMED
 from .labels import Labels
 
+AFTER = ("levels.budgets",)  # what does not change the training
+
 
 def configuration_in(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration in a header, not yet validated; ValueError without one, or with one of old names."""
@@ -25,8 +27,8 @@ def configuration_in(path: Path, header: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """ValueError, with every changed key, unless two configurations are equal except for more steps."""
-    was, given = _flat(before), _flat(now)
+    """ValueError, with every changed key, unless two configurations train alike, except for more steps."""
+    was, given = ({k: v for k, v in _flat(one).items() if k not in AFTER} for one in (before, now))
     steps = "optimization.steps"
     changed = [
         f"{key} was {_shown(was, key)}, is {_shown(given, key)}"

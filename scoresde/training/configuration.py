@@ -21,7 +21,7 @@ from ..networks import NETWORKS
 from ..processes.catalogue import SDES
 from ..registry import build, lookup
 from .configuration_faults import check_places, first_fault
-from .options import TrainingOptions
+from .options import LevelOptions, TrainingOptions
 from .overrides import merge, parse_override
 from .randomness import seeded
 from .time_sampling import TIME_SAMPLINGS, TimeSampling
@@ -73,7 +73,7 @@ class Source(BaseModel):
 
 
 class Configuration(BaseModel):
-    """Everything that decides the result of a training run."""
+    """Everything that decides the result of a training run. ``levels`` is for what follows the last step."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     data: Source
@@ -83,6 +83,7 @@ class Configuration(BaseModel):
     time_sampling: Choice = Choice(name="log-normal")
     weighting: Choice = Choice(name="plain")
     optimization: TrainingOptions = TrainingOptions()
+    levels: LevelOptions = LevelOptions()
     seed: int = 0
 
     def make_denoiser(self) -> Denoiser:
@@ -176,6 +177,7 @@ KEYS: dict[str, list[str]] = {
     "": list(Configuration.model_fields),
     "data": list(Source.model_fields),
     "optimization": [field.name for field in fields(TrainingOptions)],
+    "levels": [field.name for field in fields(LevelOptions)],
 }
 
 # The sections that name an entry of a registry, whose options are the other keys.

@@ -1,5 +1,6 @@
 """Class labels of training data."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -41,6 +42,15 @@ def as_labels(labels: Any) -> Tensor | None:
     if labels.dtype.kind not in "iu":
         raise ValueError(f"labels must be integers, got an array of {labels.dtype}")
     return torch.from_numpy(labels.astype(np.int64))
+
+
+def in_proportion(labels: Tensor, count: int) -> Tensor:
+    """``count`` of the labels ``(N,)`` of the data, with their proportions in every part of the result.
+
+    They are the labels at the places of multiples of the golden ratio, modulo 1, in the sorted list.
+    """
+    place = (torch.arange(count, dtype=torch.float64) * ((math.sqrt(5) - 1) / 2) + 0.5) % 1
+    return labels.cpu().long().sort().values[(place * len(labels)).long()]
 
 
 def check_labels(denoiser: Denoiser, x: Any, labels: Tensor | None, *, allow_missing: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Options of a training run."""
+"""Options of a training run, and of the measurement of levels at its end."""
 
 import math
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from ..integer import integer
 
 DECAYS = ("cosine", "linear", "constant")
 PRECISIONS = ("float32", "bfloat16")
+MOST = 50  # network calls for which levels are measured
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,27 @@ class TrainingOptions:
         left = (self.steps - step) / self.steps
         factor = {"cosine": 0.5 * (1 - math.cos(math.pi * left)), "linear": left, "constant": 1.0}[self.decay]
         return self.lr * min(1.0, (step + 1) / (self.warmup + 1)) * factor
+
+
+@dataclass(frozen=True)
+class LevelOptions:
+    """Options of the measurement of levels after a training run (:func:`scoresde.tuning.measured`).
+
+    Args:
+        budgets: numbers of network calls, from 2 to 50, to find levels and a solver for; none, to measure
+            nothing.
+
+    Raises:
+        TypeError: a budget that is not an integer.
+        ValueError: a budget out of range.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid", "strict": True}
+
+    budgets: tuple[int, ...] = (5, 8, 10, 20, 50)
+
+    def __post_init__(self) -> None:
+        budgets = sorted({integer("budgets", one, 2) for one in self.budgets})
+        if budgets and budgets[-1] > MOST:
+            raise ValueError(f"budgets must be at most {MOST}, got {budgets[-1]}")
+        object.__setattr__(self, "budgets", tuple(budgets))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 FeatureMap = Callable[[Tensor], Tensor]
@@ -32,6 +33,12 @@ class Pairs:
         """All pairs in order, ``size`` at a time."""
         for first in range(0, len(self), size):
             yield self[first : first + size]
+
+
+def joined(a: Pairs, b: Pairs) -> Pairs:
+    """The pairs of both, in order."""
+    cond = None if a.cond is None or b.cond is None else torch.cat([a.cond, b.cond])
+    return Pairs(torch.cat([a.x, b.x]), torch.cat([a.target, b.target]), cond)
 
 
 def features(feature_map: FeatureMap | None, x: Tensor) -> Tensor:

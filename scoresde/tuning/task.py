@@ -13,13 +13,12 @@ from ..denoisers.modes import modules_of
 from ..denoisers.protocol import DenoiserLike, unobserved
 from ..noise import Noise
 from ..plans.fingerprint import fingerprint, hash_of
-from ..plans.plan import Plan
 from ..plans.tape import Solver
 from ..processes.sde import SDE
 from ..registry import lookup
 from ..solvers.catalogue import SOLVERS
-from ..solvers.first_order import DDIM
 from ..solvers.integrators.base import Integrator
+from ..spacings.measured import Measured
 from .pairs import FeatureMap, Pairs
 from .progress import Progress
 from .settings import Settings
@@ -41,6 +40,7 @@ class Task:
         denoiser: the network.
         draft: the network for screening; may be ``denoiser`` itself.
         feature_map: maps samples to the features in which errors are measured.
+        levels: levels measured on the network, if there are any.
         nfe: network calls.
         shape: of one sample.
         cond: conditions ``(K, ...)``; noise sample i has condition i mod K.
@@ -54,6 +54,7 @@ class Task:
     denoiser: DenoiserLike
     draft: DenoiserLike
     feature_map: FeatureMap | None
+    levels: Measured | None
     nfe: int
     shape: tuple[int, ...]
     cond: Tensor | None
@@ -72,7 +73,7 @@ class Task:
         draft = self.network if self.draft is self.denoiser else fingerprint(unobserved(self.draft))
         feature_map = None if self.feature_map is None else hash_of(self.feature_map)
         self.teacher_key = _hash(self.network, self.shape, cond, self.seed, self.settings.sizes)
-        self.key = _hash(self.teacher_key, draft, feature_map, self.nfe, self.settings)
+        self.key = _hash(self.teacher_key, draft, feature_map, self.levels, self.nfe, self.settings)
 
     @property
     def sde(self) -> SDE:
@@ -99,26 +100,31 @@ class Task:
         a, b, c = accumulate(self.settings.sizes)
         return pairs[:a], pairs[a:b], pairs[b:c]
 
-    def check(self, pairs: Pairs) -> None:
-        """Check that the network is finite and deterministic.
 
-        Raises:
-            ValueError: the network is in training mode, or two equal calls differ.
-            FloatingPointError: its output is not finite.
-        """
-        # A container in training mode does no harm if its children are in eval mode.
-        modules = [one for part in modules_of(unobserved(self.denoiser)) for one in part.modules()]
-        if any(module.training and not list(module.children()) for module in modules):
-            raise ValueError("the network is in training mode; call its eval() first")
-        few = pairs[:SCREEN_SAMPLES]
-        level = Plan.make(DDIM(), self.sde, 1).start
-        first, second = (self.denoiser(few.x, level, few.cond) for _ in range(2))
-        if not torch.isfinite(first).all():
-            raise FloatingPointError(f"the network's output is not finite at t = {level.t:.6g}")
-        if not torch.equal(first, second):
-            raise ValueError(
-                "two calls of the network with the same input differ: is there dropout or noise in it?"
-            )
+def check_network(denoiser: DenoiserLike, x: Tensor, cond: Tensor | None) -> None:
+    """Check that a network is finite and deterministic at the first level of its process.
+
+    Args:
+        denoiser: the network.
+        x: a few initial states ``(B, ...)``.
+        cond: conditions ``(B, ...)``, if there are any.
+
+    Raises:
+        ValueError: the network is in training mode, or two equal calls differ.
+        FloatingPointError: its output is not finite.
+    """
+    # A container in training mode does no harm if its children are in eval mode.
+    modules = [one for part in modules_of(unobserved(denoiser)) for one in part.modules()]
+    if any(module.training and not list(module.children()) for module in modules):
+        raise ValueError("the network is in training mode; call its eval() first")
+    level = denoiser.sde.level_at(denoiser.sde.t_max)
+    first, second = (denoiser(x, level, cond) for _ in range(2))
+    if not torch.isfinite(first).all():
+        raise FloatingPointError(f"the network's output is not finite at t = {level.t:.6g}")
+    if not torch.equal(first, second):
+        raise ValueError(
+            "two calls of the network with the same input differ: is there dropout or noise in it?"
+        )
 
 
 def variance_of(target: Tensor) -> float:

@@ -10,10 +10,11 @@ import run
 import torch
 from converged import converged_plan
 from own import problem_of
+from small_levels import CHOICES, made_up
 
 from scoresde import ExactDenoiser, RectifiedFlow, sample
 from scoresde.training import start
-from scoresde.training.checkpoint import save_training
+from scoresde.training.checkpoint import load_denoiser, save_training
 from scoresde.training.configuration import validate
 
 
@@ -147,3 +148,71 @@ def test_the_converged_run_of_a_flow_converges():
     problem = replace(problem_of("gmm2"), denoiser=ExactDenoiser(problem_of("gmm2").denoiser.mixture, sde))
     near, exact = (sample(problem.denoiser, converged_plan(problem, n), (64, 2)) for n in (512, 4096))
     assert (near - exact).square().mean().sqrt() < 2e-4
+
+
+# ------------------------------------------------------------------------------------- measured levels
+
+
+def runs(net, out, *arguments):
+    """The solver, the spacing and the error of each line of some runs."""
+    assert run.main(["--problem", str(net), *FEW, *arguments, "--out", str(out)]) == 0
+    return [(r["solver"], r["spacing"], r["rmse_to_converged"]) for r in records(out)]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_auto_runs_on_the_levels_beside_the_network_and_other_solvers_do_not(vectors, tmp_path):
+    denoiser = load_denoiser(vectors).denoiser
+    plain = runs(vectors, tmp_path / "plain.jsonl", "--solver", "auto", "ddim")
+    made_up(denoiser).save(vectors / "levels.json")
+    found = runs(vectors, tmp_path / "found.jsonl", "--solver", "auto", "ddim")
+    assert [line[:2] for line in found] == [("auto", "measured"), ("ddim", plain[1][1])]
+    assert found[1] == plain[1]
+    solver, spacing = CHOICES[0].solver, "flow-time:exponent=1.5,scale=0.7"  # the choice for 4 calls
+    ((_, _, error),) = runs(vectors, tmp_path / "named.jsonl", "--solver", solver, "--spacing", spacing)
+    assert found[0][2] == error != plain[0][2]
+    asked = runs(vectors, tmp_path / "asked.jsonl", "--solver", solver, "--spacing", "measured")
+    assert asked == [(solver, "measured", error)]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_on_other_levels_is_another_run(vectors, tmp_path):
+    denoiser, out = load_denoiser(vectors).denoiser, tmp_path / "out.jsonl"
+    made_up(denoiser).save(vectors / "levels.json")
+    assert len(runs(vectors, out, "--solver", "auto")) == 1
+    made_up(denoiser, seed=1).save(vectors / "levels.json")  # the same levels
+    assert len(runs(vectors, out, "--solver", "auto")) == 1
+    made_up(denoiser, CHOICES[1:]).save(vectors / "levels.json")
+    assert len(runs(vectors, out, "--solver", "auto")) == 2
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_levels_are_taken_under_another_process_too(vectors, tmp_path):
+    made_up(load_denoiser(vectors).denoiser).save(vectors / "levels.json")
+    ((_, spacing, error),) = runs(vectors, tmp_path / "vp.jsonl", "--solver", "auto", "--sde", "vp")
+    assert spacing == "measured"
+    named = ["--solver", CHOICES[0].solver, "--sde", "vp"]
+    spacings = ["flow-time:exponent=1.5,scale=0.7", "flow-time"]  # whose formulas are in sigma / alpha
+    same, other = runs(vectors, tmp_path / "named.jsonl", *named, "--spacing", *spacings)
+    assert same[2] == error != other[2]
+
+
+def test_levels_that_are_asked_for_must_be_those_of_the_network(vectors, tmp_path, capsys):
+    asked = ["--problem", str(vectors), *FEW, "--out", str(tmp_path / "none"), "--spacing", "measured"]
+    for content, said in ((None, "needs levels.json beside"), ("{}", "holds no measured levels")):
+        if content:
+            (vectors / "levels.json").write_text(content)
+        assert run.main(asked) == 2
+        assert said in capsys.readouterr().err
+    assert (
+        run.main(["--problem", "gmm2", *FEW, "--out", str(tmp_path / "none"), "--spacing", "measured"]) == 2
+    )
+    assert "gmm2 has none" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_levels_of_another_network_are_left_aside_with_a_warning(vectors, tmp_path):
+    made_up(load_denoiser(vectors).denoiser, weights="3:0123").save(vectors / "levels.json")
+    with pytest.warns(UserWarning, match="default levels are used: .*measured on another network"):
+        ((_, spacing, _),) = runs(vectors, tmp_path / "out.jsonl", "--solver", "auto")
+    assert spacing != "measured"

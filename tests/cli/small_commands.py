@@ -11,6 +11,7 @@ data = {source = "digits"}
 network = {name = "unet", channels = [8], blocks = 1, patch = 2, classes = 10}
 prediction = {name = "edm"}
 optimization = {steps = 1, batch_size = 2}
+levels = {budgets = []}
 """
 VECTORS = """
 data = {source = "FILE", images = "x", labels = "y"}
@@ -18,6 +19,7 @@ network = {name = "mlp", width = 8, classes = 2}
 prediction = {name = "edm"}
 sde = {name = "edm", t_min = 0.02, t_max = 20.0}
 optimization = {steps = 1, batch_size = 2}
+levels = {budgets = []}
 """
 
 

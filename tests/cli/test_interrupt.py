@@ -18,7 +18,7 @@ from scoresde.files import read_tensors
 from scoresde.training.checkpoint import MODEL, TRAINING
 
 ROOT = Path(__file__).parents[2]
-FEW = ["optimization.batch_size=4", "network.channels=[8]", "network.patch=2"]
+FEW = ["optimization.batch_size=4", "network.channels=[8]", "network.patch=2", "levels.budgets=[]"]
 
 
 def command(out, steps, *more):

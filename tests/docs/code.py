@@ -16,8 +16,9 @@ PAGES = [
 
 # Put behind a command: the same options, less work. None: the command is not run here, and why.
 LESS = {
-    "scoresde train": "optimization.steps=3",
+    "scoresde train": "optimization.steps=3 levels.budgets=[]",
     "scoresde sample": "--n 4 --nfe 4",
+    "scoresde measure": None,  # tests of the command run it
     "scoresde tune": None,  # tests of the command run it
     "python benchmarks/run.py": "--n-samples 10 --nfe 8 --converged 8 --quiet --out runs/results",
     "python benchmarks/overhead.py": "--solver ddim --repeats 1",

@@ -21,12 +21,14 @@ data = {source = "digits"}
 network = {name = "unet", channels = [8], blocks = 1, patch = 2, classes = 10}
 prediction = {name = "edm"}
 optimization = {steps = 1, batch_size = 2}
+levels = {budgets = []}
 """
 MLP_TOML = """
 data = {source = "vectors.npy"}
 network = {name = "mlp"}
 prediction = {name = "edm"}
 optimization = {steps = 1, batch_size = 2}
+levels = {budgets = []}
 """
 DEEP = "[" * 100_000 + "]" * 100_000
 DIGITS = "9" * 5000
@@ -62,6 +64,8 @@ RUN = ["sample", "--checkpoint", "run", "--n", "2"]
 TRAIN = ["train", "--config", "small.toml"]
 MLP = ["train", "--config", "mlp.toml"]
 TUNE = ["tune", "--checkpoint", "run", "--nfe", "2", "--samples", "32"]
+QUIET = ("train", "sample", "tune", "measure")
+MEASURE = ["measure", "--checkpoint", "run"]
 LINES = [
     [],
     ["--nonsense"],
@@ -211,6 +215,31 @@ LINES = [
     [*TUNE, "--label", "11"],
     [*TUNE, "--out", "file/below"],
     [*TUNE, "--out", "a\0b"],
+    ["measure", "--checkpoint", ""],
+    ["measure", "--checkpoint", "binary"],
+    ["measure", "--checkpoint", "a\0b"],
+    [*MEASURE, "--nfe"],
+    [*MEASURE, "--nfe", "1"],
+    [*MEASURE, "--nfe", "51"],
+    [*MEASURE, "--nfe", "1" + "0" * 18],
+    [*MEASURE, "--nfe", DIGITS],
+    [*MEASURE, "--nfe", "\u0665", "--label", "\u0663x"],
+    [*MEASURE, "--seed", "1.5"],
+    [*MEASURE, "--batch-size", "0"],
+    [*MEASURE, "--label", "11"],
+    [*MEASURE, "--sde", "vp:t_max=nan"],
+    [*MEASURE, "--out", ""],
+    [*MEASURE, "--out", "file/below.json"],
+    [*MEASURE, "--out", "a\0b.json"],
+    [*MEASURE, "--out", "deep.json"],
+    [*MEASURE, "--out", "n" * 5000 + ".json"],
+    [*RUN, "--spacing", "measured"],
+    [*RUN, "--spacing", "measured:"],
+    [*RUN, "--spacing", "measured:file="],
+    [*RUN, "--spacing", "measured:file=deep.json"],
+    [*RUN, "--spacing", "measured:file=binary"],
+    [*RUN, "--spacing", "measured:file=a\0b"],
+    [*RUN, "--spacing", "measured:file=."],
 ]
 
 
@@ -222,7 +251,7 @@ def test_a_hostile_command_line_is_answered_with_one_line(line, place, tmp_path,
     for path in place.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    status = main([*line, *(["--quiet"] if line[:1] and line[0] in ("train", "sample", "tune") else [])])
+    status = main([*line, *(["--quiet"] if line[:1] and line[0] in QUIET else [])])
     errors = capsys.readouterr().err
     assert status in (0, 2), errors
     assert "Traceback" not in errors

@@ -24,6 +24,8 @@ width = 8
 classes = 2
 [prediction]
 name = "edm"
+[levels]
+budgets = []
 """
 
 

@@ -12,7 +12,18 @@ import torch
 from scipy.interpolate import CubicSpline
 from torch import Tensor
 
-from scoresde import EDM, VPSDE, ExactDenoiser, Level, Mixture, Plan, RectifiedFlow, integrate, iterate
+from scoresde import (
+    EDM,
+    VPSDE,
+    ExactDenoiser,
+    Level,
+    Mixture,
+    Plan,
+    RectifiedFlow,
+    UniformLambda,
+    integrate,
+    iterate,
+)
 from scoresde.processes import CLEAN
 from scoresde.solvers import DPMSolver, DPMSolverPP
 from scoresde.solvers.dpm_v3 import DPMSolverV3
@@ -170,7 +181,7 @@ def test_it_is_the_papers_with_its_b(
 ) -> None:
     """The centre c stands for b, exactly."""
     sde = SDES["vp"]
-    plan = Plan.make(DPMSolverV3(measured, predictor, corrector, pseudo), sde, 6)
+    plan = Plan.make(DPMSolverV3(measured, predictor, corrector, pseudo), sde, 6, UniformLambda())
     x = normal(20)
     grid = Grid.build(sde, 6, lambda p, n: p.time_of(_even(p, n)))
     theirs = papers(measured, predictor, corrector, pseudo, grid, x)

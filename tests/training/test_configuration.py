@@ -82,6 +82,7 @@ def test_a_configuration_comes_back_from_its_own_json(path):
         "time_sampling",
         "weighting",
         "optimization",
+        "levels",
         "seed",
     ]
 

@@ -10,7 +10,7 @@ from scoresde.denoisers.network import Denoiser
 from scoresde.denoisers.predictions import data, edm
 from scoresde.processes.continuous import EDM
 from scoresde.training import labels_of
-from scoresde.training.labels import check_labels
+from scoresde.training.labels import check_labels, in_proportion
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
@@ -75,3 +75,17 @@ def test_labels_of_says_which_classes_there_are_and_their_names():
     assert labels_of(None) is None
     assert labels_of(torch.tensor([3, 1, 3])) == ((1, 3), ())
     assert labels_of(torch.tensor([1, 0], dtype=torch.uint8), ["cat", "dog"]) == ((0, 1), ("cat", "dog"))
+
+
+@pytest.mark.parametrize("counts", [(5,), (1, 0, 1), (9, 3), (100, 1, 50, 49), (7,) * 10])
+def test_labels_in_proportion_have_the_shares_of_the_data_in_every_part(counts):
+    """The golden ratio puts n places into an interval of length p within 3 of n p, for n up to 1,000."""
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))]
+    taken = in_proportion(labels, 1000)
+    assert taken.dtype == torch.int64
+    for label, count in enumerate(counts):
+        share = count / len(labels)
+        for first, last in ((0, 1000), (0, 32), (32, 64), (500, 700)):
+            found = int((taken[first:last] == label).sum())
+            assert abs(found - share * (last - first)) < 3, (label, first, last)

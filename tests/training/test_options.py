@@ -1,10 +1,13 @@
 """Training options: the values that they refuse."""
 
+import inspect
 import math
 
 import pytest
 
-from scoresde.training import TrainingOptions
+from scoresde.training import LevelOptions, TrainingOptions
+from scoresde.tuning.measured_levels import measured
+from scoresde.tuning.race import SOLVERS
 
 
 @pytest.mark.parametrize(
@@ -33,3 +36,16 @@ from scoresde.training import TrainingOptions
 def test_options_outside_their_range_are_refused(options, named):
     with pytest.raises(ValueError, match=named):
         TrainingOptions(**options)
+
+
+def test_budgets_are_those_that_a_measurement_takes():
+    """The configuration is below the measurement, so it cannot ask for its limits."""
+    most = SOLVERS[-1][0]
+    assert LevelOptions().budgets == inspect.signature(measured).parameters["budgets"].default
+    assert LevelOptions((most, 3, 2, 3)).budgets == (2, 3, most)
+    assert LevelOptions(()).budgets == ()
+    for bad, named in ((1, "at least 2, got 1"), (most + 1, f"at most {most}, got {most + 1}")):
+        with pytest.raises(ValueError, match=f"budgets must be {named}"):
+            LevelOptions((5, bad))
+    with pytest.raises(TypeError, match=r"budgets must be an integer, got 5\.5"):
+        LevelOptions((5.5,))

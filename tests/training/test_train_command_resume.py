@@ -48,6 +48,7 @@ def command(out, *more):
         "network.channels=[16,32]",
         "network.embedding=fourier",
         "network.dropout=0.1",
+        "levels.budgets=[]",
     ]
     return ["train", "--config", config, "--out", str(out), "--quiet", "--save-every", "10", *small, *more]
 
@@ -122,6 +123,7 @@ def test_a_run_that_is_not_finite_stops_with_a_finite_checkpoint(tmp_path, monke
     config.write_text(
         'data.source = "digits"\nprediction.name = "v"\nsde.name = "vp"\ntime_sampling.name = "uniform"\n'
         'network.name = "broken"\noptimization = {steps = 20, batch_size = 8, max_skipped = 3}\n'
+        "levels.budgets = []\n"
     )
     out = tmp_path / "out"
     assert main(["train", "--config", str(config), "--out", str(out), "--quiet", "--save-every", "2"]) == 2
