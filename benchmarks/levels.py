@@ -13,13 +13,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import command
+import torch
 from contest import Contest
 from exact_ends import paths_of
 from kept import Kept
 from level_pictures import draw_levels
 from level_tables import best_of, tables
 from lines import Record, lines_file
-from measured_runs import DEFAULT, measured_levels
 from peer_samplers import PROJECTS, versions
 from rich.table import Table
 from sde_levels import sde_levels
@@ -28,6 +28,8 @@ from tables import console
 from tqdm import tqdm
 
 from scoresde.registry import lookup
+from scoresde.spacings import default_spacing
+from scoresde.tuning.measured_levels import measured
 
 PROBLEMS = ("gmm2", "gmm64")
 PROCESSES = ("edm", "vp", "rectified-flow")
@@ -52,11 +54,10 @@ def _contest(problem: str, process: str, options: argparse.Namespace, kept: Kept
         tqdm.write(f"{problem} {process}: the exact ends have an RMSE of {paths.own_error:.1e}")
         about = {"n_samples": options.n_samples, "seed": options.seed, "converged_nfe": options.converged}
         contest = Contest(paths, kept, {"part": "mixtures", **about}, EVERY, FINALISTS)
-        levels = measured_levels(paths.denoiser, paths.x.shape[1:], options.nfe)
+        levels = measured(paths.denoiser, paths.x.shape[1:], budgets=options.nfe, dtype=torch.float64)
         for nfe in budgets:
-            yield contest.ours("default", "auto", DEFAULT, nfe)
-            if levels is not None:
-                yield contest.ours("measured", "auto", levels, nfe)
+            yield contest.ours("default", "auto", default_spacing(paths.sde), nfe)
+            yield contest.ours("measured", "auto", levels, nfe)
             yield from contest.candidates(nfe)
             yield from contest.peers(nfe)
 

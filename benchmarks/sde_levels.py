@@ -13,7 +13,6 @@ import torch
 from kept import Kept, digest
 from level_tables import NONE, verdict
 from lines import Record
-from measured_runs import DEFAULT
 from mixture_distance import covariance_error, sliced_w2
 from peer_runs import PeerRun, best_names, peer_ends, runs_of
 from peer_samplers import noisy_samplers, versions
@@ -28,7 +27,6 @@ from scoresde.noise import Noise, later
 from scoresde.plans.executor import integrate
 from scoresde.plans.plan import Plan
 from scoresde.sampling.prepare import prepare
-from scoresde.spacings import Spacing
 
 FIGURES = {"sliced_w2": "sliced W2", "covariance": "covariance"}
 PROCESSES = ("edm", "vp")
@@ -81,11 +79,11 @@ class Noisy:
     def records(self, nfe: int) -> Iterator[Record]:
         """The best runs of the library and of the peers."""
         installed = versions()
-        peers, ours = runs_of(noisy_samplers(), installed), {name: (name, DEFAULT) for name in OURS}
+        peers, ours = runs_of(noisy_samplers(), installed), dict.fromkeys(OURS)
         names = self.about | {"role": "first round", "nfe_requested": nfe, "versions": installed}
         names |= {"version": __version__, "runs": digest(repr(sorted([*peers, *ours])))}
         runs = {name: partial(self.theirs, run, nfe) for name, run in peers.items()}
-        runs |= {name: partial(self.ours, *run, nfe) for name, run in ours.items()}
+        runs |= {name: partial(self.ours, name, nfe) for name in ours}
 
         def best() -> Record:
             found = {name: run(FIRST) for name, run in runs.items()}
@@ -99,9 +97,9 @@ class Noisy:
                 who["version"] = __version__ if role == "default" else installed[peers[name][0].project]
                 yield self.kept.record(who, partial(runs[name], self.options.n_samples))
 
-    def ours(self, solver: str, spacing: Spacing, nfe: int, n: int) -> Record:
-        """The figures of a solver of the library from n noises."""
-        plan, noise = prepare(solver, self.denoiser.sde, nfe, spacing), self.noise(n)
+    def ours(self, solver: str, nfe: int, n: int) -> Record:
+        """The figures of a solver of the library on the default levels from n noises."""
+        plan, noise = prepare(solver, self.denoiser.sde, nfe), self.noise(n)
         assert isinstance(plan, Plan)
         with torch.no_grad():
             x = self.start.sigma * noise(0).double()

@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from itertools import product, zip_longest
 from pathlib import Path
 
 import torch
@@ -11,7 +11,6 @@ from exact_ends import figures_of
 from kept import Kept, digest
 from level_tables import verdict
 from lines import Record
-from measured_runs import DEFAULT, measured_levels
 from problems import Problem, make_problem
 from rich.table import Table
 from torch import Tensor
@@ -24,15 +23,16 @@ from scoresde.sampling.prepare import prepare
 from scoresde.sampling.sample import sample
 from scoresde.solvers.integrators.base import Integration
 from scoresde.spacings import FlowTime, Karras, Measured, Spacing
+from scoresde.tuning.measured_levels import measured
 
 BAR = {5: 0.66, 8: 0.42, 10: 0.36, 20: 0.3}  # of measured levels by RMSE, over deis on karras
 BASE = "deis on karras"
 LEVELS = "levels.json"  # beside the network: the levels that ship with it
 BATCH = 100
-ROWS: dict[str, tuple[str, Spacing]] = {
+ROWS: dict[str, tuple[str, Spacing | None]] = {
     BASE: ("deis", Karras()),
     "ipndm on karras": ("ipndm", Karras()),
-    "default": ("auto", DEFAULT),
+    "default": ("auto", None),
     "auto on e=2, c=4": ("auto", FlowTime(2, 4)),
 }
 
@@ -42,26 +42,27 @@ def shipped_levels(options: argparse.Namespace, kept: Kept) -> Iterator[Table]:
     problem = make_problem("mnist", "edm")
     bench = Shipped(problem, options, kept)
     levels, source = levels_of(problem, options)
-    rows = ROWS | ({} if levels is None else {"measured": ("auto", levels)})
+    rows = ROWS | {"measured": ("auto", levels)}
+    records = []
     with tqdm(total=len(rows) * len(options.nfe), disable=options.quiet, desc="mnist") as bar:
-        records = []
-        for nfe in options.nfe:
-            for name, (solver, spacing) in rows.items():
-                records.append(bench.record(name, solver, spacing, nfe))
-                bar.update()
+        for nfe, (name, (solver, spacing)) in product(options.nfe, rows.items()):
+            records.append(bench.record(name, solver, spacing, nfe))
+            bar.update()
     own = bench.own_error()
     caption = f"measured: {source}; another converged run: RMSE {own['rmse']:.2g}, median {own['median']:.2g}"
     yield shipped_table(records, caption)
 
 
-def levels_of(problem: Problem, options: argparse.Namespace) -> tuple[Measured | None, str]:
+def levels_of(problem: Problem, options: argparse.Namespace) -> tuple[Measured, str]:
     """The levels that ship with the network, or levels measured now; and which they are."""
     file = Path(FOLDERS["mnist"]) / LEVELS
     if file.exists():
         return Measured.load(file), "the included levels"
     cond = problem.labels(torch.arange(1000)) if problem.labels else None
-    found = measured_levels(problem.denoiser, problem.shape, options.nfe, cond, not options.quiet)
-    return found, "not possible in this version" if found is None else "here, on other noises"
+    found = measured(
+        problem.denoiser, problem.shape, budgets=options.nfe, cond=cond, progress=not options.quiet
+    )
+    return found, "here, on other noises"
 
 
 class Shipped:
@@ -87,7 +88,7 @@ class Shipped:
 
         return self.kept.record(names, make)
 
-    def record(self, name: str, solver: str, spacing: Spacing, nfe: int) -> Record:
+    def record(self, name: str, solver: str, spacing: Spacing | None, nfe: int) -> Record:
         """The figures of a solver on levels."""
         plan = prepare(solver, self.problem.denoiser.sde, nfe, spacing)
         assert isinstance(plan, Plan)

@@ -230,7 +230,7 @@ def test_a_draw_takes_three_times_its_memory_at_most(
 
 
 def test_a_draw_takes_few_operations() -> None:
-    """Each of them costs some microseconds before its first value: some 95 for a part, views included, and two parts."""
+    """Each costs some microseconds before its first value; here are two parts of about 95, views included."""
     noise = Noise(0, torch.arange(64), (3, 32, 32))
     with LiveMemory() as memory:
         noise(1)

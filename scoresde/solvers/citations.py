@@ -46,7 +46,7 @@ SOURCES: dict[type, list[str] | Callable[[Any], list[str]]] = {
     Churn: ["karras2022elucidating"],
     DDIM: lambda solver: ["ho2020denoising", "song2021denoising"] if solver.eta else ["song2021denoising"],
     DPMAdaptive: ["lu2022dpmsolver"],
-    DPMFast: ["lu2022dpmsolver"],
+    DPMFast: ["lu2022dpmsolver", "lu2022dpmsolverpp"],
     DPMSolver: lambda solver: ["lu2022dpmsolver"] if solver.prediction == "noise" else ["lu2022dpmsolverpp"],
     DPMSolverPP: ["lu2022dpmsolverpp"],
     DPMSolverPPSDE: ["crowson2022kdiffusion", "lu2022dpmsolverpp"],
@@ -60,7 +60,7 @@ SOURCES: dict[type, list[str] | Callable[[Any], list[str]]] = {
     Midpoint: lambda solver: (
         ["karras2022elucidating"] if solver.variable == "rho" else ["crowson2022kdiffusion"]
     ),
-    ODE: ["chen2018neural", "karras2022elucidating"],
+    ODE: ["chen2018neural", "liu2023flow"],
     PNDM: ["liu2022pseudo"],
     Parallel: ["shih2023parallel"],
     PredictorCorrector: ["song2021scorebased"],

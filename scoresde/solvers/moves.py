@@ -61,7 +61,7 @@ def materialized(tape: Tape, m: Vector) -> Vector:
 def are_even(points: Sequence[float]) -> bool:
     """Are rising points at equal distances, but for rounding?"""
     steps = [b - a for a, b in pairwise(points)]
-    return max(steps) - min(steps) <= 1e-6 * max(steps)
+    return max(steps) <= (1 + 1e-6) * min(steps)
 
 
 def is_table(solver: object) -> bool:

@@ -79,7 +79,7 @@ def _part(spacing: FlowTime | AtShares, ends: tuple[float, float]) -> FlowTime |
     inside = [
         (u, (share - first) / (last - first))
         for u, share in zip(spacing.u, spacing.shares, strict=True)
-        if ends[0] > u > ends[1] and first < share < last
+        if first < share < last  # so they are inside, whatever the rounding of the ends
     ]
     return AtShares(*zip((ends[0], 0.0), *inside, (ends[1], 1.0), strict=True))
 

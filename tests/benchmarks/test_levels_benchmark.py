@@ -4,14 +4,12 @@ import json
 import math
 import re
 import shlex
-import sys
 from dataclasses import replace
 
 import contest
 import exact_ends
 import level_pictures
 import levels
-import measured_runs
 import peer_runs
 import pytest
 import sde_levels
@@ -26,7 +24,8 @@ from peer_samplers import PROJECTS, PeerSampler, noisy_samplers, samplers, versi
 from problems import make_problem
 
 from scoresde import EDM, ExactDenoiser, Level, Mixture, RectifiedFlow
-from scoresde.spacings import AlignYourSteps, Grid, UniformLambda
+from scoresde.spacings import AlignYourSteps, FlowTime, Grid, Measured, UniformLambda
+from scoresde.spacings.measured import Choice, ends_of
 
 FEW = "--part mixtures --problem gmm2 --sde vp --nfe 5 --n-samples 24 --converged 60 --quiet"
 
@@ -89,6 +88,11 @@ def test_a_run_under_the_flow_begins_at_alpha_0():
     assert paths.x.std() > 0.1
 
 
+def measured_by_hand(sde):
+    choice = Choice(5, "velocity-p2c3", FlowTime(3.0, 2.0))
+    return Measured(type(sde).__name__, ends_of(sde), (choice,))
+
+
 @pytest.fixture
 def planted(monkeypatch, tmp_path):
     """Peers that miss the exact ends by a known part of the spread; a dictionary from their names."""
@@ -123,7 +127,7 @@ def planted(monkeypatch, tmp_path):
     monkeypatch.setattr(contest, "SCALES", (1.0,))
     monkeypatch.setattr(contest, "EXPONENTS", (2.0,))
     monkeypatch.setattr(levels, "draw_levels", lambda *_: None)
-    monkeypatch.setattr(levels, "measured_levels", lambda *_: None)
+    monkeypatch.setattr(levels, "measured", lambda denoiser, *_, **__: measured_by_hand(denoiser.sde))
     for module in (contest, levels):
         monkeypatch.setattr(module, "versions", lambda: {"planted": "1"})
     return errors, asked, tmp_path / "out"
@@ -161,7 +165,15 @@ def test_the_same_command_repeats_no_run(planted, capsys):
     _, asked, out = planted
     before = run(out)
     printed = capsys.readouterr().out
-    assert {record["role"] for record in before} == {"default", "candidate", "first round", "peer"}
+    assert {record["role"] for record in before} == {
+        "default",
+        "measured",
+        "candidate",
+        "first round",
+        "peer",
+    }
+    (ours,) = (record for record in before if record["role"] == "measured")
+    assert (ours["method"], ours["spacing"]) == ("velocity-p2c3", "measured: e=3, c=2")
     asked.clear()
     assert run(out) == before
     assert capsys.readouterr().out == printed
@@ -185,12 +197,6 @@ def test_the_program_runs_without_peers(planted, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "not installed, so without rows: k-diffusion, diffusers, azula" in printed
     assert (out / "levels.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_without_measured_levels_the_program_says_so(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "scoresde.tuning.measured_levels", None)
-    assert measured_runs.measured_levels(None, (2,), [5]) is None
-    assert "measured_levels is missing" in capsys.readouterr().err
 
 
 def record(role, nfe, value, problem="gmm2", process="vp", made=None, spacing="karras 7"):
@@ -296,10 +302,10 @@ def test_the_distances_to_a_mixture_are_exact_for_one_normal():
 
 
 def test_the_part_of_the_included_network(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(shipped_levels, "measured_levels", lambda *_: None)
+    monkeypatch.setattr(shipped_levels, "measured", lambda denoiser, *_, **__: measured_by_hand(denoiser.sde))
     monkeypatch.setattr(shipped_levels, "LEVELS", "nowhere.json")
     records = run(tmp_path, "--part shipped --nfe 5 --n-samples 2 --converged 8 --quiet")
-    assert [r["role"] for r in records] == [*shipped_levels.ROWS, "own error"]
+    assert [r["role"] for r in records] == [*shipped_levels.ROWS, "measured", "own error"]
     assert all(r["nfe"] == 5 for r in records[:-1])
     assert "1.000" in capsys.readouterr().out  # deis over itself
     assert run(tmp_path, "--part shipped --nfe 5 --n-samples 2 --converged 8 --quiet") == records

@@ -13,6 +13,7 @@ from own import problem_of
 from small_levels import CHOICES, made_up
 
 from scoresde import ExactDenoiser, RectifiedFlow, sample
+from scoresde.spacings.default import SCALE
 from scoresde.training import start
 from scoresde.training.checkpoint import load_denoiser, save_training
 from scoresde.training.configuration import validate
@@ -140,7 +141,7 @@ def test_a_flow_of_ones_own_runs_at_defaults(tmp_path, monkeypatch, capsys):
     out = tmp_path / "out.jsonl"
     assert run.main(["--problem", str(net), *FEW, "--solver", "dpmpp-2m", "--out", str(out)]) == 0
     (record,) = records(out)
-    assert (record["spacing"], record["sde"]) == ("uniform-t", "rectified-flow")
+    assert (record["spacing"], record["sde"]) == (f"flow-time:scale={SCALE:g}", "rectified-flow")
 
 
 def test_the_converged_run_of_a_flow_converges():

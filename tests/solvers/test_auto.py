@@ -25,7 +25,7 @@ from scoresde import (
 )
 from scoresde.solvers import Auto, ExponentialAdams
 from scoresde.solvers.auto import RULE, rule
-from scoresde.spacings import AtShares, Measured, Spacing
+from scoresde.spacings import AtShares, Measured, Spacing, default_spacing
 from scoresde.spacings.measured import Choice, ends_of
 from tests.problems import SDES, Net, mixture, reference
 from tests.solvers.test_order import measured_order
@@ -50,12 +50,12 @@ def test_the_names_are_adams_on_the_velocity_with_one_output_more_in_the_correct
 @pytest.mark.parametrize("sde", [VPSDE(), RectifiedFlow()], ids=["vp", "rectified-flow"])
 def test_auto_is_the_solver_of_its_rule_at_every_budget(sde: VPSDE | RectifiedFlow, to_clean: bool) -> None:
     for nfe in (*range(1 + to_clean, 35), 50, 100):
-        name = NAMES[0] if nfe <= 6 else NAMES[1] if nfe <= 30 else NAMES[2]
+        name = "velocity-p3c4" if nfe <= 30 else "velocity-p5c6"
         assert rule(nfe) == name
         plan = prepare("auto", sde, nfe, to_clean=to_clean)
         assert plan == prepare(name, sde, nfe, to_clean=to_clean)
         assert plan.nfe == nfe
-    assert [name for _, name in RULE] == NAMES
+    assert [name for _, name in RULE] == ["velocity-p3c4", "velocity-p5c6"]
     assert RULE[-1][0] == math.inf
 
 
@@ -63,7 +63,7 @@ def test_auto_is_what_its_users_get() -> None:
     net = Denoiser(Net(), EDM(), predict.edm()).requires_grad_(False)
     by_name, by_itself, by_rule = (
         sample(net, solver, (2, 3), nfe=9, spacing=spacing)
-        for solver, spacing in (("auto", None), (Auto(), None), ("velocity-p3c4", FlowTime()))
+        for solver, spacing in (("auto", None), (Auto(), None), ("velocity-p3c4", default_spacing(EDM())))
     )
     assert torch.equal(by_name, by_itself)
     assert torch.equal(by_name, by_rule)
