@@ -20,7 +20,7 @@ from problems import make_problem
 
 from scoresde.noise import Noise
 from scoresde.solvers import SOLVERS
-from scoresde.tuning.candidates import stock_candidates
+from scoresde.tuning.candidates import stock_candidates, stock_spacings
 from scoresde.tuning.confidence import intervals, log_rmse_ratio
 from scoresde.tuning.pairs import Pairs
 from scoresde.tuning.successive_halving import table_errors
@@ -101,7 +101,8 @@ def measured(problem: str, population: int) -> Law:
     denoiser, sde = made.denoiser, made.denoiser.sde
     x = sde.t_max * Noise(7, torch.arange(population), made.shape)(0)
     pairs: Pairs = teacher_pairs(denoiser, x, None, 48, 8192)
-    candidates = stock_candidates(sde, 6, {"deis": SOLVERS["deis"]}, ["karras:rho=7", "karras:rho=5"])
+    spacings = stock_spacings(["karras:rho=7", "karras:rho=5"])
+    candidates = stock_candidates(sde, 6, {"deis": SOLVERS["deis"]}, spacings)
     ours, theirs = (table_errors(one.table, denoiser, pairs, 8192).numpy() for one in candidates)
 
     def draw(generator: np.random.Generator, n: int) -> tuple[Numbers, Numbers]:

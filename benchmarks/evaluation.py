@@ -1,6 +1,7 @@
 """Tuned and stock solvers on one problem under one SDE: their plans, and their measures."""
 
 import hashlib
+import math
 import shutil
 from argparse import Namespace
 from collections.abc import Sequence
@@ -24,7 +25,8 @@ from scoresde.sampling.sample import sample
 from scoresde.sampling.tuned import tuned_plan
 from scoresde.solvers import SOLVERS
 from scoresde.tuning import Settings
-from scoresde.tuning.candidates import stock_candidates
+from scoresde.tuning.candidates import stock_candidates, stock_spacings
+from scoresde.tuning.task import variance_of
 from scoresde.tuning.tune import tune
 
 # Options that are settings of a tuning, by their names in both.
@@ -115,7 +117,9 @@ class Evaluation:
     def stocks(self, nfe: int, measures: Sequence[str], bar: Any) -> dict[str, Plan]:
         """The best few stock solvers by each measure. Each round has fewer solvers and more samples."""
         named = {name: SOLVERS[name] for name in self.options.solver or SOLVERS}
-        entered = stock_candidates(self.problem.denoiser.sde, nfe, named, self.options.spacing)
+        deviation = math.sqrt(variance_of(self.exact(self.options.seed[0])))
+        spacings = stock_spacings(self.options.spacing, float(f"{deviation:.2g}"))
+        entered = stock_candidates(self.problem.denoiser.sde, nfe, named, spacings)
         plans = {entrant.name: entrant.table.plan() for entrant in entered}
         for left, few in zip(reversed(range(len(self.options.screen))), self.options.screen, strict=True):
             most = self.options.best * 4**left

@@ -71,7 +71,7 @@ def draw_curves(records: Sequence[Record], folder: Path, behind: Sequence[Record
             shown = [record for record in group if record[axis.y] is not None]
             if any(record[axis.y] > 0 for record in shown):
                 files.append(folder / f"{axis.stem}-{mark}.png")
-                _save(picture_of(axis, shown, of_kind(axis, shown, behind)), files[-1])
+                save(picture_of(axis, shown, of_kind(axis, shown, behind)), files[-1])
     return files
 
 
@@ -269,7 +269,7 @@ def draw_samples(x: Tensor, path: Path, title: str) -> None:
     axes.scatter(points[:, 0], points[:, min(1, points.shape[1] - 1)], s=6)
     axes.set_title(title, fontsize=9)
     axes.set_aspect("equal", "datalim")
-    _save(figure, path)
+    save(figure, path)
 
 
 def plain_name(text: str, most: int = 150) -> str:
@@ -280,7 +280,7 @@ def plain_name(text: str, most: int = 150) -> str:
     return f"{name[: most - 9]}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}"
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write a picture as a whole; after an error the old file stays."""
     content = io.BytesIO()
     figure.savefig(content, dpi=130)

@@ -72,18 +72,18 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--solver",
         nargs="+",
-        default=["dpm2"],
+        default=["auto"],
         metavar="NAME",
-        help="default dpm2; options as NAME:key=value,key=value; all, tuned, tuned:FILE.json, or "
-        f"{', '.join(SOLVERS)}; a tuned plan has its own spacing",
+        help="default auto, which suits the calls; options as NAME:key=value,key=value; all, tuned, "
+        f"tuned:FILE.json, or {', '.join(SOLVERS)}; a tuned plan has its own spacing",
     )
     command.add_shared(parser, "nfe")
     add(
         "--spacing",
         nargs="+",
         metavar="NAME",
-        help="default karras (uniform-t for an SDE with alpha = 0 at t_max); for auto, the levels "
-        f"measured on the network, if they lie beside it; {', '.join(SPACINGS)}",
+        help="default karras, for auto the levels measured on the network, if they lie beside it, or "
+        f"flow-time (flow-time for any solver if alpha = 0 at t_max); {', '.join(SPACINGS)}",
     )
     add("--sde", metavar="NAME", help=f"{', '.join(SDES)}; default: edm, or the SDE of your checkpoint")
     add_problem(parser)
@@ -207,7 +207,7 @@ def _levels(options: argparse.Namespace, problem: Problem) -> Measured | None:
 def _named(options: argparse.Namespace, sde: SDE, levels: Measured | None) -> Iterator[tuple[str, str, int]]:
     """Solver, spacing and budget of each run: all solvers on all spacings, or each solver on its default."""
     for solver in dict.fromkeys(SOLVERS if options.solver == ["all"] else options.solver):
-        default = MEASURED if levels and solver == "auto" else program_spacing(sde)
+        default = MEASURED if levels and solver == "auto" else program_spacing(sde, solver)
         specs = [OWN] if is_tuned(solver) else options.spacing or [default]
         yield from product([solver], dict.fromkeys(specs), dict.fromkeys(options.nfe))
 

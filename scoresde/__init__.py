@@ -25,6 +25,7 @@ from .sampling.prepare import prepare
 from .sampling.sample import sample
 from .solvers.catalogue import SOLVERS, solver_of
 from .spacings.catalogue import spacing_of
+from .spacings.flow_time import FlowTime
 from .spacings.formulas import Karras, UniformLambda, UniformTime
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ __all__ = [
     "Denoiser",
     "DiscreteVPSDE",
     "ExactDenoiser",
+    "FlowTime",
     "Karras",
     "Level",
     "Mixture",

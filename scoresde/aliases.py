@@ -35,6 +35,7 @@ ALIASES: dict[str, dict[str, str]] = {
         "scoresdevp": "em",
         "rk45": "scipy:method=RK45",
         "dopri5": "ode:method=dopri5",
+        **dict.fromkeys(["default", "automatic", "best"], "auto"),
     },
     "spacing": {
         **dict.fromkeys(["exponential", "logsnr", "uniformlogsnr", "uniformlam", "lambda"], "uniform-lambda"),
@@ -45,6 +46,8 @@ ALIASES: dict[str, dict[str, str]] = {
         **dict.fromkeys(["quad", "quadratic", "quadratictime", "timequadratic"], "quadratic-t"),
         **dict.fromkeys(["edm", "rho"], "karras"),
         "powertime": "power-t",
+        **dict.fromkeys(["flow", "default"], "flow-time"),
+        "levels": "measured",
         "ays": "align-your-steps",
         "listed": "at-times",
         **dict.fromkeys(["listedlams", "listedlambda"], "at-lambdas"),

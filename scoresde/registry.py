@@ -143,7 +143,7 @@ def typed(what: str, value: Any, hint: Any) -> Any:
         what = f"{what}: input should be numbers, text, lists or mappings of these"
         raise ValueError(f"{what}, got {type(value).__name__}") from None
     except ValidationError as error:
-        raise ValueError(f"{what}: {error.errors()[0]['msg'].lower()}, got {value!r}") from None
+        raise ValueError(f"{what}: {error.errors()[0]['msg'].lower()}, got {value!r:.200}") from None
 
 
 def as_floats(entry: object, *names: str) -> None:

@@ -26,12 +26,14 @@ from scoresde import (
     SubVPSDE,
     integrate,
 )
-from scoresde.plans.tape import Solver
+from scoresde.plans.tape import Solver, Tape
+from scoresde.plans.vector import Vector
 from scoresde.solvers.integrators.base import Integration, Integrator
 from scoresde.solvers.integrators.ode import ODE
 from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
 from scoresde.solvers.integrators.reverse_sde import TorchSDE
 from scoresde.solvers.integrators.solve_ivp import SciPy
+from scoresde.spacings import Grid
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))  # in a process without pytest
 
@@ -78,6 +80,17 @@ sdes: st.SearchStrategy[SDE] = st.one_of(
         schedule=st.sampled_from(["linear", "scaled-linear", "cosine"]),
     ),
 )
+
+
+class Infinite:
+    """A solver without a first step where alpha = 0: the noise at level s in units of alpha_t."""
+
+    order = 1
+
+    def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
+        for t, s in grid.steps():
+            x = tape.state(s.alpha / t.alpha * x + 0 * tape.denoise(x, t))
+        return x
 
 
 def point_mass(x: Any, level: Level[float], one: Any) -> Any:

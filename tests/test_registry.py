@@ -149,7 +149,7 @@ def test_numbers_of_torch_and_strings() -> None:
 
 def test_lists_within_lists_are_options() -> None:
     built = solver_of("restart:intervals=[[0.5,1,2,1],[0.06,0.3,4,2]]")
-    assert built == Restart(Heun(), ((0.5, 1.0, 2, 1), (0.06, 0.3, 4, 2)))
+    assert built == Restart(intervals=((0.5, 1.0, 2, 1), (0.06, 0.3, 4, 2)))
     assert solver_of("restart:solver=ddim,intervals=[[0.5,1,2,1]],s_noise=1.1") == Restart(
         SOLVERS["ddim"],  # type: ignore[arg-type]
         ((0.5, 1.0, 2, 1),),

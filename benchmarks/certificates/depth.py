@@ -9,6 +9,7 @@ from known import SDES
 from numpy.typing import NDArray
 
 from scoresde import SDE, Karras, UniformLambda, UniformTime
+from scoresde.solvers.integrators.ode import FIXED, ODE
 from scoresde.spacings import Spacing
 
 Record = dict[str, Any]
@@ -77,8 +78,16 @@ NO_IDENTITY: dict[str, str] = {
     "TorchSDE": "explicit steps in t, like Euler-Maruyama",
     "SDEDPMSolver": "its estimate of the noise changes with every draw, even on a point mass",
     "AdaptiveSDE": "like Euler-Maruyama",
+    "SciPy": "a point mass is a parabola in its variable, which it follows within the tolerance",
+    "ODE": "with a method of adaptive steps, like SciPy",
     "SEEDS": "like SDE-DPM-Solver, it interpolates the noise",
 }
+
+
+def no_identity(solver: object) -> str | None:
+    """Why a solver does not carry a point mass exactly; None if it must."""
+    fixed = isinstance(solver, ODE) and solver.method in FIXED
+    return None if fixed else NO_IDENTITY.get(type(solver).__name__)
 
 
 def sde_name(problem: str) -> str:

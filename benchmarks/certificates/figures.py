@@ -13,7 +13,6 @@ from certificates.depth import (
     FALLS,
     FLOOR,
     LONGEST,
-    NO_IDENTITY,
     PER_TOLERANCE,
     PROBLEMS,
     SAMPLES,
@@ -21,6 +20,7 @@ from certificates.depth import (
     TIGHTER,
     Depth,
     Record,
+    no_identity,
     sde_name,
 )
 from certificates.law import law_errors, ode_error, order_of, sampled_law
@@ -38,7 +38,7 @@ def certify(name: str, problem: str, depth: Depth) -> Record:
     try:
         solver = solver_of(name)
         record |= figures(solver, problem, depth)
-        record["faults"] = faults(record, exact=type(solver).__name__ not in NO_IDENTITY)
+        record["faults"] = faults(record, exact=no_identity(solver) is None)
     except Exception as error:
         record["faults"] = [f"crashed: {type(error).__name__}: {error}"]
     return record

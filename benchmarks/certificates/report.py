@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from known import SDES, reference
 
-from certificates.depth import FEW, FLOOR, NO_IDENTITY, SAME, Depth, Record, sde_name
+from certificates.depth import FEW, FLOOR, SAME, Depth, Record, no_identity, sde_name
 from certificates.predictions import predictions
 from scoresde import __version__
 
@@ -70,7 +70,7 @@ def summary(name: str, solver: Any, records: Sequence[Record]) -> Record:
         "law_error": worst(lambda r: _at_160(r["law"]["errors"])),
         "identity": worst(lambda r: r["identity"]),
         "point_order": worst(lambda r: r["point"]["order"], min),
-        "no_identity": NO_IDENTITY.get(type(solver).__name__),
+        "no_identity": no_identity(solver),
         "shortest": min((n for r in whole for n, calls in r["calls"].items() if calls), default=None),
         "amplification": worst(lambda r: (r["calls"][10] or {}).get("amplification")),
         "combinations": sum(r["sweep"]["combinations"] for r in whole if "sweep" in r),

@@ -1,5 +1,6 @@
 """From a solver to a run, and from a run to its end: for tables and for integrators alike."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from certificates.depth import BUDGETS, FEW, Array, Record
 from scoresde import SDE, Level, Plan, integrate, prepare
 from scoresde.plans.executor import Draw
+from scoresde.sampling.stability import InstabilityWarning
 from scoresde.solvers.integrators.base import Integration, Integrator
 from scoresde.solvers.wrappers import Restart
 from scoresde.spacings import Spacing
@@ -81,7 +83,9 @@ def counted(solver: Any, sde: SDE, spacing: Spacing, budget: int) -> Record | No
         None if the budget is too small for the solver, and is not the largest of BUDGETS.
     """
     try:
-        run = prepare(solver, sde, budget, spacing)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", InstabilityWarning)  # only its calls count here
+            run = prepare(solver, sde, budget, spacing)
     except ValueError as error:
         if str(error).startswith("nfe must be at least") and budget != max(BUDGETS):
             return None
@@ -116,11 +120,11 @@ def is_adaptive(solver: Any, sde: SDE) -> bool:
 
 
 def refined(solver: Any, factor: float) -> Any:
-    """The solver with ``factor`` times as many inner steps (those of Restart), and without a tolerance.
+    """The solver with ``factor`` times as many inner steps (Restart's own ones), and without a tolerance.
 
     Within a tolerance a solver may end with the result of another solver, which would hide its order.
     """
-    if isinstance(solver, Restart):
+    if isinstance(solver, Restart) and solver.intervals is not None:
         finer = ((*ends, max(1, round(n * factor)), repeats) for *ends, n, repeats in solver.intervals)
         return replace(solver, intervals=tuple(finer))  # type: ignore[arg-type]
     return replace(solver, tolerance=0.0) if hasattr(solver, "tolerance") else solver

@@ -35,8 +35,9 @@ solvers = {
     "heun": Heun(),
     "churn": Churn(s_churn=1000.0),
     "restart": Restart(
+        Heun(),
         # from 0.3 up to 1.0, two steps down, six times
-        intervals=((0.3, 1.0, 2, 6),)
+        intervals=((0.3, 1.0, 2, 6),),
     ),
 }
 

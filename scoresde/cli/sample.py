@@ -52,9 +52,9 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def _add_solver(add: Add) -> None:
     add(
         "--solver",
-        default="dpmpp-2m",
+        default="auto",
         metavar="NAME",
-        help="default dpmpp-2m; options as NAME:key=value,key=value; tuned, tuned:FILE.json, "
+        help="default auto, which suits --nfe; options as NAME:key=value,key=value; tuned, tuned:FILE.json, "
         f"{', '.join(SOLVERS)}",
     )
     add(
@@ -67,8 +67,8 @@ def _add_solver(add: Add) -> None:
     add(
         "--spacing",
         metavar="NAME",
-        help="default karras (uniform-t for an SDE with alpha = 0 at t_max); not for a tuned plan; "
-        f"{', '.join(SPACINGS)}",
+        help="default flow-time for auto, karras for another solver (flow-time for an SDE with alpha = 0 at "
+        f"t_max); not for a tuned plan; {', '.join(SPACINGS)}",
     )
     add("--to-clean", action="store_true", help="end with a step to sigma = 0; it counts in --nfe")
 
@@ -117,7 +117,7 @@ def planned(options: argparse.Namespace, sde: SDE, levels: Spacing | None = None
     if is_tuned(options.solver):
         return prepare(options.solver, sde, options.nfe, options.spacing or None, to_clean=options.to_clean)
     solver = solver_of(options.solver)
-    spacing = levels or options.spacing or program_spacing(sde)
+    spacing = levels or options.spacing or program_spacing(sde, options.solver)
     if options.nfe is None and isinstance(solver, Integrator):
         try:
             return prepare(solver, sde, None, spacing, to_clean=options.to_clean)

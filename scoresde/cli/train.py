@@ -21,7 +21,6 @@ from ..devices import device_of, exact_float32
 from ..files import locked, write_atomically
 from ..sampling.checks import check_prediction
 from ..sampling.prepare import prepare
-from ..spacings.default import program_spacing
 from ..training.checkpoint import (
     TRAINING,
     data_hash,
@@ -121,7 +120,7 @@ def _try(denoiser: Denoiser, x: Tensor, time_sampling: TimeSampling, weighting: 
     x0 = to_float(x[:1])
     denoiser.eval().loss(x0, t, torch.zeros_like(x0))
     try:
-        check_prediction(denoiser, prepare("dpmpp-2m", denoiser.sde, 20, program_spacing(denoiser.sde)))
+        check_prediction(denoiser, prepare("auto", denoiser.sde, 20))
     except (ValueError, OverflowError) as error:
         clip = f"sde.t_max = {0.999 * denoiser.sde.t_max:.4g} would clip it"
         raise ValueError(

@@ -17,6 +17,8 @@ from ..devices import device_of, exact_float32
 from ..files import locked
 from ..plans.fingerprint import fingerprint
 from ..plans.plan import Plan
+from ..pretrained.shipped import FOLDERS
+from ..spacings.measured import Measured
 from ..tuning.picture import draw
 from ..tuning.report import Report
 from ..tuning.settings import Settings, check_budget
@@ -41,6 +43,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         help="network calls, one table for each number; default 4 5 6 8 10",
     )
     add("--out", type=Path, default=Path("tuned"), metavar="FOLDER", help="output folder; default tuned/")
+    levels = "file of measured levels; default: levels.json beside the network, if it is there"
+    add("--levels", type=Path, metavar="FILE", help=levels)
     _add_settings(add)
     network = "precision of the network; default float32"
     add("--dtype", default="float32", choices=PRECISIONS, help=network)
@@ -108,12 +112,22 @@ def _task(options: argparse.Namespace, settings: Settings) -> "_Task":
         fingerprint(denoiser) | made_for,
         {
             "settings": settings,
+            "levels": _levels(options),
             "seed": options.seed,
             "batch_size": options.batch_size,
             "device": device,
             "progress": not options.quiet,
         },
     )
+
+
+def _levels(options: argparse.Namespace) -> Measured | None:
+    """The levels of ``--levels``, or those beside the network, which are of its own process."""
+    if options.levels is not None:
+        return Measured.load(options.levels)
+    checkpoint = Path(FOLDERS.get(options.checkpoint, options.checkpoint))
+    file = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "levels.json"
+    return Measured.load(file) if file.exists() and not options.sde else None
 
 
 @dataclass(frozen=True)
@@ -180,7 +194,8 @@ class _Task:
         file, picture, kept = self.files(nfe)
         replace(plan, about={**(plan.about or {}), **self.made_for}).save(file)
         try:
-            draw(picture, denoiser, plan, report, shape, self.cond, self.options["device"])
+            shown = {name: self.options[name] for name in ("device", "levels")}
+            draw(picture, denoiser, plan, report, shape, self.cond, **shown)
         except ImportError:
             print("scoresde: no picture: matplotlib is not installed", file=sys.stderr)
         report.save(kept)

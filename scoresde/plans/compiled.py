@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..devices import float64_device
-from ..noise import Noise, normal
+from ..noise import Noise, normal, pairs_of, starts
 from ..processes.level import Level
 from .executor import Denoise, Draw, execute
 from .memory import Buffers
@@ -37,11 +37,15 @@ def compiled_denoise(denoise: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def compiled_noise(noise: Noise) -> Draw:
     """The draws of ``noise``, compiled. They may differ from its draws in the last digit."""
-    seed = noise.seed & 2**64 - 1
-    words = torch.tensor(seed - (seed >> 63 << 64))  # 64 bits, as a signed number
-    block = noise.blocks  # an argument: torch would compile an arange inside for a GPU with 32 bits
+    # An argument: torch would compile an arange inside for a GPU with 32 bits.
+    block = torch.arange(pairs_of(noise.shape), device=noise.ids.device)
     drawn = _drawn(noise.shape)
-    return lambda draw: drawn(words, noise.ids, block, noise.shape, torch.tensor(draw))
+
+    def draw(i: int) -> Tensor:
+        first, second = (torch.tensor(start) for start in starts(noise.seed, i))
+        return drawn(first, second, noise.ids, block, noise.shape)
+
+    return draw
 
 
 @torch.no_grad()

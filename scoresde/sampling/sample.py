@@ -21,7 +21,7 @@ from ..processes.level import Level
 from ..solvers.integrators.base import Integration, Integrator
 from ..spacings.formulas import Spacing
 from . import checks
-from .prepare import prepare
+from .prepare import prepared
 
 Denoise = Callable[..., Tensor]  # of x, a level, and rows of the batch if x holds only some
 
@@ -55,13 +55,14 @@ def sample(
         denoiser: the estimate of x_0, a :class:`DenoiserLike` or any callable with an ``sde``. It may write
             to its input or return a part of it, but must not write a new output into the memory of an
             earlier one.
-        solver: a solver, its name (:func:`scoresde.solver_of`, :mod:`scoresde.sampling.tuned`), or the result
-            of :func:`prepare`, a :class:`Plan` or an integration, with its own ``nfe``, ``spacing`` and end.
-            A tuned plan warns if it runs with another network than its own.
+        solver: ``"auto"``, which suits ``nfe``; a solver or its name (:func:`scoresde.solver_of`,
+            :mod:`scoresde.sampling.tuned`); or the result of :func:`prepare`, a :class:`Plan` or an
+            integration, with its own ``nfe``, ``spacing`` and end. A tuned plan warns if it runs with another
+            network than its own.
         shape: the shape of the result, ``(B, ...)``.
         nfe: the budget of network calls for each sample; a run never exceeds it.
         spacing: the spacing of the noise levels, or its name (:func:`scoresde.spacing_of`); default,
-            :func:`scoresde.spacings.default_spacing`, equal steps in the half log-SNR.
+            :func:`scoresde.spacings.default_spacing`, :class:`scoresde.spacings.FlowTime`.
         to_clean: end at sigma = 0 in place of the ``t_min`` of the SDE.
         seed: the seed of the noise.
         ids: the numbers of the samples, ``(B,)``; default 0 .. B - 1. The seed and its number determine the
@@ -119,7 +120,7 @@ def _run(
             raise TypeError("a plan has its own nfe, spacing and end; give none of them beside it")
         run = solver
     else:
-        run = prepare(solver, denoiser.sde, nfe, spacing, to_clean=to_clean)
+        run = prepared(solver, denoiser.sde, nfe, spacing, to_clean, stacklevel=6)
     inner = unobserved(denoiser)
     checks.check_prediction(inner, run)
     if isinstance(run, Plan) and run.about is not None:

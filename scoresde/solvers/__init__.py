@@ -1,6 +1,7 @@
 """Solvers: each a short program that writes a table, or an integrator that runs its own loop."""
 
 from .adams import ExponentialAdams
+from .auto import Auto
 from .catalogue import SOLVERS, solver_of
 from .dpm import DPMFast, DPMSolver
 from .dpm_v3 import DPMSolverV3
@@ -32,6 +33,7 @@ __all__ = [
     "SRA",
     "AdaptiveSDE",
     "AnalyticalFirstStep",
+    "Auto",
     "Churn",
     "DPMAdaptive",
     "DPMFast",

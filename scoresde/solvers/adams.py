@@ -58,10 +58,12 @@ class ExponentialAdams:
             with one more, as in the codes of DPM-Solver and UniPC at few steps.
 
     With the iterated start the order is ``predictor`` or, with a corrector, ``corrector``, but at most
-    predictor + 1. With a ramp it is at most 2, with a corrector at most 3; this limit shows only at very
-    small errors, because the outputs hardly change at the noisy end. With noise it is at most 2. With 10
-    calls, 2 or 3 outputs and the ramp are best; with more calls use more outputs. With a corrector the states
-    of the run are the predicted points, at which the network is called.
+    predictor + 1. With a ramp it is at most 2, with a corrector at most 3, for the first step is of order 1.
+    This limit shows early on :class:`FlowTime`, where the first steps are long in lambda, and on
+    :class:`UniformLambda` only at very small errors, because the outputs hardly change there. With a lower
+    finish the order is at most 2, for the last step is of order 1; this shows from some 100 steps on. With
+    noise it is at most 2. With 10 calls, 2 or 3 outputs and the ramp are best; with more calls use more
+    outputs. With a corrector the states of the run are the predicted points, at which the network is called.
 
     Known as:
 
@@ -119,6 +121,8 @@ class ExponentialAdams:
         count = min(self.corrector, self.predictor + 1) or self.predictor
         if self.tau:
             return min(count, self.predictor, 2)
+        if self.finish == "lower":
+            return min(count, 2)
         return count if self.start == "iterated" else min(count, 2 + bool(self.corrector))
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:

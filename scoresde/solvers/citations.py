@@ -8,6 +8,7 @@ from typing import Any
 
 from ..plans.tape import Solver
 from .adams import ExponentialAdams
+from .auto import Auto
 from .catalogue import solver_of
 from .dpm import DPMFast, DPMSolver
 from .dpm_v3 import DPMSolverV3
@@ -41,10 +42,11 @@ def _of_adams(solver: ExponentialAdams) -> list[str]:
 SOURCES: dict[type, list[str] | Callable[[Any], list[str]]] = {
     AdaptiveSDE: ["jolicoeurmartineau2021gotta"],
     AnalyticalFirstStep: ["dockhorn2022genie"],
+    Auto: ["zhao2023unipc", "zhang2022fast"],
     Churn: ["karras2022elucidating"],
     DDIM: lambda solver: ["ho2020denoising", "song2021denoising"] if solver.eta else ["song2021denoising"],
     DPMAdaptive: ["lu2022dpmsolver"],
-    DPMFast: ["lu2022dpmsolver"],
+    DPMFast: ["lu2022dpmsolver", "lu2022dpmsolverpp"],
     DPMSolver: lambda solver: ["lu2022dpmsolver"] if solver.prediction == "noise" else ["lu2022dpmsolverpp"],
     DPMSolverPP: ["lu2022dpmsolverpp"],
     DPMSolverPPSDE: ["crowson2022kdiffusion", "lu2022dpmsolverpp"],
@@ -58,7 +60,7 @@ SOURCES: dict[type, list[str] | Callable[[Any], list[str]]] = {
     Midpoint: lambda solver: (
         ["karras2022elucidating"] if solver.variable == "rho" else ["crowson2022kdiffusion"]
     ),
-    ODE: ["chen2018neural", "karras2022elucidating"],
+    ODE: ["chen2018neural", "liu2023flow"],
     PNDM: ["liu2022pseudo"],
     Parallel: ["shih2023parallel"],
     PredictorCorrector: ["song2021scorebased"],

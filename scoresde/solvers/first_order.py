@@ -1,12 +1,12 @@
 """Solvers of order 1."""
 
 from dataclasses import dataclass
-from math import sqrt
+from math import isinf, sqrt
 
 from ..plans.tape import Tape
 from ..plans.vector import Vector
 from ..spacings.grid import Grid
-from .moves import check_eta, ddim, eps_of, score_of
+from .moves import check_eta, ddim, eps_of, score_of, transition_mean, transition_noise
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,9 @@ class EulerMaruyama:
     """Euler-Maruyama in t on the reverse SDE, dx = (f x - (1 + eta^2) / 2 g^2 score) dt + eta g dw.
 
     ``eta``, at least 0, scales the noise: 1 is the reverse SDE, 0 Euler on the probability-flow ODE. The weak
-    order is 1. A step to sigma = 0 returns the denoised estimate. Song et al. 2021 (arXiv 2011.13456, eq. 6
-    and appendix G). Their code makes steps of 1 / N on a grid of spacing (T - eps) / (N - 1); here a step is
-    the spacing of the grid.
+    order is 1. A step from alpha = 0, where f is infinite, or to sigma = 0 is the exact reverse transition
+    for constant data. Song et al. 2021 (arXiv 2011.13456, eq. 6 and appendix G). Their code makes steps of
+    1 / N on a grid of spacing (T - eps) / (N - 1); here a step is the spacing of the grid.
     """
 
     eta: float = 1.0
@@ -28,8 +28,10 @@ class EulerMaruyama:
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         for (t, s), (f, g2) in zip(grid.steps(), grid.rates, strict=True):
             d = tape.denoise(x, t)
-            if s.sigma == 0:
-                return tape.state(ddim(t, s, x, d))
+            if isinf(s.lam - t.lam):
+                mean = transition_mean(t, s, x, d, self.eta**2)
+                x = tape.state(mean + transition_noise(tape, t, s, self.eta**2))
+                continue
             drift = f * x - (1 + self.eta**2) / 2 * g2 * score_of(t, x, d)
             x = x + (s.t - t.t) * drift
             x = tape.state(x + self.eta * sqrt((t.t - s.t) * g2) * tape.noise() if self.eta else x)

@@ -1,5 +1,7 @@
 """Formulas that several solvers share, on combinations of vectors."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from math import exp, expm1, sqrt
 
 from ..plans.tape import Tape
@@ -54,6 +56,12 @@ def materialized(tape: Tape, m: Vector) -> Vector:
     """m, computed once for several uses, up to its first weight: a row of two terms is then a single add."""
     unit = next(iter(m.weights.values()))
     return unit * tape.point(m / unit)
+
+
+def are_even(points: Sequence[float]) -> bool:
+    """Are rising points at equal distances, but for rounding?"""
+    steps = [b - a for a, b in pairwise(points)]
+    return max(steps) <= (1 + 1e-6) * min(steps)
 
 
 def is_table(solver: object) -> bool:

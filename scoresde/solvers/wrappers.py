@@ -122,28 +122,29 @@ class Restart:
     repeated ``repeats`` times. rho_min is replaced by the nearest level of the run between rho_max and sigma
     = 0; without such a level the interval is left out. rho_max is at most the rho of t_max of the SDE. The
     steps of an interval are equal in rho^(1/7), as in the spacing ``karras``. The order is the order of the
-    solver if the steps of the run and of the intervals are refined together; it is at most 2 for a multistep
-    solver with a first step of order 1.
+    solver if the steps of the run and of the intervals are refined together, as the default refines them; it
+    is at most 2 for a multistep solver with a first step of order 1.
 
     Xu et al. 2023 (arXiv 2306.14878, Algorithm 2), with Heun's method and alpha = 1. Their N_Restart is
-    steps + 1, the number of levels of an interval.
+    steps + 1, the number of levels of an interval. Their intervals are for budgets of 40 and more calls:
+    ``intervals=[[0.06,0.3,4,2]]`` takes 16 calls of Heun's method, whatever the budget.
 
     Args:
         solver: any solver that is a table. The history of a multistep one begins again at every turn.
         intervals: (rho_min, rho_max, steps, repeats) of each interval, in rho = sigma / alpha; the noisiest
-            first, not overlapping.
+            first, not overlapping. None: one interval by the length of the run, :func:`interval_of`.
         s_noise: positive. At 1 the run has the right law.
     """
 
-    solver: Solver = field(default_factory=Heun)
-    intervals: tuple[tuple[float, float, int, int], ...] = ((0.06, 0.3, 4, 2),)
+    solver: Solver = field(default_factory=lambda: DPMSolverPP(2))
+    intervals: tuple[tuple[float, float, int, int], ...] | None = None
     s_noise: float = 1.0
 
     def __post_init__(self) -> None:
         check_table(self.solver)
         _check_noise(self.s_noise)
         above = inf
-        for interval in self.intervals:
+        for interval in self.intervals or ():
             if len(interval) != 4 or not 0 < interval[0] < interval[1] <= above:
                 raise ValueError(
                     "intervals must be (rho_min, rho_max, steps, repeats), 0 < rho_min < rho_max, noisiest "
@@ -161,7 +162,9 @@ class Restart:
 
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         left = grid.levels
-        for low, high, steps, repeats in self.intervals:
+        if (intervals := self.intervals) is None:
+            intervals = (interval_of(len(left) - 1),)
+        for low, high, steps, repeats in intervals:
             top = max(-log(high), grid.sde.lam_at(grid.sde.t_max))
             below = [i for i, level in enumerate(left) if i and top < level.lam < inf]
             if not below:
@@ -174,6 +177,15 @@ class Restart:
                 x = tape.state(_noised(left[0], again.levels[0], x, self.s_noise * tape.noise()))
                 x = self.solver.solve(tape, x, again)
         return self.solver.solve(tape, x, Grid(grid.sde, left)) if len(left) > 1 else x
+
+
+def interval_of(steps: int) -> tuple[float, float, int, int]:
+    """The interval of a run of so many steps: 0.05 to 0.5 in a third of the steps, twice from 9 steps on.
+
+    It has at least 2 steps. Its ends are for data of a deviation of about 1/2. Of the rules that were tried
+    on mixtures of normal distributions, this one was the best with 20 and 50 calls, and near it with 5 to 15.
+    """
+    return 0.05, 0.5, max(2, -(-steps // 3)), 2 if steps >= 9 else 1
 
 
 def _interval(grid: Grid, top: float, end: Level[float], steps: int) -> Grid:

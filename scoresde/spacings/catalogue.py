@@ -1,5 +1,6 @@
 """Spacings by name."""
 
+from pathlib import Path
 from typing import Any
 
 from ..processes.catalogue import sde_of
@@ -52,7 +53,7 @@ def spacing_of(spec: Spacing | str) -> Spacing:
         TypeError: a class (``Karras`` in place of ``Karras()``), or an object that is not a spacing.
         ValueError: an unknown name or option, or a value that the spacing refuses.
     """
-    spacing: Spacing = build("spacing", SPACINGS, spec, {Spacing: spacing_of, SDE: sde_of})
+    spacing: Spacing = build("spacing", SPACINGS, spec, {Spacing: spacing_of, SDE: sde_of, Path: Path})
     check_spacing("spacing", spacing)
     return spacing
 

@@ -161,8 +161,9 @@ class Refined(OfLength):
 class Under(OfLength):
     """The levels of a spacing under another process: at each level, the same sigma / alpha.
 
-    The other process is clipped to the sigma / alpha of the run's; so the ends are those of the run, if the
-    range of the other process holds them.
+    The other process is clipped to the range of sigma / alpha of the run (:meth:`SDE.clip`). Where the other
+    process does not reach an end of the run, the levels end with the other process, as in :class:`Clipped`;
+    alpha = 0 is reached only by a process with alpha = 0.
 
     Args:
         spacing: the spacing.
@@ -170,8 +171,7 @@ class Under(OfLength):
 
     Raises:
         TypeError: ``spacing`` is not a spacing, or ``sde`` not a process.
-        ValueError: when used, ranges of sigma / alpha that do not overlap; a run from alpha = 0 if the other
-            process has no such level, or none of sigma / alpha as large as the run's.
+        ValueError: when used, two processes that have no sigma / alpha in common.
     """
 
     spacing: Spacing
@@ -186,8 +186,12 @@ class Under(OfLength):
         return fixed_steps(self.spacing)
 
     def __call__(self, sde: SDE, n: int) -> Tensor:
-        other = self.sde.clip(*sde.lam_ends())
-        return times_at(sde, within(sde, other.lam(self.spacing(other, n))))
+        try:
+            other = self.sde.clip(*sde.lam_ends())
+        except ValueError:
+            raise ValueError(f"{self.sde} has no sigma / alpha in common with {sde}") from None
+        # At sigma / alpha = 1e9, a time near 1 holds lambda to 1e-7 only.
+        return times_at(sde, within(sde, other.lam(self.spacing(other, n)), 1e-6))
 
 
 @dataclass(frozen=True)

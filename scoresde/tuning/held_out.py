@@ -144,8 +144,10 @@ def equivalent_calls(
         return float(theirs) <= factor * float(squares[: len(part)].mean())
 
     for nfe in range(task.nfe, most + 1):
-        for name, spacing in {(one.solver, one.spacing): None for one in stocks[:3]}:
-            for candidate in stock_candidates(task.sde, nfe, {name: SOLVERS[name]}, [spacing]):
+        for (solver, spacing), levels in {
+            (one.solver, one.spacing): one.levels for one in stocks[:3]
+        }.items():
+            for candidate in stock_candidates(task.sde, nfe, {solver: SOLVERS[solver]}, {spacing: levels}):
                 if as_accurate(candidate, few, factor=2.0) and as_accurate(candidate, more):
                     return nfe, most
     return None, most

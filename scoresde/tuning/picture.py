@@ -20,7 +20,9 @@ from ..plans.plan import Plan
 from ..sampling.sample import sample
 from ..solvers.catalogue import SOLVERS
 from ..solvers.dpmpp import DPMSolverPP
-from .candidates import stock_candidates
+from ..spacings.catalogue import spacing_of
+from ..spacings.measured import Measured
+from .candidates import MEASURED, stock_candidates
 from .report import Report
 from .table import Table
 from .teacher import teacher_plan
@@ -38,6 +40,7 @@ def draw(
     shape: Sequence[int],
     cond: Tensor | None = None,
     device: torch.device | str = "cpu",
+    levels: Measured | None = None,
 ) -> None:
     """Write a PNG of four panels.
 
@@ -54,6 +57,7 @@ def draw(
         shape: of one sample.
         cond: conditions ``(K, ...)``; sample i has condition i mod K.
         device: of the state.
+        levels: the measured levels that the tuning was given.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -64,7 +68,7 @@ def draw(
     images = len(shape) == 3 and shape[0] in (1, 3)
     n = SHOWN if images else SHOWN_VECTORS
     given = None if cond is None else cond[torch.arange(n) % len(cond)]
-    stock = _stock_plan(denoiser, report)
+    stock = _stock_plan(denoiser, report, levels)
     solvers = {"tuned" if report.tuned else "returned: stock": plan, report.stock: stock}
     figure = Figure(figsize=(12, 8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -117,9 +121,10 @@ def path_errors(
     return ratios, errors
 
 
-def _stock_plan(denoiser: DenoiserLike, report: Report) -> Plan:
-    solver, _, spacing = report.stock.partition(" on ")
-    (best,) = stock_candidates(denoiser.sde, report.nfe, {solver: SOLVERS[solver]}, [spacing])
+def _stock_plan(denoiser: DenoiserLike, report: Report, measured: Measured | None) -> Plan:
+    solver, _, name = report.stock.partition(" on ")
+    spacing = measured if measured and name == MEASURED else spacing_of(name)
+    (best,) = stock_candidates(denoiser.sde, report.nfe, {solver: SOLVERS[solver]}, {name: spacing})
     return best.table.plan()
 
 

@@ -125,7 +125,8 @@ def best_levels(errors: dict[Entry, Numbers]) -> list[Entry]:
 
 def mean_of(pilot: Pilot, measured: Entry, power: Entry) -> Entry:
     """The levels between measured ones and a power of flow time, with the solver of the measured ones."""
-    assert isinstance(measured.spacing, AtShares) and isinstance(power.spacing, FlowTime)
+    assert isinstance(measured.spacing, AtShares)
+    assert isinstance(power.spacing, FlowTime)
     shares = (np.array(measured.spacing.shares) + power.spacing.shares(pilot.u)) / 2
     spacing = AtShares(measured.spacing.u, [0.0, *shares[1:-1].tolist(), 1.0])
     return Entry(measured.solver, f"mean of {measured.levels}, and {power.levels}", spacing)

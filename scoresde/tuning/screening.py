@@ -6,19 +6,30 @@ from dataclasses import replace
 
 import torch
 
-from .candidates import FIRST_STEP_RATIOS, Candidate, family_of, named, tunable_candidates
+from .candidates import FIRST_STEP_RATIOS, Candidate, family_of, named, scaled_by_data, tunable_candidates
 from .pairs import Pairs
 from .saved import StateFolder, TeacherTargets, TuningState
 from .successive_halving import halving_per_group, successive_halving, table_errors
-from .task import SCREEN_SAMPLES, Task
+from .task import SCREEN_SAMPLES, Task, variance_of
 from .teacher import MAX_ERROR_SHARE, TeacherCheck, converged_teacher, teacher_pairs
 
 STOCK_PER_SPACING = 3  # stock solvers of each spacing that stay candidates
 MORE_SAMPLES_FOR = 8  # of these, how many are compared on more noise samples
 FIRST_TEACHER_CALLS = 32  # doubled until they are enough
+DEVIATION_CALLS = 8  # of the run whose ends give the deviation of the data
 
 Error = Callable[[Pairs], float]
 Save = Callable[[TuningState], None]
+
+
+def data_deviation(task: Task, pairs: Pairs) -> float:
+    """The standard deviation of the data, to two digits, if a spacing needs it; else 1."""
+    if not any(map(scaled_by_data, task.settings.spacings)):
+        return 1.0
+    few = pairs[:SCREEN_SAMPLES]
+    ends = teacher_pairs(task.denoiser, few.x, few.cond, DEVIATION_CALLS, task.batch_size).target
+    found = float(f"{math.sqrt(variance_of(ends)):.2g}")
+    return found if 0 < found < math.inf else 1.0  # no stock solver will be finite, or all are exact
 
 
 def prepare_teacher(

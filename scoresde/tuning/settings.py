@@ -32,7 +32,8 @@ class Settings:
         drop_above: a table whose objective exceeds the best one's times this is dropped after a round.
         iterations: the maximum number of iterations in the last round.
         solvers: names of the stock solvers to compare; empty, all that make deterministic plans.
-        spacings: names of the spacings to compare them on.
+        spacings: names of the spacings to compare them on; a ``flow-time`` without a deviation takes that of
+            the data.
 
     Raises:
         TypeError: a number that must be an integer is not an integer.

@@ -18,6 +18,7 @@ from ..processes.sde import SDE
 from ..registry import lookup
 from ..solvers.catalogue import SOLVERS
 from ..solvers.integrators.base import Integrator
+from ..spacings.measured import Measured
 from .pairs import FeatureMap, Pairs
 from .progress import Progress
 from .settings import Settings
@@ -39,6 +40,7 @@ class Task:
         denoiser: the network.
         draft: the network for screening; may be ``denoiser`` itself.
         feature_map: maps samples to the features in which errors are measured.
+        levels: levels measured on the network, if there are any.
         nfe: network calls.
         shape: of one sample.
         cond: conditions ``(K, ...)``; noise sample i has condition i mod K.
@@ -52,6 +54,7 @@ class Task:
     denoiser: DenoiserLike
     draft: DenoiserLike
     feature_map: FeatureMap | None
+    levels: Measured | None
     nfe: int
     shape: tuple[int, ...]
     cond: Tensor | None
@@ -70,7 +73,7 @@ class Task:
         draft = self.network if self.draft is self.denoiser else fingerprint(unobserved(self.draft))
         feature_map = None if self.feature_map is None else hash_of(self.feature_map)
         self.teacher_key = _hash(self.network, self.shape, cond, self.seed, self.settings.sizes)
-        self.key = _hash(self.teacher_key, draft, feature_map, self.nfe, self.settings)
+        self.key = _hash(self.teacher_key, draft, feature_map, self.levels, self.nfe, self.settings)
 
     @property
     def sde(self) -> SDE:

@@ -14,14 +14,15 @@ from tqdm import tqdm
 from ..denoisers.protocol import DenoiserLike, Observed, as_denoiser
 from ..integer import integer
 from ..plans.plan import Plan
-from .candidates import family_of, named, stock_candidates
+from ..spacings.measured import Measured
+from .candidates import family_of, named, stock_candidates, stock_spacings
 from .held_out import compare_held_out
 from .pairs import FeatureMap
 from .progress import Progress, expected_evaluations
 from .report import Report
 from .rounds import fit_candidates
 from .saved import StateFolder, TuningState
-from .screening import all_tunable, prepare_teacher, screen
+from .screening import all_tunable, data_deviation, prepare_teacher, screen
 from .settings import Settings, check_budget
 from .task import SCREEN_SAMPLES, Task, check_network, variance_of
 
@@ -41,6 +42,7 @@ def tune(
     device: torch.device | str = "cpu",
     draft: DenoiserLike | None = None,
     feature_map: FeatureMap | None = None,
+    levels: Measured | None = None,
     state: str | Path | None = None,
     progress: bool = False,
 ) -> tuple[Plan, Report]:
@@ -75,6 +77,7 @@ def tune(
             that the fit is made of.
         feature_map: maps samples ``(B, ...)`` to features ``(B, ...)``; the fit and the decision then measure
             errors in features. Default, in the samples. Do not use features that later measure the result.
+        levels: levels measured on the network, one spacing more on which the stock solvers are compared.
         state: a folder. It is written after every iteration, and a tuning resumes from it; a teacher in it
             serves other budgets too.
         progress: show a progress bar of network evaluations.
@@ -85,12 +88,14 @@ def tune(
     Raises:
         TypeError: ``nfe`` is not an integer.
         ValueError: a budget of less than 2 calls, or of more than 256; fewer samples than parameters; a
-            network in training mode, or one that is not deterministic; a teacher that does not converge; a
-            state that is damaged, or of another tuning.
+            network in training mode, or one that is not deterministic; levels measured on another process;
+            a teacher that does not converge; a state that is damaged, or of another tuning.
         FloatingPointError: the output of the network is not finite, or no stock solver has finite ends.
     """
     settings = settings or Settings()
     check_budget(nfe, settings)
+    if levels is not None:
+        levels.check(as_denoiser(denoiser).sde)
     with tqdm(unit="evaluation", disable=not progress, smoothing=0.1) as bar:
         shown = Progress(bar)
         observed = Observed(as_denoiser(denoiser), shown.observe)
@@ -98,6 +103,7 @@ def tune(
             denoiser=observed,
             draft=observed if draft is None else Observed(as_denoiser(draft), shown.observe),
             feature_map=feature_map,
+            levels=levels,
             nfe=integer("nfe", nfe),
             shape=tuple(shape),
             cond=cond,
@@ -118,7 +124,8 @@ def _run(task: Task, folder: StateFolder) -> tuple[Plan, Report]:
     pairs = task.initial_pairs()
     few = pairs[:SCREEN_SAMPLES]
     check_network(task.denoiser, few.x, few.cond)
-    candidates = stock_candidates(task.sde, task.nfe, task.solvers, task.settings.spacings)
+    spacings = stock_spacings(task.settings.spacings, data_deviation(task, pairs), task.levels)
+    candidates = stock_candidates(task.sde, task.nfe, task.solvers, spacings)
     if not candidates:
         names = ", ".join(task.solvers)
         raise ValueError(f"none of {names} makes a deterministic plan of {task.nfe} calls on these spacings")

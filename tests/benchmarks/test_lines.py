@@ -12,6 +12,7 @@ import compare
 import coverage
 import imports
 import latency
+import levels
 import lines
 import overhead
 import plot
@@ -126,6 +127,7 @@ PROGRAMS = {
     "latency.py": (latency, "measure", []),
     "overhead.py": (overhead, "measure", ["--solver", "ddim", "--batch-size", "1"]),
     "tuned.py": (tuned, "run", []),
+    "levels.py": (levels, "lookup", []),
     "plot.py": (plot, "read_runs", ["some.jsonl"]),
     "coverage.py": (coverage, "made", []),
     "imports.py": (imports, "seconds", []),

@@ -36,7 +36,7 @@ def as_peer(solver: Solver, sde: str = "vp") -> Peer:
     """Our solver, on the same levels."""
 
     def run(denoise: Any, levels: Any, x: torch.Tensor, noise: Any) -> torch.Tensor:
-        return integrate(Plan.make(solver, SDES[sde], len(levels) - 1), denoise, x, noise)
+        return integrate(Plan.make(solver, SDES[sde], len(levels) - 1, UniformLambda()), denoise, x, noise)
 
     return run
 

@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from scoresde.solvers.first_order import DDIM
 from scoresde.solvers.runge_kutta import Heun
 from scoresde.solvers.stochastic import DPMSolverPPSDE
 from scoresde.solvers.wrappers import Churn
-from scoresde.spacings import AtTimes, Grid
+from scoresde.spacings import Grid
 from tests.problems import SDES, mixture
 
 
@@ -54,28 +53,18 @@ def test_singlestep_dpm_solver_is_diffusers(solver: Solver, order: int, options:
     sde = SDES["vp"]
     levels = Grid.build(sde, 6 * order, UniformLambda()).levels
     x = start(levels[0])
-    ours = integrate(Plan.make(solver, sde, 6), mixture, x)
+    ours = integrate(Plan.make(solver, sde, 6, UniformLambda()), mixture, x)
     torch.testing.assert_close(theirs(mixture, levels, x, draws), ours, rtol=SAME, atol=SAME)
 
 
 @pytest.mark.parametrize("nfe", [7, 8, 9, 12])
 def test_dpm_solver_fast_is_k_diffusions(nfe: int) -> None:
-    """On a grid of their steps, which have orders 3, 2 and 1 and one length in lambda.
+    """Its steps have orders 3, 2 and 1 and one length in lambda.
 
     With 3 K calls the last orders are 2 and 1; with 3 K + 1 or 3 K + 2 calls the last order is 1 or 2.
     """
     theirs = made(partial(k_diffusion, "sample_dpm_fast", n=nfe))
-    sde = SDES["edm"]
-    rest = {0: [2, 1], 1: [1], 2: [2]}[nfe % 3]
-    orders = [3] * ((nfe - sum(rest)) // 3) + rest
-    ends = [-level.lam for level in Grid.build(sde, len(orders), UniformLambda()).levels]
-    parts = [
-        a + (b - a) * i / order
-        for (a, b), order in zip(pairwise(ends), orders, strict=True)
-        for i in range(order)
-    ]
-    times = [sde.t_max, *(math.exp(part) for part in parts[1:]), sde.t_min]
-    plan = Plan.make(DPMFast(), sde, nfe, AtTimes(times))
+    plan = Plan.make(DPMFast("noise", "standard"), SDES["edm"], nfe, UniformLambda())
     assert plan.nfe == nfe
     x = start(plan.start)
     ours = integrate(plan, mixture, x)

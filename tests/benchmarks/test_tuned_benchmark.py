@@ -11,8 +11,9 @@ import tuned
 from bars import ABLATIONS, BARS, settled
 from problems import make_problem
 
-from scoresde import Karras, Plan
+from scoresde import Karras, Plan, tune
 from scoresde.solvers import DPMSolverPP
+from scoresde.tuning import Settings
 
 FEW = shlex.split(
     "--problem gmm2 --sde edm --nfe 3 --n-samples 60 --screen 20 --best 1 --converged 16 --quiet "
@@ -111,3 +112,13 @@ def test_a_fit_for_low_precision_is_in_float32_and_only_its_race_is_not(tmp_path
     options = settled(tuned.parser().parse_args(given), "mnist")
     assert evaluation.Evaluation(options, "edm").tuned(3).nfe == 3
     assert asked == [(torch.float32, torch.bfloat16)]
+
+
+def test_on_gmm64_a_tuning_starts_from_the_new_solvers_and_levels():
+    """5 calls, against what was best before."""
+    problem = make_problem("gmm64", "edm")
+    solvers = ("velocity-p2c3", "velocity-p3c4", "unic", "velocity-adams", "ipndm", "deis", "dpmpp-2m")
+    settings = Settings(samples=64, held_out=64, bands=0, iterations=0, solvers=solvers)
+    report = tune(problem.denoiser, 5, problem.shape, settings=settings, batch_size=512)[1]
+    assert report.start.startswith("velocity-p")
+    assert " on flow-time:exponent=1.5" in report.start

@@ -33,7 +33,7 @@ def interrupted(capsys):
     return line
 
 
-PROGRAMS = ["certify", "compare", "latency", "overhead", "plot", "run", "train_features", "tuned"]
+PROGRAMS = ["certify", "compare", "latency", "levels", "overhead", "plot", "run", "train_features", "tuned"]
 
 
 @pytest.mark.parametrize("program", ["scoresde", *(f"{name}.py" for name in PROGRAMS)])

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from functools import wraps
+from functools import partial, wraps
 from itertools import groupby
 
 import pytest
@@ -13,6 +13,9 @@ from scoresde import Plan
 from scoresde.cli.main import main
 from scoresde.files import locked
 from scoresde.networks import MLP, NETWORKS
+from scoresde.spacings import FlowTime, Measured
+from scoresde.spacings.measured import Choice, ends_of
+from scoresde.training.checkpoint import load_denoiser
 from scoresde.tuning.report import Report
 
 
@@ -83,6 +86,38 @@ def test_a_plan_of_other_settings_is_refused(more, said, network, folder, capsys
     assert contents(folder) == before
 
 
+def levels_tuned_with(network, folder, *more, made, monkeypatch):
+    """The measured levels that the command gives to tune()."""
+    given = []
+
+    def tune(*_, levels, **__):
+        given.append(levels)
+        return made
+
+    monkeypatch.setattr("scoresde.cli.tune.tune", tune)
+    monkeypatch.setattr("scoresde.cli.tune.draw", lambda *_, **__: None)
+    assert tuned(network, folder, "--nfe", "2", *more) == 0
+    return given[0]
+
+
+def test_measured_levels_are_those_of_the_option_or_those_beside_the_network(
+    network, folder, tmp_path, monkeypatch
+):
+    made = Plan.load(folder / "tuned-2.json"), Report.load(folder / "report-2.json")
+    sde = load_denoiser(network).denoiser.sde
+    choices = [(Choice(calls, "velocity-p2c3", FlowTime()),) for calls in (4, 5)]
+    beside, named = (Measured("EDM", ends_of(sde), one) for one in choices)
+    own = shutil.copytree(network, tmp_path / "network")
+    asked = partial(levels_tuned_with, made=made, monkeypatch=monkeypatch)
+    assert asked(own, tmp_path / "none") is None
+    beside.save(own / "levels.json")
+    named.save(tmp_path / "named.json")
+    assert asked(own, tmp_path / "folder") == beside
+    assert asked(own / "model.safetensors", tmp_path / "file") == beside
+    assert asked(own, tmp_path / "ve", "--sde", "ve") is None
+    assert asked(own, tmp_path / "option", "--levels", str(tmp_path / "named.json")) == named
+
+
 @pytest.mark.slow
 def test_every_budget_has_a_plan_and_the_largest_is_first(network, tmp_path, capsys):
     assert tuned(network, tmp_path, "--nfe", "2", "3", "2") == 0
@@ -147,6 +182,7 @@ def test_without_matplotlib_there_is_no_picture(network, folder, tmp_path, monke
         (["--dtype", "float8"], "--dtype: invalid choice: 'float8' .*bfloat16"),
         (["--nfe", "3", "--label", "3"], "--label.*'3'; known: 0, 1; or 2 for no class"),
         (["--nfe", "3", "--device", "gpuu"], "gpuu"),
+        (["--nfe", "3", "--levels", "nowhere.json"], "nowhere.json holds no measured levels"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(arguments, pattern, network, tmp_path, capsys):

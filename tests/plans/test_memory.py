@@ -13,6 +13,9 @@ from scoresde import VPSDE, Plan, integrate, iterate, prepare
 from scoresde.solvers import AnalyticalFirstStep, Churn, PredictorCorrector, UniC
 from tests.problems import TABLES
 
+# "auto" is another solver in long runs than in short ones.
+ONE_SOLVER = [name for name in TABLES if name != "auto"]
+
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_vector_lives_from_its_making_to_its_last_use(name: str) -> None:
@@ -29,7 +32,7 @@ def test_a_vector_lives_from_its_making_to_its_last_use(name: str) -> None:
     assert live == {plan.lines[-1].name}
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", ONE_SOLVER)
 def test_the_number_of_live_vectors_does_not_grow_with_the_steps(name: str) -> None:
     def peak(steps: int) -> int:
         live, most = {"x0"}, 0
@@ -62,7 +65,7 @@ class Number:
         return Number(factor * self.value)
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", ONE_SOLVER)
 def test_the_executor_holds_no_more_than_the_live_vectors(name: str) -> None:
     """Whatever the number of steps: memory is that of a few states, outputs and draws."""
 
@@ -100,7 +103,7 @@ class Tensors(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", ONE_SOLVER)
 def test_memory_is_the_same_at_any_number_of_steps(name: str) -> None:
     """What a run allocates for itself, on a network and noise that allocate nothing."""
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from scoresde import EDM, VPSDE, Karras, Plan, RectifiedFlow, UniformLambda, UniformTime, integrate
-from scoresde.solvers import EulerMaruyama
 from scoresde.spacings import AtLambdas, AtTimes, Beta, Grid, Spacing, UniformSigma
-from tests.problems import SDES, TABLES, gaussian, mixture, normal
+from tests.problems import SDES, TABLES, Infinite, gaussian, mixture, normal
 
 
 def between(gap: float) -> Spacing:
@@ -93,4 +92,4 @@ def test_levels_that_coincide_are_said_to(name: str) -> None:
         why = str(error)
     assert why is None or re.search(r"that coincide: t = [\d.]+ and t = [\d.]+ are 0 apart in lambda", why)
     with pytest.raises(ValueError, match="where alpha or sigma is 0"):  # which is still said where it is so
-        Plan.make(EulerMaruyama(), RectifiedFlow(), 5)
+        Plan.make(Infinite(), RectifiedFlow(), 5)

@@ -22,13 +22,13 @@ def test_the_network_is_called_at_the_levels_of_the_paper() -> None:
     """Langevin steps at the level that was reached, not the one that was left; Heun's second call too."""
     grid = Grid.build(VPSDE(), 4, UniformLambda())
     a, b, c, d, e = grid.levels
-    assert Plan.make(PredictorCorrector(corrections=2), VPSDE(), 2).levels == [
+    assert Plan.make(PredictorCorrector(corrections=2), VPSDE(), 2, UniformLambda()).levels == [
         a, *[Grid.build(VPSDE(), 2, UniformLambda()).levels[1]] * 3, e, e,
     ]  # fmt: skip
-    assert Plan.make(PredictorCorrector(), VPSDE(), 4).levels == [a, b, b, c, c, d, d, e]
-    assert Plan.make(Heun(), VPSDE(), 4).levels == [a, b, b, c, c, d, d, e]
-    assert Plan.make(DDIM(), VPSDE(), 4).levels == [a, b, c, d]
-    thirds = Plan.make(DPMSolver(3), VPSDE(), 4).levels
+    assert Plan.make(PredictorCorrector(), VPSDE(), 4, UniformLambda()).levels == [a, b, b, c, c, d, d, e]
+    assert Plan.make(Heun(), VPSDE(), 4, UniformLambda()).levels == [a, b, b, c, c, d, d, e]
+    assert Plan.make(DDIM(), VPSDE(), 4, UniformLambda()).levels == [a, b, c, d]
+    thirds = Plan.make(DPMSolver(3), VPSDE(), 4, UniformLambda()).levels
     assert [thirds[i] for i in (0, 3, 6, 9)] == [a, b, c, d]
     for i, (t, s) in enumerate(grid.steps()):
         for r in (1, 2):
@@ -101,11 +101,15 @@ def test_amplification_is_the_largest_sum_of_weights_on_outputs() -> None:
     sde, steps = VPSDE(), 9
     t_s = list(Grid.build(sde, steps, UniformLambda()).steps())
     of_ddim = max(abs(s.alpha - s.sigma / t.sigma * t.alpha) for t, s in t_s)
-    assert Plan.make(DDIM(), sde, steps).amplification == pytest.approx(of_ddim, rel=1e-14)  # one rounding
+    assert Plan.make(DDIM(), sde, steps, UniformLambda()).amplification == pytest.approx(
+        of_ddim, rel=1e-14
+    )  # one rounding
     h = t_s[0][1].lam - t_s[0][0].lam
     of_2m = max(-s.alpha * math.expm1(-h) * (2 if i else 1) for i, (_, s) in enumerate(t_s))
     # |1 + 1/2| + |1/2| = 2 on equal steps; the half log-SNRs are equal to 1e-13 only.
-    assert Plan.make(DPMSolverPP(2), sde, steps).amplification == pytest.approx(of_2m, rel=1e-10)
+    assert Plan.make(DPMSolverPP(2), sde, steps, UniformLambda()).amplification == pytest.approx(
+        of_2m, rel=1e-10
+    )
 
 
 class PointsInPoints:

@@ -11,7 +11,7 @@ import torch
 from scipy.integrate import quad
 from torch import Tensor
 
-from scoresde import EDM, VPSDE, Karras, Level, Plan, RectifiedFlow, integrate
+from scoresde import EDM, VPSDE, Karras, Level, Plan, RectifiedFlow, UniformLambda, integrate
 from scoresde.plans.names import index_of, kind_of
 from scoresde.plans.tape import Solver
 from scoresde.solvers import DPMSolver, DPMSolverPP, ExponentialAdams, Heun, UniC
@@ -55,7 +55,7 @@ def test_order_five_and_more(on: str, corrector: int) -> None:
     x = 10 * torch.linspace(-2, 2, 9, dtype=torch.float64)
 
     def end(solver: Solver, steps: int) -> Tensor:
-        result: Tensor = integrate(Plan.make(solver, sde, steps), smooth, x)
+        result: Tensor = integrate(Plan.make(solver, sde, steps, UniformLambda()), smooth, x)
         return result
 
     exact = end(ExponentialAdams(6, corrector=7, prediction=on, start="iterated"), 400)
@@ -247,7 +247,7 @@ def test_sa_solver_integrates_equation_14_of_its_paper(nodes: int, tau: float) -
 @pytest.mark.parametrize(("predictor", "corrector"), [(1, 0), (2, 0), (2, 2), (3, 4)])
 def test_sa_solver_has_the_weak_order_it_says(predictor: int, corrector: int) -> None:
     solver = ExponentialAdams(predictor, corrector, tau=1.0)
-    errors = [frechet(Plan.make(solver, VPSDE(), n)) for n in (40, 80, 160)]
+    errors = [frechet(Plan.make(solver, VPSDE(), n, UniformLambda())) for n in (40, 80, 160)]
     assert min(math.log2(a / b) for a, b in pairwise(errors)) > solver.order - 0.2
 
 

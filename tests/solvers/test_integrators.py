@@ -13,9 +13,11 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
+from torchdiffeq import odeint
 
 from scoresde import (
     EDM,
+    SDE,
     VPSDE,
     Cosine,
     Counted,
@@ -33,7 +35,7 @@ from scoresde import (
 )
 from scoresde.processes import CLEAN
 from scoresde.solvers import DDIM, EulerMaruyama
-from scoresde.solvers.integrators.base import Integration
+from scoresde.solvers.integrators.base import Integration, worst
 from scoresde.solvers.integrators.ode import ADAPTIVE, FIXED, ODE, fixed_calls
 from scoresde.solvers.integrators.reverse_sde import TORCHSDE, TorchSDE
 from scoresde.spacings import AtTimes, Grid, QuadraticTime, Spacing
@@ -48,6 +50,7 @@ from tests.problems import (
     normal,
     point_mass,
     reference,
+    sde_ends,
     spread,
 )
 
@@ -69,9 +72,9 @@ def test_a_fixed_method_of_ode_has_its_order(method: str, sde: str) -> None:
     x, exact = reference(sde)
     errors = [
         (carry_out(ODE(method).prepare(SDES[sde], fixed_calls(method, steps)), x) - exact).abs().mean().item()
-        for steps in (80, 160)
+        for steps in (160, 320)
     ]
-    # Measured: within 0.03, and 0.1 for Adams with its start of another method.
+    # Measured: within 0.03, 0.06 for Adams with its start of another method, and 0.12 for rk4.
     assert math.log2(errors[0] / errors[1]) == pytest.approx(ORDERS[method], abs=0.15)
 
 
@@ -98,6 +101,43 @@ def test_every_adaptive_method_finds_the_solution(method: str) -> None:
     end = carry_out(ODE(method, 1e-5, 1e-6).prepare(SDES["vp"], None), x)
     # scipy's default, LSODA, bounds the mean error of all states; adaptive_heun takes hundreds of steps.
     assert (end - exact).abs().max() < 2e-3
+
+
+def in_log_r(method: str, tolerance: float, sde: SDE, x: Tensor) -> tuple[Tensor, int]:
+    """The same method of torchdiffeq in lambda = -log(sigma / alpha) on x / sqrt(alpha^2 + sigma^2)."""
+    (start, end), calls = sde_ends(sde), 0
+
+    def slope(lam: Tensor, y: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        level = sde.level_of(min(max(lam.item(), start.lam), end.lam))
+        size = math.hypot(level.alpha, level.sigma)
+        a, s = level.alpha / size, level.sigma / size
+        d = mixture(size * y, level)
+        return a * s * (s * d - a * (y - a * d) / s)
+
+    lams = torch.tensor([start.lam, end.lam], dtype=torch.float64)
+    y, tolerances = x[:, None] / math.hypot(start.alpha, start.sigma), {"rtol": tolerance, "atol": tolerance}
+    path: Any = odeint(
+        slope, y, lams, method=method, options={"step_t": lams[1:], "norm": worst}, **tolerances
+    )
+    return math.hypot(end.alpha, end.sigma) * path[-1][:, 0], calls
+
+
+@pytest.mark.parametrize("sde", ["vp", "edm", "cosine"])
+@pytest.mark.parametrize(
+    ("method", "order"), [("bosh3", 3), ("dopri5", 5), ("dopri8", 8), ("adaptive_heun", 2)]
+)
+def test_an_adaptive_ode_does_more_with_a_call_than_in_log_r(method: str, order: int, sde: str) -> None:
+    """At every tolerance: error calls^order is smaller; 0.02 to 0.77 times as large."""
+    x, exact = reference(sde)
+    for tolerance in (1e-2, 1e-3, 1e-4):
+        other, calls = in_log_r(method, tolerance, SDES[sde], x)
+        denoise = Calls(mixture)
+        ours = carry_out(ODE(method, tolerance, tolerance).prepare(SDES[sde], None), x, denoise=denoise)
+        errors = [(end - exact).square().mean().sqrt().item() for end in (ours, other)]
+        assert errors[0] * denoise.calls**order < errors[1] * calls**order
+        assert denoise.calls < calls
 
 
 @pytest.mark.parametrize("sde", ["vp", "edm", "cosine", "rectified-flow", "ve", "sub-vp"])
@@ -142,21 +182,47 @@ def test_euler_of_ode_is_ddim(spacing: Spacing, to_clean: bool) -> None:
 @pytest.mark.parametrize("method", ["euler", "midpoint", "heun2", "heun3", "rk4"])
 @pytest.mark.parametrize("to_clean", [False, True])
 def test_ode_carries_a_point_mass_exactly(method: str, to_clean: bool) -> None:
-    """The noise is constant then, and the path in sigma / alpha a line."""
-    for sde in (VPSDE(), EDM(), Cosine()):
+    """The path in u is a line then."""
+    for sde in (VPSDE(), EDM(), Cosine(), RectifiedFlow()):
         run = ODE(method).prepare(sde, 12 + to_clean, to_clean=to_clean)
         end = law(run, point_mass, run.start.alpha, run.start.sigma)
-        # Sums of numbers of the size of sigma / alpha, 152 at most.
+        # Stages near the data divide roundings of 1 by u, 0.001 at the least.
         assert end == pytest.approx((run.end.alpha, run.end.sigma), abs=1e-11)
 
 
 def test_adams_needs_even_steps() -> None:
     """Its weights are those of equal steps: on others it would be of order 1 at best."""
     for method in ("explicit_adams", "implicit_adams"):
+        message = f"spacing must be None or uniform-lambda for ode method {method}"
         for spacing in (UniformTime(), Karras(), AtTimes([0.9, 0.7, 0.2, 0.1])):
-            with pytest.raises(ValueError, match=f"spacing must be uniform-lambda for ode method {method}"):
+            with pytest.raises(ValueError, match=message):
                 prepare(ODE(method), VPSDE(), 40, spacing)
+        with pytest.raises(ValueError, match=message):
+            prepare(ODE(method), RectifiedFlow(), 40, UniformTime())
         assert prepare(ODE(method), VPSDE(), 40, UniformLambda()).end.t == pytest.approx(1e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize("sde", [EDM(), VPSDE(), RectifiedFlow()], ids=["edm", "vp", "from alpha = 0"])
+def test_adams_has_its_own_steps_where_no_spacing_is_given(sde: SDE) -> None:
+    """Equal in sqrt(sigma / (alpha + sigma)), whatever the default spacing of the others is."""
+    denoise = Calls(mixture)
+    run = prepare(ODE("explicit_adams"), sde, 60)
+    carry_out(run, run.start.sigma * normal(4), denoise=denoise)
+    roots = sorted({math.sqrt(at.sigma / (at.alpha + at.sigma)) for at in denoise.levels})
+    # Its first steps, of another method, call the network inside of a step, too.
+    steps = torch.tensor(roots[:-20], dtype=torch.float64).diff()
+    assert len(steps) > 20
+    # Rounding of the inverse: near u = 1 a rounding of t is amplified by sigma / alpha, 152 at the most.
+    torch.testing.assert_close(steps, steps[:1].expand_as(steps), rtol=1e-10, atol=0)
+
+
+def test_adams_has_its_order_in_lambda_too() -> None:
+    x, exact = reference("vp")
+    errors = [
+        (carry_out(ODE("explicit_adams").prepare(SDES["vp"], nfe, UniformLambda()), x) - exact).abs().mean()
+        for nfe in (fixed_calls("explicit_adams", steps) for steps in (320, 640))
+    ]
+    assert math.log2(errors[0] / errors[1]) == pytest.approx(4, abs=0.15)
 
 
 def test_the_worst_sample_decides_the_steps() -> None:
@@ -232,7 +298,7 @@ def test_an_ode_that_is_not_done_within_its_limit_stops(method: str, to_clean: b
     for nfe in (*range(1, 20), 40, 80, 400):
         denoiser.calls, refused = 0, ""
         try:
-            sample(denoiser, ODE(method), (2, 2), nfe=nfe, to_clean=to_clean)
+            sample(denoiser, ODE(method, 1e-4, 1e-4), (2, 2), nfe=nfe, to_clean=to_clean)
             done += 1
         except (RuntimeError, ValueError) as error:
             refused = str(error)
@@ -343,7 +409,10 @@ WEAK = {"euler": 1, "milstein": 1, "srk": 2, "heun": 2, "midpoint": 2, "euler_he
 def test_torchsde_has_the_exact_law_of_gaussian_data_to_its_order(method: str, sde: str) -> None:
     """Mean and deviation by coefficient vectors through torchsde's own steps: no sampling error."""
     assert set(WEAK) == set(TORCHSDE)
-    errors = [frechet(TorchSDE(method).prepare(SDES[sde], TORCHSDE[method] * steps)) for steps in (40, 80)]
+    errors = [
+        frechet(TorchSDE(method).prepare(SDES[sde], TORCHSDE[method] * steps, UniformLambda()))
+        for steps in (40, 80)
+    ]
     assert math.log2(errors[0] / errors[1]) >= WEAK[method] - 0.25  # 1.9 and 0.9 measured, at the least
     assert errors[1] < 0.05
 
@@ -392,15 +461,6 @@ def test_torchsde_takes_listed_times_and_needs_a_budget() -> None:
         prepare(TorchSDE("heun"), VPSDE(), 3, AtTimes([0.9, 0.5, 0.1]))
     with pytest.raises(ValueError, match="nfe must be a number for torchsde, got None"):
         prepare(TorchSDE(), VPSDE(), None)
-
-
-@pytest.mark.parametrize(
-    "solver", [ODE("midpoint"), ODE("dopri5"), ODE("rk4"), TorchSDE("euler"), TorchSDE("srk")]
-)
-def test_no_beginning_where_alpha_is_0(solver: ODE | TorchSDE) -> None:
-    with pytest.raises(ValueError, match=r"no beginning where alpha = 0; clip RectifiedFlow"):
-        prepare(solver, RectifiedFlow(), 30)
-    assert prepare(solver, RectifiedFlow(t_max=0.99), 30).start.t == pytest.approx(0.99, abs=1e-9)
 
 
 @pytest.mark.parametrize("method", [*FIXED, "dopri5", "scipy_solver"])

@@ -14,7 +14,7 @@ from scoresde.plans import Vector
 from scoresde.plans.names import kind_of
 from scoresde.plans.tape import Solver, Tape
 from scoresde.solvers import DDIM, DPMSolver, DPMSolverPP, EulerMaruyama, Heun, ReverseDiffusion
-from scoresde.spacings import Grid, Spacing
+from scoresde.spacings import Grid, Spacing, default_spacing
 from tests.problems import DETERMINISTIC, SDES, TABLES, mixture, normal, reference
 
 EVEN = UniformLambda()
@@ -31,7 +31,8 @@ def measured_order(solver: Solver, name: str, spacing: Spacing = EVEN, steps: in
 
 # Whose stated order is set by a first or a last step, which at these errors does not show yet.
 CAPPED = {"adams", "deis", "deis-rho", "deis-t", "lms", "velocity-adams", "ipndm-v", "dpm-fast"}
-CAPPED |= {"unipc", "unipc-bh1", "unipc-noise"}
+CAPPED |= {"unipc", "unipc-bh1", "unipc-noise", "velocity-p2c3", "velocity-p3c4", "velocity-p5c6", "auto"}
+CAPPED |= {"dpmpp-3m"}
 
 
 @pytest.mark.parametrize("sde", SDES)
@@ -43,6 +44,17 @@ def test_order(name: str, sde: str) -> None:
     # the data fall to 1.97 and 2.93, and all others are nearer. DDPM's betas have a thousand kinks in t.
     assert measured > order - (0.15 if order < 4 else 0.2)
     assert measured < order + (0.15 if order < 3 else 0.3) or name in CAPPED
+
+
+@pytest.mark.parametrize("sde", SDES)
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_the_order_holds_on_the_default_levels(name: str, sde: str) -> None:
+    """Their first steps are long in lambda, so that the next power of h shows longer than above.
+
+    The lowest are 2.65 of 3, for unipc on sub-VP, and 1.75 of 2, for ipndm.
+    """
+    default = default_spacing(SDES[sde])
+    assert measured_order(TABLES[name], sde, default, 160) > 0.85 * TABLES[name].order
 
 
 @pytest.mark.parametrize("sde", SDES)
@@ -145,7 +157,7 @@ def test_dpm_solver_2_is_algorithm_1_of_its_paper(sde: str) -> None:
         (m,) = grid.at([(t.lam + s.lam) / 2])
         u = m.alpha / t.alpha * x - m.sigma * math.expm1(h / 2) * noise_of(x, t)
         x = s.alpha / t.alpha * x - s.sigma * math.expm1(h) * noise_of(u, m)
-    ours = integrate(Plan.make(DPMSolver(2), SDES[sde], 30), mixture, ours)
+    ours = integrate(Plan.make(DPMSolver(2), SDES[sde], 30, UniformLambda()), mixture, ours)
     torch.testing.assert_close(ours, x, **SAME)
 
 
@@ -166,7 +178,7 @@ def test_dpm_solver_3_is_algorithm_2_of_its_paper(sde: str) -> None:
         )
         d2 = noise_of(u2, m2) - e
         x = s.alpha / t.alpha * x - s.sigma * math.expm1(h) * e - s.sigma / r2 * (math.expm1(h) / h - 1) * d2
-    ours = integrate(Plan.make(DPMSolver(3), SDES[sde], 30), mixture, ours)
+    ours = integrate(Plan.make(DPMSolver(3), SDES[sde], 30, UniformLambda()), mixture, ours)
     torch.testing.assert_close(ours, x, **SAME)
 
 

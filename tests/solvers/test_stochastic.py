@@ -86,7 +86,7 @@ def slopes(solver: Solver, k: float, sde: SDE, steps: int) -> list[float]:
     """
     errors = []
     for n in (steps, 2 * steps):
-        plan = Plan.make(solver, sde, n)
+        plan = Plan.make(solver, sde, n, UniformLambda())
         start, end = plan.start, plan.end
         mean, std = law(plan, gaussian, start.alpha * (MEAN + 1), spread(start))
         exact = ((rho(end) ** 2 + STD**2) / (rho(start) ** 2 + STD**2)) ** (k / 2)
@@ -107,13 +107,13 @@ def test_the_weak_order_is_the_one_stated(name: str, sde: str) -> None:
 @pytest.mark.parametrize("solver", [ERSDE(i) for i in (1, 2, 3)], ids=repr)
 def test_er_sde_with_its_own_phi_has_at_least_its_order(solver: ERSDE) -> None:
     """Near the data phi is nearly 11 rho, the ODE's, and the third term is of use: 3 is measured."""
-    errors = [frechet(Plan.make(solver, VPSDE(), steps)) for steps in (80, 160)]
+    errors = [frechet(Plan.make(solver, VPSDE(), steps, UniformLambda())) for steps in (80, 160)]
     assert math.log2(errors[0] / errors[1]) >= solver.terms - 0.1
 
 
 @pytest.mark.parametrize("terms", [1, 2, 3])
 def test_er_sde_on_the_ode_has_all_its_orders(terms: int) -> None:
-    plans = [Plan.make(ERSDE(terms, identity), VPSDE(), steps) for steps in (80, 160)]
+    plans = [Plan.make(ERSDE(terms, identity), VPSDE(), steps, UniformLambda()) for steps in (80, 160)]
     assert not plans[0].stochastic
     errors = [frechet(plan) for plan in plans]
     assert math.log2(errors[0] / errors[1]) == pytest.approx(terms, abs=0.1)
@@ -137,7 +137,7 @@ def test_a_point_mass_is_carried_exactly(name: str, sde: str, to_clean: bool) ->
 def test_on_the_noise_a_point_mass_is_carried_to_the_order_only(solver: Solver) -> None:
     errors = []
     for steps in (160, 320):
-        plan = Plan.make(solver, VPSDE(), steps)
+        plan = Plan.make(solver, VPSDE(), steps, UniformLambda())
         mean, std = law(plan, point_mass, plan.start.alpha, plan.start.sigma)
         errors.append(math.hypot(mean - plan.end.alpha, std - plan.end.sigma))
     assert errors[0] > 1e-7
@@ -458,7 +458,7 @@ def test_churn_calls_the_network_at_the_raised_level_and_no_higher_than_t_max() 
 def test_the_rates_of_a_raised_level_are_its_own() -> None:
     """Euler-Maruyama reads f and g^2: by hand, from the raised levels."""
     sde = VPSDE()
-    plan = Plan.make(Churn(EulerMaruyama(0.0), 2.0), sde, 6)
+    plan = Plan.make(Churn(EulerMaruyama(0.0), 2.0), sde, 6, UniformLambda())
     levels = [*Grid.build(sde, 6, UniformLambda()).levels]
     rows = [dict(line.row) for line in plan.lines if line.level is None and "d" in str(line.row)]
     for row, up, s in zip(rows, plan.levels, levels[1:], strict=True):
@@ -470,7 +470,7 @@ def test_the_rates_of_a_raised_level_are_its_own() -> None:
 
 def test_churn_keeps_the_order_of_a_singlestep_solver_and_not_of_a_multistep_one() -> None:
     for solver, order in ((Churn(), 2), (Churn(DPMSolverPPSDE(eta=0.0)), 2), (Churn(DPMSolverPP(2)), 1)):
-        errors = [frechet(Plan.make(solver, VPSDE(), steps)) for steps in (80, 160)]
+        errors = [frechet(Plan.make(solver, VPSDE(), steps, UniformLambda())) for steps in (80, 160)]
         assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.15)
 
 
@@ -498,9 +498,37 @@ def test_restart_is_algorithm_2_of_its_paper(sde: str, to_clean: bool) -> None:
     agree(Restart(Heun(), intervals, 1.01), papers, SDES[sde], to_clean=to_clean)
 
 
+def test_restart_by_default_has_an_interval_by_the_length_of_the_run() -> None:
+    """A third of the steps, at least 2; one turn, from 9 steps on two; from 0.5 to a level near 0.05."""
+    for n, steps, turns in ((1, 2, 1), (4, 2, 1), (8, 3, 1), (9, 3, 2), (12, 4, 2), (30, 10, 2)):
+        plan = Plan.make(Restart(), EDM(), n)
+        assert plan.nfe == n + steps * turns
+        at = [level.sigma for level in plan.levels]
+        rises = [i for i in range(1, len(at)) if at[i] > at[i - 1]]
+        if n >= 4:  # the run is then on its way down when it turns
+            assert [at[i] for i in rises] == pytest.approx([0.5] * turns, rel=1e-9)
+        near = min(Grid.build(EDM(), n).levels[1:], key=lambda level: abs(level.lam + math.log(0.05)))
+        same = Restart(intervals=((near.sigma, 0.5, steps, turns),))
+        assert plan == Plan.make(same, EDM(), n)
+
+
+@pytest.mark.parametrize("spacing", [UniformLambda(), Karras()], ids=repr)
+@pytest.mark.parametrize("sde", ["vp", "edm"])
+def test_restart_by_default_uses_few_calls_well(sde: str, spacing: Spacing) -> None:
+    """The exact law on normal data: with 20 calls near the data's, where the published interval takes 16 of
+    them, and with 50 calls nearer than by that interval."""
+    published = Restart(Heun(), ((0.06, 0.3, 4, 2),))
+    for nfe, least in ((20, 300), (50, 7)):  # 350 and 8.5 measured
+        ours, theirs = (frechet(Plan.within(nfe, s, SDES[sde], spacing)) for s in (Restart(), published))
+        assert ours < 0.005
+        assert theirs > least * ours
+
+
 def test_restart_has_the_order_of_its_solver_in_the_steps_of_run_and_intervals() -> None:
     for inner, order in ((Heun(), 2), (DPMSolverPP(2), 2), (DDIM(), 1)):
-        errors = [frechet(Plan.make(Restart(inner, ((0.06, 0.3, n // 8, 2),)), EDM(), n)) for n in (80, 160)]
+        solvers = [Restart(inner, ((0.06, 0.3, n // 8, 2),)) for n in (80, 160)]
+        plans = [Plan.make(s, EDM(), n, UniformLambda()) for s, n in zip(solvers, (80, 160), strict=True)]
+        errors = [frechet(plan) for plan in plans]
         # The nearest level to rho_min moves with the grid, by half a step.
         assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.3)
 

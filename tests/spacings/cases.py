@@ -7,6 +7,7 @@ from torch import Tensor
 from scoresde import SDE
 from scoresde.spacings import (
     Beta,
+    FlowTime,
     Joined,
     Karras,
     Polyexponential,
@@ -38,6 +39,7 @@ simple: st.SearchStrategy[Spacing] = st.one_of(
     st.builds(PowerTime, floats(0.3, 5)),
     st.builds(Beta, floats(0.3, 3), floats(0.3, 3)),
     st.builds(Karras, floats(0.2, 100)),
+    st.builds(FlowTime, floats(0.3, 5), floats(0.01, 100)),
     st.builds(Polyexponential, floats(0.3, 4)),
 )
 composed: st.SearchStrategy[Spacing] = st.one_of(

@@ -5,30 +5,28 @@ from typing import Any
 
 import pytest
 
-from scoresde import EDM, SDE, VPSDE, Karras, Plan, RectifiedFlow, UniformLambda, UniformTime, prepare
+from scoresde import EDM, SDE, VPSDE, FlowTime, Karras, Plan, RectifiedFlow, UniformTime, prepare
 from scoresde.solvers import DDIM
-from scoresde.spacings import Grid, Spacing, default_spacing, program_spacing, spacing_of
+from scoresde.spacings import Grid, default_spacing, program_spacing, spacing_of
+from scoresde.spacings.default import SCALE
+from tests.problems import SDES
 
-WITH_BEGINNING, WITHOUT = VPSDE(), RectifiedFlow()
-
-
-@pytest.mark.parametrize(
-    ("sde", "library", "program"),
-    [
-        (WITH_BEGINNING, UniformLambda(), Karras()),
-        (EDM(), UniformLambda(), Karras()),
-        (WITHOUT, UniformTime(), UniformTime()),
-        (WITHOUT.clip(-5.0, 5.0), UniformLambda(), Karras()),
-    ],
-)
-def test_defaults_need_no_lambda_where_it_has_no_beginning(
-    sde: SDE, library: Spacing, program: Spacing
-) -> None:
-    assert default_spacing(sde) == library
-    assert spacing_of(program_spacing(sde)) == program
+LEVELS = FlowTime(2, SCALE)
 
 
-@pytest.mark.parametrize("sde", [WITH_BEGINNING, WITHOUT], ids=["vp", "rectified-flow"])
+@pytest.mark.parametrize("sde", [*SDES.values(), RectifiedFlow()], ids=repr)
+def test_the_default_of_the_library_and_of_auto_is_flow_time_on_every_sde(sde: SDE) -> None:
+    assert default_spacing(sde) == spacing_of(program_spacing(sde, "auto")) == LEVELS
+
+
+@pytest.mark.parametrize("solver", ["dpm2", "ode:method=dopri5", "automatic", "velocity-p3c4"])
+def test_programs_use_karras_for_a_named_solver_where_lambda_has_a_beginning(solver: str) -> None:
+    for sde in (VPSDE(), EDM(), RectifiedFlow().clip(-5.0, 5.0)):
+        assert spacing_of(program_spacing(sde, solver)) == Karras()
+    assert spacing_of(program_spacing(RectifiedFlow(), solver)) == LEVELS
+
+
+@pytest.mark.parametrize("sde", [VPSDE(), RectifiedFlow()], ids=["vp", "rectified-flow"])
 @pytest.mark.parametrize(
     "levels",
     [
@@ -36,8 +34,10 @@ def test_defaults_need_no_lambda_where_it_has_no_beginning(
         lambda sde, spacing: Plan.make(DDIM(), sde, 5, spacing),
         lambda sde, spacing: prepare("dpmpp-2m", sde, 5, spacing),
         lambda sde, spacing: prepare("pc", sde, 9, spacing),
+        lambda sde, spacing: prepare("auto", sde, 9, spacing),
     ],
-    ids=["Grid", "Plan", "prepare", "prepare, pc"],
+    ids=["Grid", "Plan", "prepare", "prepare, pc", "prepare, auto"],
 )
 def test_the_library_uses_its_default(sde: SDE, levels: Callable[..., Any]) -> None:
-    assert levels(sde, None) == levels(sde, default_spacing(sde))
+    assert levels(sde, None) == levels(sde, LEVELS)
+    assert levels(sde, None) != levels(sde, UniformTime())

@@ -20,7 +20,7 @@ from tests.problems import SDES, floats, sdes
 MADE: dict[str, Spacing] = {
     name: maker()
     for name, maker in SPACINGS.items()
-    if not name.startswith(("at-", "align-your-steps", "joined"))
+    if not name.startswith(("at-", "align-your-steps", "joined", "under", "measured"))
 }
 
 

@@ -25,6 +25,7 @@ from scoresde.spacings import (
     AtTimes,
     Beta,
     Clipped,
+    FlowTime,
     Grid,
     Joined,
     Karras,
@@ -188,7 +189,7 @@ def test_gits_falls_from_end_to_end_and_takes_any_network_and_process() -> None:
         times = spacing(sde, n)
         assert times.diff().max() < 0
         assert (times[0], times[-1], len(times)) == (sde.t_max, sde.t_min, n + 1)
-    assert torch.equal(spacing(sde, 12), UniformTime()(sde, 12))
+    assert torch.equal(spacing(sde, 12), default_spacing(sde)(sde, 12))
     assert len(calls) == 12
     with pytest.raises(ValueError, match=r"n must be at most 12, .*got 13; raise fine"):
         spacing(sde, 13)
@@ -196,12 +197,6 @@ def test_gits_falls_from_end_to_end_and_takes_any_network_and_process() -> None:
         spacing(VPSDE(), 4)
     with pytest.raises(FloatingPointError, match="not finite"):
         gits(lambda x, level: x * math.nan, starts(sde, 3), sde, fine=3)
-
-
-def test_the_default_is_uniform_in_lambda_where_that_has_a_beginning() -> None:
-    assert default_spacing(VPSDE()) == UniformLambda()
-    assert default_spacing(RectifiedFlow(t_max=0.99)) == UniformLambda()
-    assert default_spacing(RectifiedFlow()) == UniformTime()
 
 
 @pytest.mark.parametrize(
@@ -224,7 +219,8 @@ def test_no_half_log_snr_no_spacing_in_it(spacing: Spacing) -> None:
 
 
 @pytest.mark.parametrize(
-    "spacing", [UniformTime(), PowerTime(3.0), Beta(), Shifted(UniformTime()), Refined(Beta())]
+    "spacing",
+    [UniformTime(), PowerTime(3.0), Beta(), FlowTime(2, 4), Shifted(UniformTime()), Refined(Beta())],
 )
 def test_spacings_in_t_begin_where_alpha_is_0(spacing: Spacing) -> None:
     levels = Grid.build(RectifiedFlow(), 6, spacing).levels

@@ -93,6 +93,7 @@ def task(denoiser=EXACT, nfe=3, feature_map=None, **settings):
         denoiser=observed,
         draft=observed,
         feature_map=feature_map,
+        levels=None,
         nfe=nfe,
         shape=(3,),
         cond=None,

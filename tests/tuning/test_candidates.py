@@ -10,19 +10,20 @@ from small_tuning import CLIPPED, EXACT, MIXTURE, exact_pairs
 from scoresde import EDM, SOLVERS, Counted, ExactDenoiser, RectifiedFlow, integrate, prepare
 from scoresde.plans.fingerprint import check_levels
 from scoresde.spacings import AlignYourSteps
-from scoresde.tuning.candidates import named, stock_candidates, tunable_candidates
+from scoresde.tuning.candidates import named, stock_candidates, stock_spacings, tunable_candidates
 from scoresde.tuning.successive_halving import halving_per_group, successive_halving, table_errors
 
 NAMES = ("ddim", "dpmpp-2m", "deis")
 
 
 def stock(names=NAMES, spacings=("karras",)):
-    return stock_candidates(CLIPPED, 4, {name: SOLVERS[name] for name in names}, spacings)
+    return stock_candidates(CLIPPED, 4, {name: SOLVERS[name] for name in names}, stock_spacings(spacings))
 
 
 def test_of_equal_tables_the_first_is_the_candidate():
     solvers = {"ddim": SOLVERS["ddim"], "dpmpp-2m": SOLVERS["dpmpp-2m"], "again": SOLVERS["ddim"]}
-    assert [one.solver for one in stock_candidates(CLIPPED, 4, solvers, ("karras",))] == ["ddim", "dpmpp-2m"]
+    found = stock_candidates(CLIPPED, 4, solvers, stock_spacings(["karras"]))
+    assert [one.solver for one in found] == ["ddim", "dpmpp-2m"]
 
 
 def test_halving_runs_no_round_that_drops_no_candidate():
@@ -72,7 +73,7 @@ def test_first_steps_end_at_the_ratios_asked_for():
 def test_a_process_that_begins_without_data_has_knots_only_after_a_first_step():
     """alpha is 0 at the start of a rectified flow: no half log-SNR is there."""
     sde = RectifiedFlow()
-    (candidate,) = stock_candidates(sde, 4, {"dpmpp-2m": SOLVERS["dpmpp-2m"]}, ["uniform-t"])
+    (candidate,) = stock_candidates(sde, 4, {"dpmpp-2m": SOLVERS["dpmpp-2m"]}, stock_spacings(["uniform-t"]))
     tunable = tunable_candidates(candidate, sde, 4, 0.25, 3, (10.0, 5.0))
     assert [math.exp(-one.table.levels[0].lam) for one in tunable] == pytest.approx([5.0, 2.5])
 
@@ -80,7 +81,8 @@ def test_a_process_that_begins_without_data_has_knots_only_after_a_first_step():
 def test_a_stock_solver_that_begins_late_begins_with_the_same_noise():
     """Align-your-steps ends before the SDE's noisiest level."""
     sde = EDM()
-    (candidate,) = stock_candidates(sde, 5, {"dpmpp-2m": SOLVERS["dpmpp-2m"]}, ["align-your-steps"])
+    spacings = stock_spacings(["align-your-steps"])
+    (candidate,) = stock_candidates(sde, 5, {"dpmpp-2m": SOLVERS["dpmpp-2m"]}, spacings)
     plan = prepare("dpmpp-2m", sde, 5, AlignYourSteps())
     exact = ExactDenoiser(MIXTURE, sde)
     assert plan.start.sigma < 0.5 * candidate.table.start.sigma

@@ -9,7 +9,7 @@ from small_tuning import task, tuned
 
 from scoresde.tuning import Report
 from scoresde.tuning.bands import Bands
-from scoresde.tuning.candidates import stock_candidates, tunable_candidates
+from scoresde.tuning.candidates import stock_candidates, stock_spacings, tunable_candidates
 from scoresde.tuning.confidence import bootstrap, root_mean
 from scoresde.tuning.held_out import compare_held_out, equivalent_calls, measured
 from scoresde.tuning.levenberg_marquardt import LMState
@@ -34,7 +34,8 @@ class Comparison:
     def __init__(self, **given):
         self.task = task(**given)
         self.test = held_out_pairs(self.task)
-        candidates = stock_candidates(self.task.sde, 3, self.task.solvers, self.task.settings.spacings)
+        spacings = stock_spacings(self.task.settings.spacings)
+        candidates = stock_candidates(self.task.sde, 3, self.task.solvers, spacings)
         ranked = successive_halving(candidates, self.task.denoiser, self.test, 256)
         self.stocks = [candidate for candidate, _ in ranked]
         (self.start, *_) = tunable_candidates(self.stocks[0], self.task.sde, 3, 0.5, 4)
@@ -159,7 +160,7 @@ def test_equivalent_calls_are_the_least_at_which_a_stock_solver_is_as_accurate(c
             float(table_errors(one.table, of.denoiser, comparison.test, 256).mean())
             for stock in stocks[:3]
             for one in stock_candidates(
-                of.sde, nfe, {stock.solver: of.solvers[stock.solver]}, [stock.spacing]
+                of.sde, nfe, {stock.solver: of.solvers[stock.solver]}, {stock.spacing: stock.levels}
             )
         )
         for nfe in range(3, 10)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small_tuning import task, tuned
 
-from scoresde.tuning.candidates import stock_candidates
+from scoresde.tuning.candidates import stock_candidates, stock_spacings
 from scoresde.tuning.levenberg_marquardt import LMState
 from scoresde.tuning.rounds import FitRounds, fit_candidates
 from scoresde.tuning.saved import TuningState
@@ -29,7 +29,7 @@ def small_fit(**settings):
     of = task(**settings)
     noises = of.initial_pairs()
     parts = of.parts(teacher_pairs(of.denoiser, noises.x, None, 32, 256))
-    stocks = stock_candidates(of.sde, of.nfe, of.solvers, of.settings.spacings)
+    stocks = stock_candidates(of.sde, of.nfe, of.solvers, stock_spacings(of.settings.spacings))
     return of, all_tunable(of, stocks, 0.5)[:2], parts
 
 

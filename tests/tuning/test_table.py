@@ -13,7 +13,7 @@ from scoresde.denoisers.gaussian import gaussian_factor
 from scoresde.plans.executor import iterate
 from scoresde.solvers import AnalyticalFirstStep, DPMSolverPP, ExponentialAdams
 from scoresde.spacings import AtLambdas
-from scoresde.tuning.candidates import stock_candidates
+from scoresde.tuning.candidates import stock_candidates, stock_spacings
 from scoresde.tuning.table import Table
 
 
@@ -21,7 +21,7 @@ from scoresde.tuning.table import Table
 def test_every_stock_plan_is_a_table(sde):
     denoiser, x = ExactDenoiser(MIXTURE, sde), noises(sde, 4)
     names = ("heun", "dpm-fast", "pndm", "unipc", "ipndm", "deis-t", "velocity-adams", "exp-rk4")
-    candidates = stock_candidates(sde, 6, {name: SOLVERS[name] for name in names}, ["karras"])
+    candidates = stock_candidates(sde, 6, {name: SOLVERS[name] for name in names}, stock_spacings(["karras"]))
     assert len(candidates) == len(names)
     for candidate in candidates:
         plan = Plan.within(6, SOLVERS[candidate.solver], sde, Karras())

@@ -57,16 +57,9 @@ class Integrator(ABC):
         """The run within ``nfe`` network calls; ValueError if no run fits."""
 
 
-def build_grid(sde: SDE, spacing: Spacing | str | None, what: str, steps: int | None = None) -> Grid:
-    """The grid of a run by ``what``: of ``steps`` steps, or else of the listed times, or of its two ends.
-
-    Raises:
-        ValueError: alpha is 0 at the first level, where x / alpha and the drift are infinite.
-    """
-    grid = Grid.build(sde, steps or steps_of(spacing) or 1, spacing)
-    if grid.levels[0].alpha == 0:
-        raise ValueError(f"{what} has no beginning where alpha = 0; clip {grid.sde}")
-    return grid
+def build_grid(sde: SDE, spacing: Spacing | str | None, steps: int | None = None) -> Grid:
+    """The grid of a run: of ``steps`` steps, or else of the listed times, or of its two ends."""
+    return Grid.build(sde, steps or steps_of(spacing) or 1, spacing)
 
 
 def most_steps(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacing | str | None) -> int:
@@ -78,6 +71,15 @@ def most_steps(nfe: int, calls: Callable[[int], int], what: str, spacing: Spacin
     if nfe < calls(low):
         raise ValueError(f"nfe must be at least {calls(low)} for {what}, got {nfe}")
     return longest(nfe, low, high, calls)
+
+
+def from_pure_noise(denoise: Denoise, x: Tensor, z: Tensor, t: Level[float], s: Level[float]) -> Tensor:
+    """A step from a level t where alpha = 0 to s, exact if the data is the network's estimate: one call.
+
+    z is the noise at s: that of x, for the ODE, or fresh noise, for the reverse SDE.
+    """
+    state: Tensor = s.alpha * denoise(x.clone(), t) + s.sigma * z
+    return state
 
 
 def limited(denoise: Denoise, nfe: int | None, solver: Integrator) -> Denoise:

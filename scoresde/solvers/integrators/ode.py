@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -13,10 +12,11 @@ from ...devices import float64_device
 from ...plans.executor import Denoise, Draw
 from ...processes.level import CLEAN
 from ...processes.sde import SDE
-from ...spacings.default import default_spacing
 from ...spacings.formulas import Spacing
+from ...spacings.grid import Grid
+from ..moves import are_even
 from .base import Integration, Integrator, build_grid, limited, most_steps, worst
-from .flow import flow_points, flow_slope
+from .flow import LINE, LOG, ROOT, Variable, even_steps, flow_points, flow_slope, unit
 
 # The methods of torchdiffeq. FIXED: the number of calls follows from the number of steps.
 FIXED = ("euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams")
@@ -38,9 +38,11 @@ CALLS_PER_IMPLICIT_STEP = 6
 class ODE(Integrator):
     """The probability-flow ODE by any method of torchdiffeq (Chen et al. 2018, arXiv 1806.07366).
 
-    The equation is d(x / alpha) / dr = eps, r = sigma / alpha. It is the same for every SDE and has no pole,
-    and few steps are enough where the noise eps hardly changes: constant noise is a straight line (Karras et
-    al. 2022, arXiv 2206.00364, section 3).
+    The equation is dy / du = eps - x_0, with y = x / (alpha + sigma), u = sigma / (alpha + sigma) and the
+    network's estimates of noise and data: the rectified flow (Liu et al. 2023, arXiv 2209.03003) of any SDE,
+    which starts at alpha = 0 too. Fixed steps on any grid are steps in u, so that Euler's step is DDIM's. The
+    other methods step in sqrt(u): for the same error they need fewer network calls than in sigma / alpha or
+    its logarithm.
 
     The error of an adaptive step is the error of the worst sample. So every sample keeps the tolerance, and a
     sample depends, within the tolerance, on the samples beside it. For adaptive methods ``nfe`` is a limit or
@@ -49,10 +51,12 @@ class ODE(Integrator):
     Args:
         method: one of three kinds.
             Fixed steps on the grid within ``nfe`` calls: euler, midpoint, heun2, heun3, rk4.
-            Fixed steps on a grid that is uniform in lambda, of order 4: explicit_adams, implicit_adams.
-            Adaptive steps: dopri5, dopri8, bosh3, fehlberg2, adaptive_heun, scipy_solver.
-        rtol: relative tolerance of the adaptive methods on x / alpha.
-        atol: absolute tolerance of the adaptive methods on x / alpha.
+            Fixed steps of equal length, of order 4: explicit_adams, implicit_adams. They are equal in sqrt(u)
+            where no spacing is given; the other spacing that they take is uniform-lambda.
+            Adaptive steps between the ends of the spacing: dopri5, dopri8, bosh3, fehlberg2, adaptive_heun,
+            scipy_solver.
+        rtol: relative tolerance of the adaptive methods on y, which is x itself at the clean end.
+        atol: absolute tolerance of the adaptive methods on y.
     """
 
     method: str = "dopri5"
@@ -70,30 +74,38 @@ class ODE(Integrator):
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Integration:
         """The run within ``nfe`` network calls; ValueError if no run fits."""
-        spacing = default_spacing(sde) if spacing is None else spacing
         steps = None
         if self.method in FIXED + ADAMS:
             if nfe is None:
                 raise ValueError(f"nfe must be a number for the fixed steps of {self.method}, got None")
             what = f"ode method {self.method}"
             steps = most_steps(nfe, lambda n: self._most_calls(n) + to_clean, what, spacing)
-        grid = build_grid(sde, spacing, "ode", steps)
-        in_lam = self.method in ADAMS
-        if in_lam and not _even([level.lam for level in grid.levels]):
-            raise ValueError(
-                f"spacing must be uniform-lambda for ode method {self.method}, whose weights are those of "
-                f"equal steps, got {spacing}"
-            )
+        grid = build_grid(
+            sde, even_steps(ROOT) if spacing is None and self.method in ADAMS else spacing, steps
+        )
+        variable = self._variable(grid, spacing)
         calls = self._most_calls(steps) + to_clean if steps and self.method in FIXED else None
-        last = grid.levels[-1]
+        first, last = grid.levels[0], grid.levels[-1]
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
             denoise = limited(denoise, nfe, self)
-            slope = flow_slope(grid, denoise, in_lam)
-            y = self._solve(slope, x / grid.levels[0].alpha, flow_points(grid, in_lam))
-            return denoise(last.alpha * y, last) if to_clean else last.alpha * y
+            slope = flow_slope(grid, denoise, variable)
+            x = unit(last) * self._solve(slope, x / unit(first), flow_points(grid, variable))
+            return denoise(x, last) if to_clean else x
 
-        return Integration(grid.levels[0], CLEAN if to_clean else last, calls, integrate)
+        return Integration(first, CLEAN if to_clean else last, calls, integrate)
+
+    def _variable(self, grid: Grid, spacing: Spacing | str | None) -> Variable:
+        """The variable in which the method steps on the grid."""
+        if self.method not in ADAMS:
+            return LINE if self.method in FIXED else ROOT
+        for variable in (ROOT, LOG):
+            if are_even(flow_points(grid, variable)):
+                return variable
+        raise ValueError(
+            f"spacing must be None or uniform-lambda for ode method {self.method}, whose weights are those "
+            f"of equal steps, got {spacing}"
+        )
 
     def _most_calls(self, steps: int) -> int:
         """The calls of a run of fixed steps; at most, for implicit_adams."""
@@ -125,12 +137,6 @@ class ODE(Integrator):
 def _adams_options(method: str) -> dict[str, Any]:
     """Order 4; torchdiffeq's max_order is one more than the order."""
     return {"max_order": 5} if method in ADAMS else {}
-
-
-def _even(points: list[float]) -> bool:
-    """Are the points equally far from one another, but for rounding?"""
-    steps = [b - a for a, b in pairwise(points)]
-    return max(steps) - min(steps) <= 1e-6 * max(steps)
 
 
 @cache

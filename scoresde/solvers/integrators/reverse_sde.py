@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from ...denoisers.apart import apart
+from ...noise import later
 from ...plans.executor import Denoise, Draw
 from ...processes.level import CLEAN, Level
 from ...processes.sde import SDE
 from ...spacings.formulas import Spacing
 from ...spacings.grid import Grid
-from .base import Integration, Integrator, build_grid, most_steps
+from .base import Integration, Integrator, build_grid, from_pure_noise, most_steps
 from .brownian import BrownianIncrements
 
 
@@ -23,7 +24,8 @@ class TorchSDE(Integrator):
     """The reverse SDE by the solvers of torchsde (Li et al. 2020, arXiv 2001.01328), on the steps of a grid.
 
     The time is t, from noise to data; the drift is :meth:`SDE.reverse_drift` at eta = 1, the noise g dw is
-    additive. The increments of w are ours, so that a sample does not depend on its batch.
+    additive. The increments of w are ours, so that a sample does not depend on its batch. A step from alpha =
+    0, where f is infinite, is the exact reverse transition for constant data, one network call.
 
     Args:
         method: euler (strong order 1 for additive noise), milstein (the same formula here), srk (1.5), heun,
@@ -43,21 +45,26 @@ class TorchSDE(Integrator):
         """The longest run within ``nfe`` network calls; ValueError if no run fits."""
         if nfe is None:
             raise ValueError("nfe must be a number for torchsde, got None")
-        per_step = TORCHSDE[self.method]
-        steps = most_steps(nfe, lambda n: n * per_step + to_clean, f"torchsde method {self.method}", spacing)
-        grid = build_grid(sde, spacing, "torchsde", steps)
-        last = grid.levels[-1]
+        per_step, from_0 = TORCHSDE[self.method], build_grid(sde, spacing).levels[0].alpha == 0
+
+        def calls(steps: int) -> int:
+            return per_step * (steps - from_0) + from_0 + to_clean
+
+        steps = most_steps(nfe, calls, f"torchsde method {self.method}", spacing)
+        grid = build_grid(sde, spacing, steps)
+        first, last = grid.levels[0], grid.levels[-1]
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
             y = self._steps(grid, denoise, x, noise)
             return denoise(y, last) if to_clean else y
 
-        return Integration(
-            grid.levels[0], CLEAN if to_clean else last, steps * per_step + to_clean, integrate, True
-        )
+        return Integration(first, CLEAN if to_clean else last, calls(steps), integrate, True)
 
     @torch.no_grad()
     def _steps(self, grid: Grid, denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
+        if grid.levels[0].alpha == 0:
+            x = from_pure_noise(denoise, x, noise(0), *grid.levels[:2])
+            grid, noise = Grid(grid.sde, grid.levels[1:]), later(noise, x.dtype)
         y = x.reshape(len(x), -1)
         equation = _ReverseSDE("ito" if self.method in ITO else "stratonovich", grid, denoise, x.shape)
         solver = _solver(self.method, equation, BrownianIncrements(y, noise))

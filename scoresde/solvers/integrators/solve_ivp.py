@@ -12,7 +12,7 @@ from ...processes.level import CLEAN, Level
 from ...processes.sde import SDE
 from ...spacings.formulas import Spacing
 from .base import Integration, Integrator, build_grid, limited
-from .flow import flow_points, flow_slope
+from .flow import ROOT, flow_points, flow_slope, unit
 
 # The methods of scipy, and the options that say that samples do not depend on one another: an implicit method
 # then finds its Jacobian by as many calls as one sample has numbers.
@@ -30,7 +30,7 @@ SCIPY: dict[str, Callable[[int, int], dict[str, Any]]] = {
 class SciPy(Integrator):
     """The probability-flow ODE by ``scipy.integrate.solve_ivp``, in float64 on the host: a reference.
 
-    The equation is that of :class:`ODE`: d(x / alpha) / dr = eps, r = sigma / alpha. The state is float64,
+    The equation is that of :class:`ODE`, dy / du = eps - x_0, in steps of sqrt(u). The state is float64,
     whatever the type of x; the network is called in the type and on the device of x. RK45 at tolerances of
     1e-5 is the ODE sampler of Song et al. 2021 (arXiv 2011.13456, appendix D.4); theirs steps in t. Virtanen
     et al. 2020 (arXiv 1907.10121) describe scipy.
@@ -42,8 +42,8 @@ class SciPy(Integrator):
         method: RK23, RK45, DOP853 (explicit; orders 3, 5, 8), Radau, BDF (implicit), LSODA (implicit where
             the ODE is stiff). The implicit methods find a Jacobian by differences: use them with a float64
             network and few dimensions.
-        rtol: relative tolerance on x / alpha.
-        atol: absolute tolerance on x / alpha.
+        rtol: relative tolerance on y, which is x itself at the clean end.
+        atol: absolute tolerance on y.
     """
 
     method: str = "RK45"
@@ -60,7 +60,7 @@ class SciPy(Integrator):
         self, sde: SDE, nfe: int | None, spacing: Spacing | str | None = None, *, to_clean: bool = False
     ) -> Integration:
         """The run between the ends of the spacing."""
-        grid = build_grid(sde, spacing, "scipy")
+        grid = build_grid(sde, spacing)
         first, last = grid.levels[0], grid.levels[-1]
 
         def integrate(denoise: Denoise, x: Tensor, noise: Draw) -> Tensor:
@@ -74,12 +74,12 @@ class SciPy(Integrator):
                     raise FloatingPointError(f"the network's output is not finite at t = {level.t:.6g}")
                 return d
 
-            slope = flow_slope(grid, network)
-            begin, *_, end = flow_points(grid)
+            slope = flow_slope(grid, network, ROOT)
+            begin, *_, end = flow_points(grid, ROOT)
             path = solve_ivp(
-                lambda u, y: slope(u, torch.from_numpy(y).reshape(x.shape)).flatten().numpy(),
+                lambda v, y: slope(v, torch.from_numpy(y).reshape(x.shape)).flatten().numpy(),
                 (begin, end),
-                (x.cpu().double() / first.alpha).flatten().numpy(),
+                (x.cpu().double() / unit(first)).flatten().numpy(),
                 method=self.method,
                 rtol=self.rtol,
                 atol=self.atol,
@@ -87,7 +87,7 @@ class SciPy(Integrator):
             )
             if not path.success:
                 raise FloatingPointError(f"{self} gave up before its end: {path.message}")
-            x = (last.alpha * torch.from_numpy(path.y[:, -1])).reshape(x.shape).to(x)
+            x = (unit(last) * torch.from_numpy(path.y[:, -1])).reshape(x.shape).to(x)
             return denoise(x, last) if to_clean else x
 
         return Integration(first, CLEAN if to_clean else last, None, integrate)
