@@ -163,7 +163,7 @@ def test_levels_of_another_network_are_not_used(folder, network, tmp_path, capsy
     shutil.copy(trained_on_vectors(tmp_path, "seed=1") / "model.safetensors", folder)
     other = drawn(tmp_path.glob("run-*").__next__(), tmp_path / "other", *AUTO)
     capsys.readouterr()
-    with pytest.warns(UserWarning, match=r"default levels are used: .* was measured on another network"):
+    with pytest.warns(UserWarning, match=r"measured levels are not used: .* was measured on another network"):
         found = drawn(folder, tmp_path / "out", *AUTO)
     assert torch.equal(found, other)
     assert not torch.equal(found, default)
@@ -177,7 +177,7 @@ def test_levels_of_another_network_are_not_used(folder, network, tmp_path, capsy
 @pytest.mark.parametrize("content", ["", "[" * 100_000, "{}", "\xff"])
 def test_a_damaged_file_is_not_used(content, folder, network, tmp_path, capsys):
     (folder / "levels.json").write_bytes(content.encode("latin-1"))
-    with pytest.warns(UserWarning, match=r"default levels are used: .* holds no measured levels"):
+    with pytest.warns(UserWarning, match=r"measured levels are not used: .* holds no measured levels"):
         found = drawn(folder, tmp_path / "out", *AUTO)
     assert torch.equal(found, drawn(network, tmp_path / "default", *AUTO))
     capsys.readouterr()
@@ -206,7 +206,7 @@ def test_levels_of_another_process_or_range_are_refused(folder, tmp_path, capsys
     levels = Measured.load(folder / "levels.json")
     wider = Measured("EDM", (levels.ends[0], levels.ends[1] / 2), CHOICES, levels.about)
     wider.save(folder / "levels.json")
-    with pytest.warns(UserWarning, match="default levels are used: .*measured on EDM"):
+    with pytest.warns(UserWarning, match="measured levels are not used: .*measured on EDM"):
         drawn(folder, tmp_path / "out", *AUTO)
     assert main(command(folder, tmp_path / "none", "--spacing", "measured")) == 2
     refused(capsys, "measured on EDM")
