@@ -1,4 +1,4 @@
-"""The ``scoresde`` command: train a network, draw samples from it, and tune solvers to it."""
+"""The ``scoresde`` command: train a network, draw samples, and measure levels and tune solvers for it."""
 
 from .main import main
 

@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> None:
-    parser = _Parser("scoresde", description="Train score networks, draw samples, tune solvers.")
+    parser = _Parser(
+        "scoresde", description="Train score networks, draw samples, measure levels, tune solvers."
+    )
     parser.add_argument("--version", action="version", version=f"scoresde {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, summary) in COMMANDS.items():

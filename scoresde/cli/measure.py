@@ -120,11 +120,11 @@ def table(levels: Measured) -> str:
     The errors are distances to the ends of accurate runs, divided by the spread of these ends; *elsewhere* is
     the share of errors above 0.5.
     """
-    rows = [("calls", "solver", "levels", "median", "RMSE", "elsewhere", "samples")]
+    rows = [("calls", "solver", "median", "RMSE", "elsewhere", "samples", "levels")]
     for choice in levels.choices:
         about = levels.about["budgets"][str(choice.calls)]
         errors = (f"{about['median']:.3g}", f"{about['rmse']:.3g}", f"{about['elsewhere']:.1%}")
-        rows.append((str(choice.calls), choice.solver, about["levels"], *errors, str(about["samples"])))
+        rows.append((str(choice.calls), choice.solver, *errors, str(about["samples"]), about["levels"]))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n".join([*lines, f"{levels.about['evaluations']} evaluations"])

@@ -67,8 +67,9 @@ def _add_solver(add: Add) -> None:
     add(
         "--spacing",
         metavar="NAME",
-        help="default flow-time for auto, karras for another solver (flow-time for an SDE with alpha = 0 at "
-        f"t_max); not for a tuned plan; {', '.join(SPACINGS)}",
+        help="default for auto: measured, the levels beside the network, if scoresde measure made them, or "
+        "flow-time; for another solver: karras (flow-time for an SDE with alpha = 0 at t_max); not for a "
+        f"tuned plan; {', '.join(SPACINGS)}",
     )
     add("--to-clean", action="store_true", help="end with a step to sigma = 0; it counts in --nfe")
 

@@ -17,14 +17,14 @@ from ..devices import device_of, exact_float32
 from ..files import locked
 from ..plans.fingerprint import fingerprint
 from ..plans.plan import Plan
-from ..pretrained.shipped import FOLDERS
 from ..spacings.measured import Measured
+from ..training.levels import usable_levels
 from ..tuning.picture import draw
 from ..tuning.report import Report
 from ..tuning.settings import Settings, check_budget
 from ..tuning.tune import tune
 from .options import Add, add_compile, add_draws, add_machine, add_network, integer_from
-from .shared import Loaded, labels_asked, load, say
+from .shared import Loaded, checkpoint_path, labels_asked, load, say
 
 SETTINGS = ("samples", "held_out", "starts", "finalists", "gamma")  # those that are options
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -95,6 +95,7 @@ def _task(options: argparse.Namespace, settings: Settings) -> "_Task":
     """The network in its precisions, its labels and the settings."""
     device = device_of(options.device)
     network = load(options, getattr(torch, options.dtype))
+    levels = _levels(options, network)
     denoiser = network.denoiser.to(device)
     labels = labels_asked(options.label, network)
     if options.compile and isinstance(denoiser.net, torch.nn.Module):
@@ -112,7 +113,7 @@ def _task(options: argparse.Namespace, settings: Settings) -> "_Task":
         fingerprint(denoiser) | made_for,
         {
             "settings": settings,
-            "levels": _levels(options),
+            "levels": levels,
             "seed": options.seed,
             "batch_size": options.batch_size,
             "device": device,
@@ -121,13 +122,11 @@ def _task(options: argparse.Namespace, settings: Settings) -> "_Task":
     )
 
 
-def _levels(options: argparse.Namespace) -> Measured | None:
-    """The levels of ``--levels``, or those beside the network, which are of its own process."""
+def _levels(options: argparse.Namespace, network: Loaded) -> Measured | None:
+    """The levels of ``--levels``, or those beside the network."""
     if options.levels is not None:
         return Measured.load(options.levels)
-    checkpoint = Path(FOLDERS.get(options.checkpoint, options.checkpoint))
-    file = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / "levels.json"
-    return Measured.load(file) if file.exists() and not options.sde else None
+    return usable_levels(checkpoint_path(options.checkpoint), network.denoiser)
 
 
 @dataclass(frozen=True)

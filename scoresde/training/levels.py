@@ -67,7 +67,7 @@ def usable_levels(checkpoint: str | Path, denoiser: DenoiserLike) -> Measured | 
     try:
         return levels_of(checkpoint, denoiser)
     except ValueError as error:
-        warnings.warn(f"the default levels are used: {error}", stacklevel=2)
+        warnings.warn(f"measured levels are not used: {error}", stacklevel=2)
         return None
 
 

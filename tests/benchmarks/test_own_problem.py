@@ -214,6 +214,6 @@ def test_levels_that_are_asked_for_must_be_those_of_the_network(vectors, tmp_pat
 @pytest.mark.usefixtures("undrawn")
 def test_levels_of_another_network_are_left_aside_with_a_warning(vectors, tmp_path):
     made_up(load_denoiser(vectors).denoiser, weights="3:0123").save(vectors / "levels.json")
-    with pytest.warns(UserWarning, match="default levels are used: .*measured on another network"):
+    with pytest.warns(UserWarning, match="measured levels are not used: .*measured on another network"):
         ((_, spacing, _),) = runs(vectors, tmp_path / "out.jsonl", "--solver", "auto")
     assert spacing != "measured"

@@ -69,6 +69,8 @@ def test_a_process_that_is_not_the_command_is_left_as_it_is():
         (["sample", "--quiet"], "scoresde.cli.sample.sample"),
         (["tune", "--quiet"], "scoresde.cli.shared.load_denoiser"),
         (["tune", "--quiet"], "scoresde.cli.tune.tune"),
+        (["measure", "--quiet"], "scoresde.cli.shared.load_denoiser"),
+        (["measure", "--quiet"], "scoresde.cli.measure.measured"),
         (["sample"], "argparse.ArgumentParser.parse_known_args"),
     ],
 )

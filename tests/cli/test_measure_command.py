@@ -110,8 +110,8 @@ def test_levels_and_picture_lie_beside_the_network(folder, asked, capsys):
     )
     assert capsys.readouterr().out.splitlines() == [
         str(folder / "levels.json"),
-        "calls  solver         levels   median  RMSE  elsewhere  samples",
-        "4      velocity-p3c4  by hand  0.25    0.5   12.5%      7",
+        "calls  solver         median  RMSE  elsewhere  samples  levels",
+        "4      velocity-p3c4  0.25    0.5   12.5%      7        by hand",
         "1000 evaluations",
     ]
     assert measure(folder / "model.safetensors", "--nfe", "4") == 0  # the same network, by its file

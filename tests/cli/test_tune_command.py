@@ -2,18 +2,20 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from functools import partial, wraps
 from itertools import groupby
 
 import pytest
 import torch
 from small_commands import refused, trained_on_vectors
+from small_levels import made_up
 
-from scoresde import Plan
+from scoresde import Plan, Transported
 from scoresde.cli.main import main
 from scoresde.files import locked
 from scoresde.networks import MLP, NETWORKS
-from scoresde.spacings import FlowTime, Measured
+from scoresde.spacings import FlowTime
 from scoresde.spacings.measured import Choice, ends_of
 from scoresde.training.checkpoint import load_denoiser
 from scoresde.tuning.report import Report
@@ -104,9 +106,9 @@ def test_measured_levels_are_those_of_the_option_or_those_beside_the_network(
     network, folder, tmp_path, monkeypatch
 ):
     made = Plan.load(folder / "tuned-2.json"), Report.load(folder / "report-2.json")
-    sde = load_denoiser(network).denoiser.sde
-    choices = [(Choice(calls, "velocity-p2c3", FlowTime()),) for calls in (4, 5)]
-    beside, named = (Measured("EDM", ends_of(sde), one) for one in choices)
+    denoiser = load_denoiser(network).denoiser
+    choices = [[Choice(calls, "velocity-p2c3", FlowTime())] for calls in (4, 5)]
+    beside, named = (made_up(denoiser, one) for one in choices)
     own = shutil.copytree(network, tmp_path / "network")
     asked = partial(levels_tuned_with, made=made, monkeypatch=monkeypatch)
     assert asked(own, tmp_path / "none") is None
@@ -114,8 +116,13 @@ def test_measured_levels_are_those_of_the_option_or_those_beside_the_network(
     named.save(tmp_path / "named.json")
     assert asked(own, tmp_path / "folder") == beside
     assert asked(own / "model.safetensors", tmp_path / "file") == beside
-    assert asked(own, tmp_path / "ve", "--sde", "ve") is None
+    sde = Transported(denoiser, "ve").sde
+    under = replace(beside, process="VESDE", ends=ends_of(sde))
+    assert asked(own, tmp_path / "ve", "--sde", "ve") == under
     assert asked(own, tmp_path / "option", "--levels", str(tmp_path / "named.json")) == named
+    made_up(denoiser, weights="3:0123").save(own / "levels.json")
+    with pytest.warns(UserWarning, match="not used: .* was measured on another network"):
+        assert asked(own, tmp_path / "other") is None
 
 
 @pytest.mark.slow
