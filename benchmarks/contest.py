@@ -10,7 +10,7 @@ from itertools import product
 
 import torch
 from exact_ends import Paths, for_peers
-from kept import Kept, digest
+from kept import Kept, digest, plan_key
 from lines import Record
 from peer_runs import PeerRun, best_names, on_own_grid, peer_ends, runs_of
 from peer_samplers import samplers, versions
@@ -49,7 +49,7 @@ class Contest:
             solver = spacing.choice(nfe).solver
         names = self.about | {
             **{"role": role, "method": solver, "spacing": _named(spacing, nfe), "nfe_requested": nfe},
-            **{"version": __version__, "plan": digest(repr((plan.lines, plan.start, plan.end)))},
+            **{"version": __version__, "plan": plan_key(plan)},
         }
         return self.kept.record(names, lambda: {"nfe": plan.nfe, **self.paths.figures(self.paths.run(plan))})
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from lines import Record, append, read_lines
 
+from scoresde.plans.plan import Plan
+
 
 class Kept:
     """The records of a file of JSON lines.
@@ -27,6 +29,11 @@ class Kept:
             self.known[key] = names | make() | {"key": key}
             append(self.file, self.known[key])
         return self.known[key]
+
+
+def plan_key(plan: Plan) -> str:
+    """A digest of the numbers of a plan."""
+    return digest(repr((plan.lines, plan.start, plan.end)))
 
 
 def digest(text: str | bytes) -> str:

@@ -4,45 +4,49 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import ndtr
 from torch import Tensor
 
 from scoresde.denoisers.mixture import Mixture
 from scoresde.processes.level import Level
 
-DIRECTIONS = 32
+DIRECTIONS, POINTS = 32, 10_001
 
 
-def sliced_w2(x: Tensor, mixture: Mixture, level: Level[float]) -> float:
-    """The root mean square over directions of W2 between the projections of samples and of the mixture.
+class MixtureDistance:
+    """Distances of samples in two dimensions from a mixture at a noise level.
 
     Args:
-        x: samples in two dimensions, ``(N, 2)``.
         mixture: the data.
-        level: of the samples; the mixture is compared at this noise level.
+        level: of the samples.
     """
-    angles = torch.arange(DIRECTIONS, dtype=torch.float64) * (math.pi / DIRECTIONS)
-    squares = []
-    for direction in torch.stack([angles.cos(), angles.sin()], 1):
-        projected = (x.double() @ direction).sort().values.numpy()
-        exact = _quantiles(mixture, level, direction, len(x))
-        squares.append(np.square(projected - exact).mean())
-    return math.sqrt(np.mean(squares))
 
+    def __init__(self, mixture: Mixture, level: Level[float]) -> None:
+        data = mixture.moments()[1]
+        self.covariance = level.alpha**2 * data + level.sigma**2 * torch.eye(len(data), dtype=torch.float64)
+        angles = torch.arange(DIRECTIONS, dtype=torch.float64) * (math.pi / DIRECTIONS)
+        self.directions = torch.stack([angles.cos(), angles.sin()], 1)
+        stds = np.hypot(level.alpha * mixture.stds.double().numpy(), level.sigma)
+        shares = mixture.shares.double().numpy()
+        self.laws = []  # of the projections: points, and the distribution function there
+        for direction in self.directions:
+            means = level.alpha * (mixture.means.double() @ direction).numpy()
+            points = np.linspace((means - 8 * stds).min(), (means + 8 * stds).max(), POINTS)
+            self.laws.append((points, ndtr((points[:, None] - means) / stds) @ shares))
 
-def _quantiles(mixture: Mixture, level: Level[float], direction: Tensor, n: int) -> NDArray[np.float64]:
-    """The quantiles (i + 1/2) / n of the projection: from its distribution function at many points."""
-    means = level.alpha * (mixture.means.double() @ direction).numpy()
-    stds = np.hypot(level.alpha * mixture.stds.double().numpy(), level.sigma)
-    points = np.linspace((means - 8 * stds).min(), (means + 8 * stds).max(), 20_001)
-    function = ndtr((points[:, None] - means) / stds) @ mixture.shares.double().numpy()
-    return np.interp((np.arange(n) + 0.5) / n, function, points)
+    def sliced_w2(self, x: Tensor) -> float:
+        """The root mean square over directions of W2 between the projections of x and of the mixture.
 
+        The sorted projections of n samples stand against the quantiles (i + 1/2) / n.
+        """
+        shares = (np.arange(len(x)) + 0.5) / len(x)
+        squares = []
+        for direction, (points, function) in zip(self.directions, self.laws, strict=True):
+            projected = (x.double() @ direction).sort().values.numpy()
+            squares.append(np.square(projected - np.interp(shares, function, points)).mean())
+        return math.sqrt(np.mean(squares))
 
-def covariance_error(x: Tensor, mixture: Mixture, level: Level[float]) -> float:
-    """The Frobenius norm of the error of the covariance, over the norm of the exact one."""
-    data = mixture.moments()[1]
-    exact = level.alpha**2 * data + level.sigma**2 * torch.eye(len(data), dtype=torch.float64)
-    away = x.double() - x.double().mean(0)
-    return float(torch.linalg.norm(away.T @ away / (len(x) - 1) - exact) / torch.linalg.norm(exact))
+    def covariance_error(self, x: Tensor) -> float:
+        """The Frobenius norm of the error of the covariance, over the norm of the exact one."""
+        error = torch.cov(x.double().T) - self.covariance
+        return float(torch.linalg.norm(error) / torch.linalg.norm(self.covariance))

@@ -18,13 +18,18 @@ PeerRun = tuple[PeerSampler, str]  # a sampler, and the name of its grid
 ITSELF = "its own levels"  # the grid of a sampler that chooses its levels
 
 
-def runs_of(samplers: Iterable[PeerSampler], installed: Mapping[str, str]) -> dict[str, PeerRun]:
-    """By name, each sampler of the installed projects on every grid; one that chooses its levels, once."""
+def runs_of(
+    samplers: Iterable[PeerSampler], installed: Mapping[str, str], grids: Iterable[str] | None = None
+) -> dict[str, PeerRun]:
+    """By name, each sampler of the installed projects on each grid, by default on all.
+
+    A sampler that chooses its levels runs once.
+    """
     return {
         f"{sampler.label} on {grid}": (sampler, grid)
         for sampler in samplers
         if sampler.project in installed
-        for grid in ((ITSELF,) if sampler.own_levels else GRIDS)
+        for grid in ((ITSELF,) if sampler.own_levels else GRIDS if grids is None else grids)
     }
 
 

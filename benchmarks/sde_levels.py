@@ -1,19 +1,20 @@
 """Solvers with noise on the default levels: how far their samples are from the data, against other projects.
 
-Sliced W2 and the error of the covariance, both to the exact mixture at the last level. All run from a part of
-the noises first, then the best by each figure from all.
+Sliced W2 and the error of the covariance, both to the exact mixture at the last level. All peers run from a
+part of the noises first, on the grids of the process, then the best by each figure from all noises.
 """
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import product
 
 import torch
-from kept import Kept, digest
+from kept import Kept, digest, plan_key
 from level_tables import NONE, verdict
 from lines import Record
-from mixture_distance import covariance_error, sliced_w2
+from mixture_distance import MixtureDistance
+from peer_grids import OWN
 from peer_runs import PeerRun, best_names, peer_ends, runs_of
 from peer_samplers import noisy_samplers, versions
 from problems import make_problem
@@ -41,7 +42,8 @@ OURS = (
     ),
     *("ancestral", "dpmpp-2m-sde", "dpmpp-3m-sde", "dpmpp-sde", "sde-dpm-2m"),
 )
-FIRST, FINALISTS = 8192, 3  # noises of the first round, and those who come through it
+LOST = 1e6
+FIRST, FINALISTS = 4096, 8  # noises of the first round, and the runs that come through it by each figure
 
 
 def sde_levels(options: argparse.Namespace, kept: Kept) -> Iterator[Table]:
@@ -62,6 +64,7 @@ class Noisy:
         assert isinstance(found, ExactDenoiser)
         self.denoiser, self.options, self.kept = found, options, kept
         self.start, self.end = (found.sde.level_at(t) for t in (found.sde.t_max, found.sde.t_min))
+        self.distance = MixtureDistance(found.mixture, self.end)
         self.about: Record = {
             **{"part": "sde", "problem": "gmm2", "process": process, "seed": options.seed},
             **{"n_samples": options.n_samples, "noise": digest(self.noise(16)(0).numpy().tobytes())},
@@ -77,30 +80,35 @@ class Noisy:
         return self.figures(self.end.alpha * x + self.end.sigma * noise)
 
     def records(self, nfe: int) -> Iterator[Record]:
-        """The best runs of the library and of the peers."""
+        """The runs of the library, and the best of the peers."""
+        about = self.about | {"nfe_requested": nfe}
+        for solver in OURS:
+            plan = prepare(solver, self.denoiser.sde, nfe)
+            assert isinstance(plan, Plan)
+            names = about | {
+                "role": "default",
+                "method": solver,
+                "version": __version__,
+                "plan": plan_key(plan),
+            }
+            yield self.kept.record(names, partial(self.ours, plan))
         installed = versions()
-        peers, ours = runs_of(noisy_samplers(), installed), dict.fromkeys(OURS)
-        names = self.about | {"role": "first round", "nfe_requested": nfe, "versions": installed}
-        names |= {"version": __version__, "runs": digest(repr(sorted([*peers, *ours])))}
-        runs = {name: partial(self.theirs, run, nfe) for name, run in peers.items()}
-        runs |= {name: partial(self.ours, name, nfe) for name in ours}
+        peers = runs_of(noisy_samplers(), installed, OWN[self.about["process"]])
+        names = about | {"role": "first round", "versions": installed, "runs": digest(repr(sorted(peers)))}
+        best = self.kept.record(names, lambda: {"best": self._first_round(peers, nfe)})["best"]
+        for name in best:
+            names = about | {"role": "peer", "method": name, "version": installed[peers[name][0].project]}
+            yield self.kept.record(names, partial(self.theirs, peers[name], nfe, self.options.n_samples))
 
-        def best() -> Record:
-            found = {name: run(FIRST) for name, run in runs.items()}
-            found = {name: record for name, record in found.items() if record["nfe"]}
-            both = [[name for name in found if (name in ours) == own] for own in (True, False)]
-            return {"best": [best_names({n: found[n] for n in part}, [*FIGURES], FINALISTS) for part in both]}
+    def _first_round(self, peers: Mapping[str, PeerRun], nfe: int) -> list[str]:
+        """The names of the best peers from a part of the noises."""
+        found = {name: self.theirs(run, nfe, FIRST) for name, run in peers.items()}
+        within = {name: record for name, record in found.items() if record["nfe"]}
+        return best_names(within, list(FIGURES), FINALISTS)
 
-        for role, finalists in zip(("default", "peer"), self.kept.record(names, best)["best"], strict=True):
-            for name in finalists:
-                who = self.about | {"role": role, "method": name, "nfe_requested": nfe}
-                who["version"] = __version__ if role == "default" else installed[peers[name][0].project]
-                yield self.kept.record(who, partial(runs[name], self.options.n_samples))
-
-    def ours(self, solver: str, nfe: int, n: int) -> Record:
-        """The figures of a solver of the library on the default levels from n noises."""
-        plan, noise = prepare(solver, self.denoiser.sde, nfe), self.noise(n)
-        assert isinstance(plan, Plan)
+    def ours(self, plan: Plan) -> Record:
+        """The figures of a plan of the library from all noises."""
+        noise = self.noise(self.options.n_samples)
         with torch.no_grad():
             x = self.start.sigma * noise(0).double()
             ends = integrate(plan, self.denoiser, x, later(noise, torch.float64))
@@ -114,14 +122,11 @@ class Noisy:
         return {"nfe": 0} if found is None else {"nfe": found[1], **self.figures(found[0])}
 
     def figures(self, ends: Tensor) -> Record:
-        """Both distances to the mixture; those of lost samples are infinite."""
-        mixture = self.denoiser.mixture
-        if not ends.abs().max() < 1e6:
-            return dict.fromkeys(FIGURES, 1e6)
-        return {
-            "sliced_w2": sliced_w2(ends, mixture, self.end),
-            "covariance": covariance_error(ends, mixture, self.end),
-        }
+        """Both distances to the mixture; those of lost samples are large."""
+        if not ends.abs().max() < LOST:
+            return dict.fromkeys(FIGURES, LOST)
+        both = self.distance.sliced_w2(ends), self.distance.covariance_error(ends)
+        return dict(zip(FIGURES, both, strict=True))
 
 
 def noisy_table(process: str, records: Sequence[Record], floor: Record) -> Table:

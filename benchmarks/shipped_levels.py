@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from converged import Draws, converged_samples, key_of
 from exact_ends import figures_of
-from kept import Kept, digest
+from kept import Kept, plan_key
 from level_tables import verdict
 from lines import Record
 from problems import Problem, make_problem
@@ -95,7 +95,7 @@ class Shipped:
         names = {
             **{"part": "shipped", "role": name, "method": solver, "nfe_requested": nfe, "nfe": plan.nfe},
             **{"n_samples": self.options.n_samples, "seed": self.options.seed, "problem": self.key},
-            **{"version": __version__, "plan": digest(repr((plan.lines, plan.start, plan.end)))},
+            **{"version": __version__, "plan": plan_key(plan)},
         }
         return self.kept.record(names, lambda: figures_of(self.draw(plan), self.exact, self.spread))
 

@@ -17,7 +17,7 @@ import shipped_levels
 import torch
 from exact_ends import LOST, figures_of, for_peers, paths_of
 from level_tables import Cell, best_of, mean_ratio, summary, verdict
-from mixture_distance import covariance_error, sliced_w2
+from mixture_distance import MixtureDistance
 from peer_grids import GRIDS, FlowShifted, Stretched
 from peer_runs import peer_ends, runs_of
 from peer_samplers import PROJECTS, PeerSampler, noisy_samplers, samplers, versions
@@ -292,13 +292,14 @@ def test_the_distances_to_a_mixture_are_exact_for_one_normal():
     far = (-2 * torch.log1p(-(torch.arange(2048, dtype=torch.float64) + 0.5) / 2048)).sqrt()[:, None]
     angle = torch.arange(60, dtype=torch.float64) * (2 * math.pi / 60)
     x = torch.stack([far * angle.cos(), far * angle.sin()], -1).flatten(0, 1)
-    own = sliced_w2(x, mixture, level)
+    distance = MixtureDistance(mixture, level)
+    own = distance.sliced_w2(x)
     assert own < 4e-3
-    assert sliced_w2(1.2 * x, mixture, level) == pytest.approx(0.2, abs=own)
-    shifted = sliced_w2(x + torch.tensor([0.3, 0.0]), mixture, level)
+    assert distance.sliced_w2(1.2 * x) == pytest.approx(0.2, abs=own)
+    shifted = distance.sliced_w2(x + torch.tensor([0.3, 0.0]))
     assert shifted == pytest.approx(0.3 / math.sqrt(2), abs=own)
-    assert covariance_error(x + 5, mixture, level) < 1e-3
-    assert covariance_error(1.2 * x, mixture, level) == pytest.approx(0.44, abs=1e-3)
+    assert distance.covariance_error(x + 5) < 1e-3
+    assert distance.covariance_error(1.2 * x) == pytest.approx(0.44, abs=1e-3)
 
 
 def test_the_part_of_the_included_network(tmp_path, monkeypatch, capsys):
