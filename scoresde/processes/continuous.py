@@ -161,8 +161,9 @@ class EDM(SDE):
 class RectifiedFlow(SDE):
     """alpha = 1 - t, sigma = t (Liu et al. 2023, arXiv 2209.03003; Lipman et al. 2023, arXiv 2210.02747).
 
-    At t = 1, alpha is 0 and lambda is -infinity: an estimate of the noise does not determine x_0 there, and
-    steps in lambda cannot start. Use ``clip`` or a ``t_max`` below 1 to avoid it.
+    At t = 1, alpha is 0 and lambda is -infinity. Every solver starts there, but an estimate of the noise does
+    not determine x_0, and a spacing in lambda has no beginning: for these, use ``clip`` or a ``t_max`` below
+    1.
     """
 
     t_min: float = 1e-3

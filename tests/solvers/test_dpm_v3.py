@@ -271,7 +271,7 @@ def error() -> Callable[[Any, int], float]:
     exact = ExactDenoiser(problem, sde)
     statistics = model_statistics(exact, problem.sample(500), points=50)
     x = normal(200, 64)
-    converged = integrate(Plan.make(DPMSolver(3), sde, 150), exact, x)
+    converged = integrate(Plan.make(DPMSolver(3), sde, 150, UniformLambda()), exact, x)
 
     def error(solver: Any, nfe: int) -> float:
         solver = DPMSolverV3(statistics, *solver) if isinstance(solver, tuple) else solver
@@ -291,7 +291,7 @@ def test_it_is_better_than_dpmpp_at_few_calls(error: Callable[[Any, int], float]
 def test_a_pseudo_predictor_is_for_few_calls(error: Callable[[Any, int], float]) -> None:
     """What three outputs say of the second derivative is too much for long steps: 0.65 to 0.80 of the error
     at 5 to 10 calls, 6 times it at 15."""
-    for nfe, least, most in ((5, 0, 0.85), (6, 0, 0.85), (8, 0, 0.85), (10, 0, 0.85), (15, 4, 8)):
+    for nfe, least, most in ((5, 0, 0.81), (6, 0, 0.81), (8, 0, 0.81), (10, 0, 0.81), (15, 4, 8)):
         assert least < error((3, 3, "predictor"), nfe) / error((3, 3), nfe) < most
 
 

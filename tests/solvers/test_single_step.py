@@ -661,10 +661,9 @@ def test_the_network_is_called_where_the_methods_say() -> None:
     grid = Grid.build(VPSDE(), 7, UniformLambda())
     # Inverses of lambda, to a few roundings of numbers near 5.
     lams = lambda plan: pytest.approx([level.lam for level in plan.levels], abs=1e-12)  # noqa: E731
-    # In equal steps in lambda the inner levels of DPM-fast are the grid's own.
-    assert [level.lam for level in grid.levels[:-1]] == lams(
-        Plan.make(DPMFast(), VPSDE(), 7, UniformLambda())
-    )
+    # In equal steps in lambda the three steps of DPM-fast, of orders 3, 3 and 1, are equal in lambda, too.
+    first, step = grid.levels[0].lam, (grid.levels[-1].lam - grid.levels[0].lam) / 3
+    assert [first + i / 3 * step for i in range(7)] == lams(Plan.make(DPMFast(), VPSDE(), 7, UniformLambda()))
     t, s = Grid.build(VPSDE(), 1, UniformLambda()).levels
     h, rho = s.lam - t.lam, [level.sigma / level.alpha for level in (t, s)]
     at = lambda r: -math.log(rho[0] + r * (rho[1] - rho[0]))  # noqa: E731

@@ -501,15 +501,18 @@ def test_restart_is_algorithm_2_of_its_paper(sde: str, to_clean: bool) -> None:
 def test_restart_by_default_has_an_interval_by_the_length_of_the_run() -> None:
     """A third of the steps, at least 2; one turn, from 9 steps on two; from 0.5 to a level near 0.05."""
     for n, steps, turns in ((1, 2, 1), (4, 2, 1), (8, 3, 1), (9, 3, 2), (12, 4, 2), (30, 10, 2)):
-        plan = Plan.make(Restart(), EDM(), n)
+        plan = Plan.make(Restart(), EDM(), n, UniformLambda())
         assert plan.nfe == n + steps * turns
         at = [level.sigma for level in plan.levels]
         rises = [i for i in range(1, len(at)) if at[i] > at[i - 1]]
         if n >= 4:  # the run is then on its way down when it turns
             assert [at[i] for i in rises] == pytest.approx([0.5] * turns, rel=1e-9)
-        near = min(Grid.build(EDM(), n).levels[1:], key=lambda level: abs(level.lam + math.log(0.05)))
+        near = min(
+            Grid.build(EDM(), n, UniformLambda()).levels[1:],
+            key=lambda level: abs(level.lam + math.log(0.05)),
+        )
         same = Restart(intervals=((near.sigma, 0.5, steps, turns),))
-        assert plan == Plan.make(same, EDM(), n)
+        assert plan == Plan.make(same, EDM(), n, UniformLambda())
 
 
 @pytest.mark.parametrize("spacing", [UniformLambda(), Karras()], ids=repr)
