@@ -1,5 +1,6 @@
 """The ends of the exact solution, and how accurate they are."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from ..devices import exact
 from ..plans.executor import integrate
 from ..plans.plan import Plan
 from ..solvers.dpmpp import DPMSolverPP
+from ..spacings.formulas import UniformLambda, UniformTime
 from .pairs import Pairs
 
 MOST_CALLS = 1024
@@ -33,8 +35,9 @@ class TeacherCheck:
 
 
 def teacher_plan(denoiser: DenoiserLike, calls: int) -> Plan:
-    """DPM-Solver++(3M) with equal steps in the half log-SNR."""
-    return Plan.make(DPMSolverPP(3), denoiser.sde, calls)
+    """DPM-Solver++(3M) with equal steps in the half log-SNR, or in t if alpha = 0 at t_max."""
+    begins = math.isfinite(denoiser.sde.lam_at(denoiser.sde.t_max))
+    return Plan.make(DPMSolverPP(3), denoiser.sde, calls, UniformLambda() if begins else UniformTime())
 
 
 def teacher_pairs(

@@ -14,7 +14,7 @@ from scoresde.denoisers.protocol import Counted
 from scoresde.spacings import AtShares, FlowTime, Measured
 from scoresde.spacings.measured import ends_of
 from scoresde.tuning import measured
-from scoresde.tuning.race import COST, POWERS
+from scoresde.tuning.race import COST, POWERS, score
 
 FLOW = RectifiedFlow()
 
@@ -46,24 +46,24 @@ def test_it_costs_no_more_than_it_may(case):
 
 @pytest.mark.parametrize("calls", [5, 10])
 def test_it_is_about_the_best_power_with_hindsight(case, calls):
-    """By the median on other noises, within a tenth of the best of half of the powers with both solvers."""
+    """By the score of the race on other noises, within a quarter of the best of half of the powers."""
     denoiser, levels, _ = case
-    mine = np.median(errors_of(denoiser, "auto", calls, levels))
+    mine = score(errors_of(denoiser, "auto", calls, levels))
     best = min(
-        np.median(errors_of(denoiser, solver, calls, power))
+        score(errors_of(denoiser, solver, calls, power))
         for solver, power in product(("velocity-p2c3", "velocity-p3c4"), list(POWERS.values())[::2])
     )
-    assert mine < 1.1 * best
+    assert mine < best + math.log(5 / 4)
 
 
 def test_the_figures_that_it_reports_are_those_of_other_noises(case):
-    """Of about 100 samples: the median of a log-normal error varies by about 15 %; the winner is favoured."""
+    """Within a factor of 2: the median of a log-normal error of 100 samples varies by 20 %, and so does ours."""
     denoiser, levels, _ = case
     for calls in (5, 10):
         seen = levels.about["budgets"][str(calls)]
         found = np.median(errors_of(denoiser, "auto", calls, levels))
         assert seen["samples"] > 50
-        assert seen["median"] == pytest.approx(found, rel=0.5)
+        assert found / 2 < seen["median"] < 2 * found
 
 
 def test_it_is_a_function_of_the_network_and_the_seed():
