@@ -57,7 +57,7 @@ def test_it_is_about_the_best_power_with_hindsight(case, calls):
 
 
 def test_the_figures_that_it_reports_are_those_of_other_noises(case):
-    """Within a factor of 2: the median of a log-normal error of 100 samples varies by 20 %, and so does ours."""
+    """Within a factor of 2: the median of 100 log-normal errors varies by 20 %, and so does ours."""
     denoiser, levels, _ = case
     for calls in (5, 10):
         seen = levels.about["budgets"][str(calls)]
