@@ -24,8 +24,8 @@ mixture = Mixture(
 network = ExactDenoiser(mixture, EDM())
 
 small = Settings(
-    samples=1024,
-    held_out=1024,
+    samples=384,
+    held_out=512,
     solvers=("ddim", "dpmpp-2m", "unic", "velocity-adams"),
     spacings=("karras", "align-your-steps"),
 )
@@ -37,8 +37,8 @@ print(report)
 # solvers:
 
 # %%
-shape = (4000, 64)
-converged = sample(network, "dpmpp-3m", shape, nfe=200, seed=1)
+shape = (2000, 64)
+converged = sample(network, "auto", shape, nfe=100, seed=1)
 
 
 def error(x: torch.Tensor) -> float:
