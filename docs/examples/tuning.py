@@ -26,6 +26,7 @@ network = ExactDenoiser(mixture, EDM())
 small = Settings(
     samples=384,
     held_out=512,
+    starts=2,
     solvers=("ddim", "dpmpp-2m", "unic", "velocity-adams"),
     spacings=("karras", "align-your-steps"),
 )
