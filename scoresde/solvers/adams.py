@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite, isinf
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from ..plans.vector import Vector
 from ..processes.level import Level
 from ..processes.sde import SDE
 from ..spacings.grid import Grid
-from .forms import FORMS, POINTS, VARIABLES, WEIGHTS, lagrange
+from .forms import FORMS, VARIABLES, lagrange, quadrature
 from .moves import ddim, materialized
 
 
@@ -125,6 +125,14 @@ class ExponentialAdams:
             return min(count, 2)
         return count if self.start == "iterated" else min(count, 2 + bool(self.corrector))
 
+    @property
+    def _bounded(self) -> bool:
+        """Is a step from alpha = 0 like any other?
+
+        It is infinite in lambda, but not in u, in which the kernel of the velocity is constant.
+        """
+        return (self.prediction, self.variable, self.two_point_rule) == ("velocity", "u", "exact")
+
     def solve(self, tape: Tape, x: Vector, grid: Grid) -> Vector:
         nodes = [self.node(tape, x, grid.levels[0])]
         steps = list(grid.steps())
@@ -144,7 +152,7 @@ class ExponentialAdams:
     def node(self, tape: Tape, x: Vector, level: Level[float]) -> Node:
         """The output of the network at the point x: one call."""
         d = tape.denoise(x, level)
-        m = FORMS[self.prediction].output(level, x, d) if level.alpha else d
+        m = FORMS[self.prediction].output(level, x, d) if level.alpha or self._bounded else d
         several = max(self.predictor, self.corrector) > 1 and m is not d
         return Node(level, d, materialized(tape, m) if several else m)
 
@@ -153,10 +161,11 @@ class ExponentialAdams:
     ) -> Callable[[Sequence[Node]], Vector]:
         """The step from x as a function of its nodes. It draws its noise once, whatever the nodes are.
 
-        A step that is infinite in lambda uses the ``first`` node alone.
+        A step to sigma = 0 uses the ``first`` node alone; so does a step from alpha = 0, if it has no finite
+        weights.
         """
         tau = self.tau if self.tau_from * s.alpha <= s.sigma <= self.tau_to * s.alpha else 0.0
-        if isinf(s.lam - t.lam):
+        if not s.sigma or not (t.alpha or self._bounded):
             end = ddim(t, s, x, first.d)
             return lambda nodes: end
         form = FORMS[self.prediction]
@@ -168,7 +177,7 @@ class ExponentialAdams:
     def _joined(
         self, known: Vector, t: Level[float], s: Level[float], tau: float, sde: SDE, nodes: Sequence[Node]
     ) -> Vector:
-        nodes = [node for node in nodes if node.level.alpha]
+        nodes = [node for node in nodes if node.level.alpha or self._bounded]
         weights = self._weights(t, s, tau, sde, [node.level for node in nodes])
         for weight, node in zip(weights, nodes, strict=True):
             known = known + weight * node.m
@@ -185,10 +194,10 @@ class ExponentialAdams:
             half = total if self.two_point_rule == "bh2" else h * float(form.kernel(s, tau, np.array(s.lam)))
             weights = [half / (2 * r)] * 2
         else:
-            lam = t.lam + h * (1 + POINTS) / 2
+            lam, widths = quadrature(t.lam, s.lam)
             known = np.array([level.lam for level in levels])
             both = VARIABLES[self.variable](sde, np.concatenate((lam, known)))
-            kernel = form.kernel(s, tau, lam) * WEIGHTS * h / 2
+            kernel = form.kernel(s, tau, lam) * widths
             weights = (lagrange(both[: len(lam)], both[len(lam) :]) @ kernel).tolist()
         weights[base] = total - (sum(weights) - weights[base])  # exact on a constant, to the last bit
         return weights
@@ -201,9 +210,9 @@ class ExponentialAdams:
         A sweep steps from the start to all levels by one polynomial, and raises the order of the states by
         one.
         """
-        regular = [step for step in steps if isfinite(step[1].lam - step[0].lam)]
-        p = min(max(self.predictor, self.corrector), len(regular))
-        if p < 2 or len(regular) < len(steps) - 1 or isinf(steps[0][0].lam):
+        regular = [s.sigma > 0 and (t.alpha > 0 or self._bounded) for t, s in steps]
+        p = min(max(self.predictor, self.corrector), sum(regular))
+        if p < 2 or not all(regular[:-1]):
             return x, nodes, steps
         t, at = steps[0][0], [s for _, s in steps[: p - 1]]
 

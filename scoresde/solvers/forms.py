@@ -1,7 +1,7 @@
 """The quantity that an Adams method interpolates, and the variable of its polynomial."""
 
 from collections.abc import Callable
-from math import expm1, sqrt
+from math import expm1, isfinite, sqrt
 from typing import Protocol
 
 import numpy as np
@@ -100,6 +100,19 @@ VARIABLES: dict[str, Callable[[SDE, Numbers], Numbers]] = {
 
 # The Gauss-Legendre rule on [-1, 1]. For steps of up to 30 in lam its error is below rounding for every form.
 POINTS, WEIGHTS = np.polynomial.legendre.leggauss(32)
+
+
+def quadrature(first: float, last: float) -> tuple[Numbers, Numbers]:
+    """Points and weights of an integral over lam from ``first`` to ``last``.
+
+    Where an end is infinite, the points are those of a rule in u = 1 / (1 + exp(lam)).
+    """
+    if isfinite(last - first):
+        return first + (last - first) * (1 + POINTS) / 2, WEIGHTS * (last - first) / 2
+    start, end = 1 / (1 + np.exp(np.array([first, last])))
+    u = start + (end - start) * (1 + POINTS) / 2
+    return np.log1p(-u) - np.log(u), WEIGHTS * (end - start) / (2 * u * (u - 1))
+
 
 _SAME = np.eye(16, dtype=bool)
 

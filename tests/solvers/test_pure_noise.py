@@ -33,7 +33,7 @@ from scoresde import (
     sample,
 )
 from scoresde.processes import CLEAN
-from scoresde.solvers import DDIM, AdaptiveSDE, DPMAdaptive, EulerMaruyama, SciPy
+from scoresde.solvers import DDIM, AdaptiveSDE, DPMAdaptive, EulerMaruyama, ExponentialAdams, SciPy
 from scoresde.solvers.integrators.base import Integration, Integrator
 from scoresde.solvers.integrators.ode import ADAPTIVE, FIXED, ODE, fixed_calls
 from scoresde.solvers.integrators.per_sample import PerSampleIntegrator
@@ -175,6 +175,27 @@ def test_a_table_has_order_2_at_most_where_the_first_step_is_one_of_the_grid(nam
     error of h^2 log(1 / h) there, which falls by 0.2 less than h^2 at these numbers (ipndm).
     """
     assert rate(name, lambda n: UniformTime(), (80, 160, 320)) >= min(TABLES[name].order, 2) - 0.3
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if name.startswith("velocity")])
+def test_a_method_on_the_velocity_keeps_its_order_from_the_first_step(name: str) -> None:
+    """The velocity is smooth in u up to alpha = 0, so that the first step is one of the grid."""
+    assert rate(name, lambda n: UniformTime(), (40, 80, 160)) >= TABLES[name].order - 0.2
+
+
+@pytest.mark.parametrize("corrector", [0, 5])
+@pytest.mark.parametrize("predictor", [1, 2, 3, 4])
+def test_a_polynomial_velocity_is_exact_from_alpha_0(predictor: int, corrector: int) -> None:
+    """A velocity of degree p - 1 in u, the same for all x, by the iterated start of p outputs."""
+
+    def denoise(x: Tensor, level: Level[float]) -> Tensor:
+        return x - level.sigma * (0.7 + level.sigma ** (predictor - 1))  # x - u m, for alpha + sigma = 1
+
+    solver = ExponentialAdams(predictor, corrector, prediction="velocity", variable="u", start="iterated")
+    levels = AtTimes([1.0, 0.9, 0.8, 0.6, 0.5, 0.1])
+    plan = Plan.make(solver, RectifiedFlow(), 5, levels)
+    exact = X - 0.7 * 0.9 - (1 - 0.1**predictor) / predictor
+    torch.testing.assert_close(ended(plan, denoise), exact, rtol=1e-13, atol=1e-13)
 
 
 # euler and em.
