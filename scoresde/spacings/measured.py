@@ -35,7 +35,7 @@ class AtShares:
         shares: the share of the levels from the first node to this one, rising, from 0 to 1.
 
     Raises:
-        ValueError: other numbers; when used, a process with other ends.
+        ValueError: other numbers; when used, a process that goes beyond the nodes.
     """
 
     u: Sequence[float]
@@ -65,7 +65,7 @@ class AtShares:
 
     def __call__(self, sde: SDE, n: int) -> Tensor:
         ends = ends_of(sde)
-        if not (_same(self.ends, ends) or self.ends[0] >= ends[0] > ends[1] >= self.ends[1]):
+        if not _holds(self.ends, ends):
             raise ValueError(f"u must hold {_range(ends)} for {sde}, got {_range(self.ends)}")
         first, last = np.interp(np.negative(ends), np.negative(self.u), self.shares)
         u = torch.from_numpy(np.interp(ramp(first, last, n).numpy(), self.shares, self.u))
@@ -111,7 +111,7 @@ class Measured:
 
     Args:
         process: the type of the SDE, such as ``"VPSDE"``.
-        ends: u = sigma / (alpha + sigma) at ``t_max`` and ``t_min``.
+        ends: u = sigma / (alpha + sigma) at ``t_max`` and ``t_min``, within the nodes of the choices.
         choices: at least one, the calls rising.
         about: the network and the measurement, as JSON; it does not change the levels.
         source: what messages call the levels; the file that they were read from.
@@ -137,8 +137,8 @@ class Measured:
         if not calls or not all(a < b for a, b in pairwise(calls)):
             raise ValueError(f"choices must be at least one, of rising numbers of calls, got {calls}")
         for spacing in (choice.spacing for choice in self.choices):
-            if isinstance(spacing, AtShares) and not _same(spacing.ends, self.ends):
-                raise ValueError(f"u of a choice must be {_range(self.ends)}, got {_range(spacing.ends)}")
+            if isinstance(spacing, AtShares) and not _holds(spacing.ends, self.ends):
+                raise ValueError(f"u of a choice must hold {_range(self.ends)}, got {_range(spacing.ends)}")
 
     def choice(self, calls: int) -> Choice:
         """The choice for a number of calls."""
@@ -199,6 +199,11 @@ def _same(ends: tuple[float, float], others: tuple[float, float]) -> bool:
     )
     pairs = zip(lams, other_lams, strict=True)
     return all(math.isclose(a, b, rel_tol=0, abs_tol=1e-6) for a, b in pairs)
+
+
+def _holds(nodes: tuple[float, float], ends: tuple[float, float]) -> bool:
+    """Are the ends within the nodes?"""
+    return _same(nodes, ends) or nodes[0] >= ends[0] > ends[1] >= nodes[1]
 
 
 def _range(ends: tuple[float, float]) -> str:

@@ -4,13 +4,10 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from ..denoisers.protocol import DenoiserLike
 from ..denoisers.transported import Transported
 from ..plans.fingerprint import fingerprint
-from ..spacings.flow_time import FlowTime
-from ..spacings.measured import AtShares, Measured, ends_of
+from ..spacings.measured import Measured, ends_of
 
 LEVELS = "levels.json"
 
@@ -53,9 +50,7 @@ def levels_of(checkpoint: str | Path, denoiser: DenoiserLike) -> Measured | None
     levels.check(own.sde)
     if own is denoiser:
         return levels
-    ends = ends_of(denoiser.sde)
-    choices = tuple(replace(choice, spacing=_part(choice.spacing, ends)) for choice in levels.choices)
-    return replace(levels, process=type(denoiser.sde).__name__, ends=ends, choices=choices)
+    return replace(levels, process=type(denoiser.sde).__name__, ends=ends_of(denoiser.sde))
 
 
 def usable_levels(checkpoint: str | Path, denoiser: DenoiserLike) -> Measured | None:
@@ -69,19 +64,6 @@ def usable_levels(checkpoint: str | Path, denoiser: DenoiserLike) -> Measured | 
     except ValueError as error:
         warnings.warn(f"measured levels are not used: {error}", stacklevel=2)
         return None
-
-
-def _part(spacing: FlowTime | AtShares, ends: tuple[float, float]) -> FlowTime | AtShares:
-    """A spacing between other ends, given as u = sigma / (alpha + sigma), within its own."""
-    if isinstance(spacing, FlowTime):
-        return spacing
-    first, last = np.interp(np.negative(ends), np.negative(spacing.u), spacing.shares)
-    inside = [
-        (u, (share - first) / (last - first))
-        for u, share in zip(spacing.u, spacing.shares, strict=True)
-        if first < share < last  # so they are inside, whatever the rounding of the ends
-    ]
-    return AtShares(*zip((ends[0], 0.0), *inside, (ends[1], 1.0), strict=True))
 
 
 def are_of(levels: Measured, denoiser: DenoiserLike) -> bool:

@@ -13,14 +13,12 @@ from tqdm import tqdm
 from ..denoisers.protocol import Counted, DenoiserLike, Observed, as_denoiser
 from ..devices import exact
 from ..integer import integer
-from ..noise import Noise
 from ..plans.fingerprint import fingerprint
 from ..plans.plan import Plan
-from ..processes.sde import SDE
 from ..solvers.auto import VELOCITY
 from ..spacings.measured import Choice, Measured, ends_of
-from .pairs import Pairs, joined
-from .pilot import COARSE, FINE, USUAL, ends, run_pilot, with_ends
+from .pairs import Pairs, ends, initial_pairs, joined, squared_errors, with_ends
+from .pilot import COARSE, FINE, USUAL, accurate_plan, run_pilot
 from .race import COST, ELSEWHERE, SOLVERS, Entry, race
 from .table import Numbers
 from .task import check_network, variance_of
@@ -76,9 +74,11 @@ def measured(
     if not budgets or budgets[-1] > most:
         raise ValueError(f"budgets must be numbers of calls from 2 to {most}, got {budgets}")
     denoiser = as_denoiser(denoiser)
-    pairs = partial(
-        _initial, denoiser.sde, tuple(shape), cond, integer("seed", seed), torch.device(device), dtype
-    )
+    seed = integer("seed", seed)
+
+    def pairs(ids: Tensor) -> Pairs:
+        return initial_pairs(denoiser.sde, tuple(shape), cond, seed + SEED, ids, device, dtype)
+
     with tqdm(desc="pilot", unit="evaluation", disable=not progress) as bar:
         counted = Counted(Observed(denoiser, lambda x, *_: bar.update(len(x))))
         bar.total = NOISES * (COARSE + FINE) + len(budgets) * COST
@@ -94,28 +94,12 @@ def measured(
     return Measured(type(denoiser.sde).__name__, ends_of(denoiser.sde), choices, about)
 
 
-def _initial(
-    sde: SDE,
-    shape: tuple[int, ...],
-    cond: Tensor | None,
-    seed: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    first: int,
-    last: int,
-) -> Pairs:
-    """The initial states of noises ``first`` to ``last``; their ends are not known yet."""
-    ids = torch.arange(first, last)
-    x = sde.level_at(sde.t_max).sigma * Noise(seed + SEED, ids.to(device), shape)(0).to(dtype)
-    return Pairs(x, x, None if cond is None else cond[ids % len(cond)].to(device))
-
-
 class _Measurement:
     """A pilot, and the races on its noises and on further ones, whose exact ends are found when needed."""
 
-    def __init__(self, denoiser: DenoiserLike, pairs: Callable[[int, int], Pairs], batch_size: int) -> None:
+    def __init__(self, denoiser: DenoiserLike, pairs: Callable[[Tensor], Pairs], batch_size: int) -> None:
         self.denoiser, self.initial, self.batch_size = denoiser, pairs, batch_size
-        first = pairs(0, NOISES)
+        first = pairs(torch.arange(NOISES))
         check_network(denoiser, first.x, first.cond)
         self.pilot = run_pilot(denoiser, first, batch_size)
         self.pairs = self.pilot.pairs
@@ -136,12 +120,12 @@ class _Measurement:
     def _errors(self, calls: int, entry: Entry, first: int, last: int) -> Numbers:
         """The errors of samples ``first`` to ``last``: distances from the exact ends, over their spread."""
         if last > len(self.pairs):
-            more, levels = self.initial(len(self.pairs), last), self.pilot.levels(*USUAL)
-            more = with_ends(self.denoiser, more, self.batch_size, levels, PRICE)
-            self.pairs = joined(self.pairs, more)
+            exact_run = accurate_plan(self.denoiser.sde, self.pilot.levels(*USUAL), PRICE)
+            more = self.initial(torch.arange(len(self.pairs), last))
+            self.pairs = joined(self.pairs, with_ends(self.denoiser, exact_run, more, self.batch_size))
         plan = Plan.within(calls, VELOCITY[entry.solver], self.denoiser.sde, entry.spacing)
         part = self.pairs[first:last]
-        reached = torch.cat(list(ends(self.denoiser, plan, part, self.batch_size)))
-        squares = exact(reached - part.target).square().flatten(1).mean(1).cpu().numpy()
+        reached = ends(self.denoiser, plan, part, self.batch_size)
+        squares = exact(squared_errors(reached, part.target)).cpu().numpy()
         errors: Numbers = np.sqrt(np.where(np.isfinite(squares), squares, 1e30)) / self.spread
         return errors

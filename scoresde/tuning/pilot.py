@@ -1,9 +1,7 @@
 """A fine run of a network on a few noises: where along its paths the error of a step is large."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from ..denoisers.protocol import DenoiserLike
 from ..plans.executor import integrate
 from ..plans.plan import Plan
 from ..processes.level import Level
+from ..processes.sde import SDE
 from ..solvers.auto import VELOCITY
 from ..spacings.flow_time import FlowTime
 from ..spacings.formulas import Spacing
@@ -23,7 +22,6 @@ from .table import Numbers
 
 ORDERS = (1, 2, 3)  # of the differences
 COARSE, FINE = 20, 100  # network calls of the first run, and of the run on the levels that it measured
-ACCURATE = "velocity-p5c6"  # the solver of these runs
 FIRST = FlowTime(2.0, 2.0)  # the levels of the first run
 USUAL = (1, 0.2)  # the order and floor of the levels of later runs
 WINDOW = 9  # nodes over which a density is smoothed
@@ -81,25 +79,14 @@ def run_pilot(denoiser: DenoiserLike, pairs: Pairs, batch_size: int) -> Pilot:
     return _measured(denoiser, pairs, batch_size, coarse.levels(*USUAL), FINE)
 
 
-def with_ends(denoiser: DenoiserLike, pairs: Pairs, batch_size: int, levels: Spacing, calls: int) -> Pairs:
-    """Initial states with the ends of accurate runs from them."""
-    plan = Plan.make(VELOCITY[ACCURATE], denoiser.sde, calls, levels)
-    return replace(pairs, target=torch.cat(list(ends(denoiser, plan, pairs, batch_size))))
-
-
-def ends(denoiser: DenoiserLike, plan: Plan, pairs: Pairs, batch_size: int) -> Iterator[Tensor]:
-    """The ends of a plan, batch for batch."""
-    for part in pairs.batches(batch_size):
-        yield integrate(plan, partial(_given, denoiser, part.cond), part.x)
-
-
-def _given(denoiser: DenoiserLike, cond: Tensor | None, x: Tensor, level: Level[Any]) -> Tensor:
-    return denoiser(x, level, cond)
+def accurate_plan(sde: SDE, levels: Spacing, calls: int) -> Plan:
+    """The plan of a run whose ends count as exact."""
+    return Plan.make(VELOCITY["velocity-p5c6"], sde, calls, levels)
 
 
 def _measured(denoiser: DenoiserLike, pairs: Pairs, batch_size: int, levels: Spacing, calls: int) -> Pilot:
     """A run with the sizes of its differences."""
-    plan = Plan.make(VELOCITY[ACCURATE], denoiser.sde, calls, levels)
+    plan = accurate_plan(denoiser.sde, levels, calls)
     u = np.array([level.sigma / (level.alpha + level.sigma) for level in (*plan.levels, plan.end)])
     reached, squares = [], {order: np.zeros(calls - order) for order in ORDERS}
     for part in pairs.batches(batch_size):

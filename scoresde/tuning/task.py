@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ..denoisers.modes import modules_of
 from ..denoisers.protocol import DenoiserLike, unobserved
-from ..noise import Noise
 from ..plans.fingerprint import fingerprint, hash_of
 from ..plans.tape import Solver
 from ..processes.sde import SDE
@@ -19,7 +18,7 @@ from ..registry import lookup
 from ..solvers.catalogue import SOLVERS
 from ..solvers.integrators.base import Integrator
 from ..spacings.measured import Measured
-from .pairs import FeatureMap, Pairs
+from .pairs import FeatureMap, Pairs, initial_pairs
 from .progress import Progress
 from .settings import Settings
 
@@ -89,11 +88,7 @@ class Task:
     def initial_pairs(self) -> Pairs:
         """The initial states of all parts. The targets are not known yet: x stands in their place."""
         ids = torch.arange(sum(self.settings.sizes))
-        times = torch.tensor(self.sde.t_max, dtype=torch.float64)
-        sigma = self.sde.sigma(times).item()
-        x = sigma * Noise(self.seed + SEED, ids.to(self.device), self.shape)(0)
-        cond = None if self.cond is None else self.cond[ids % len(self.cond)].to(self.device)
-        return Pairs(x, x, cond)
+        return initial_pairs(self.sde, self.shape, self.cond, self.seed + SEED, ids, self.device)
 
     def parts(self, pairs: Pairs) -> Parts:
         """The pairs to fit on, to validate with, and to decide with."""

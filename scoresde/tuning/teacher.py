@@ -4,16 +4,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..denoisers.protocol import DenoiserLike
 from ..devices import exact
-from ..plans.executor import integrate
 from ..plans.plan import Plan
 from ..solvers.dpmpp import DPMSolverPP
 from ..spacings.formulas import UniformLambda, UniformTime
-from .pairs import Pairs
+from .pairs import Pairs, with_ends
 
 MOST_CALLS = 1024
 MAX_ERROR_SHARE = 0.05  # largest error of the teacher, relative to that of the best stock solver
@@ -44,12 +42,7 @@ def teacher_pairs(
     denoiser: DenoiserLike, x: Tensor, cond: Tensor | None, calls: int, batch_size: int
 ) -> Pairs:
     """Initial states with their ends by :func:`teacher_plan`."""
-    plan = teacher_plan(denoiser, calls)
-    ends = [
-        integrate(plan, lambda at, level, c=part.cond: denoiser(at, level, c), part.x)  # type: ignore[misc]
-        for part in Pairs(x, x, cond).batches(batch_size)
-    ]
-    return Pairs(x, torch.cat(ends), cond)
+    return with_ends(denoiser, teacher_plan(denoiser, calls), Pairs(x, x, cond), batch_size)
 
 
 def converged_teacher(

@@ -22,6 +22,7 @@ from scoresde.networks.classifier import Classifier
 from scoresde.plans.fingerprint import fingerprint
 from scoresde.pretrained import FEATURES, FOLDERS, MODEL, REFERENCE, Pretrained, pretrained
 from scoresde.training.configuration import validate
+from scoresde.training.levels import levels_of
 
 ROOT = Path(__file__).parents[2]
 MNIST = ROOT / "../shared/data/mnist.npz"
@@ -259,3 +260,11 @@ def test_the_tables_that_ship_are_made_for_the_network_that_ships_and_nearer_the
 
     for nfe in (4, 5, 6, 8, 10):
         assert error("tuned", nfe) < 0.7 * min(error(solver, nfe) for solver in ("deis", "ipndm", "dpmpp-2m"))
+
+
+def test_the_levels_of_the_package_are_those_of_its_network() -> None:
+    """The program takes levels only if the hash of the network's weights and settings is theirs."""
+    shipped = pretrained("mnist")
+    levels = levels_of(shipped.folder, shipped.denoiser)
+    assert levels == shipped.levels
+    assert [choice.calls for choice in shipped.levels.choices] == [5, 8, 10, 20, 50]

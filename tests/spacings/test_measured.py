@@ -163,10 +163,10 @@ WRONG: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     ),
     "calls that fall": (lambda: at(10, 5), ValueError, "of rising numbers of calls, got [10, 5]"),
     "calls twice": (lambda: at(5, 5), ValueError, "of rising numbers of calls, got [5, 5]"),
-    "shares of another range": (
-        lambda: Measured("EDM", (0.9, 0.1), CHOICES),
+    "shares of a smaller range": (
+        lambda: Measured("EDM", (0.99, 0.1), CHOICES),
         ValueError,
-        "u of a choice must be from 0.9 to 0.1, got from 0.987654321 to 0.00199600798",
+        "u of a choice must hold from 0.99 to 0.1, got from 0.987654321 to 0.00199600798",
     ),
     "no calls": (lambda: at(0), ValueError, "calls must be at least 1, got 0"),
     "calls of text": (lambda: Choice("5", "ddim", FlowTime()), TypeError, "calls must be an integer"),  # type: ignore[arg-type]

@@ -116,7 +116,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "shares must strictly rise, got 0.0 before nan",
     ),
     "shares to more than 1": (spaced(shares=[0, 1.5]), "shares must be from 0 to 1, got 0.0 to 1.5"),
-    "nodes of another range": (spaced(u=[0.9, 0.1]), "u of a choice must be from 0.987654321 to"),
+    "nodes of a smaller range": (spaced(u=[0.9, 0.1]), "u of a choice must hold from 0.987654321 to"),
     "a share too many": (spaced(shares=[0, 0.5, 1]), "as many of one as of the other, got 2 and 3"),
     "a scale of 0": (
         first(spacing={"name": "flow-time", "scale": 0}),

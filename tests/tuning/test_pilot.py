@@ -10,8 +10,8 @@ from small_tuning import CLIPPED, EXACT, noises
 from scoresde import EDM, VPSDE, ExactDenoiser, Mixture, RectifiedFlow
 from scoresde.denoisers.protocol import Counted, as_denoiser
 from scoresde.spacings.measured import ends_of
-from scoresde.tuning.pairs import Pairs
-from scoresde.tuning.pilot import COARSE, FINE, FIRST, ORDERS, Pilot, run_pilot, with_ends
+from scoresde.tuning.pairs import Pairs, ends
+from scoresde.tuning.pilot import COARSE, FINE, FIRST, ORDERS, Pilot, accurate_plan, run_pilot
 
 
 class Polynomial:
@@ -95,6 +95,6 @@ def test_its_ends_are_exact_and_it_costs_what_it_says(sde):
     x = noises(sde, 8)
     pilot = run_pilot(counted, Pairs(x, x), 8)
     assert counted.evaluations == 8 * (COARSE + FINE)
-    finer = with_ends(counted, Pairs(x, x), 8, FIRST, 400).target
+    finer = ends(counted, accurate_plan(counted.sde, FIRST, 400), Pairs(x, x), 8)
     spread = finer.std(0).square().mean().sqrt()
     assert ((pilot.pairs.target - finer).square().mean().sqrt() / spread).item() < 1e-4
