@@ -17,3 +17,16 @@ def made_up(denoiser, choices=CHOICES, **about):
     network = fingerprint(denoiser)
     about = {**network, "seed": 0, "evaluations": 1000, "budgets": budgets, **about}
     return Measured(type(denoiser.sde).__name__, ends_of(denoiser.sde), tuple(choices), about)
+
+
+def take_by_hand(monkeypatch, command):
+    """Let a module of a command take levels by hand in place of a measurement; returns what it asks for."""
+    asked = []
+
+    def measuring(denoiser, shape, **options):
+        asked.append({"denoiser": denoiser, "shape": shape, **options})
+        choices = [Choice(calls, "velocity-p3c4", FlowTime(2.0, calls)) for calls in options["budgets"]]
+        return made_up(denoiser, choices, seed=options["seed"])
+
+    monkeypatch.setattr(f"scoresde.cli.{command}.measured", measuring)
+    return asked

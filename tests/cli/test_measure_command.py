@@ -7,13 +7,12 @@ import sys
 import pytest
 import torch
 from small_commands import refused, trained_on_vectors
-from small_levels import made_up
+from small_levels import take_by_hand
 
 from scoresde import Transported
 from scoresde.cli.main import main
 from scoresde.plans.fingerprint import fingerprint
-from scoresde.spacings import FlowTime
-from scoresde.spacings.measured import Choice, Measured
+from scoresde.spacings.measured import Measured
 from scoresde.training.checkpoint import load_denoiser
 from scoresde.tuning import measured
 
@@ -32,15 +31,7 @@ def folder(network, tmp_path):
 @pytest.fixture
 def asked(monkeypatch):
     """The arguments of each measurement, which returns levels chosen by hand."""
-    calls = []
-
-    def measuring(denoiser, shape, **options):
-        calls.append({"denoiser": denoiser, "shape": shape, **options})
-        choices = [Choice(calls, "velocity-p3c4", FlowTime(2.0, calls)) for calls in options["budgets"]]
-        return made_up(denoiser, choices, seed=options["seed"])
-
-    monkeypatch.setattr("scoresde.cli.measure.measured", measuring)
-    return calls
+    return take_by_hand(monkeypatch, "measure")
 
 
 @pytest.fixture

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 from small_commands import VECTORS, line_of, refused
-from small_levels import made_up
+from small_levels import made_up, take_by_hand
 
 from scoresde.cli.main import main
 from scoresde.denoisers.network import Denoiser
 from scoresde.files import read_tensors
 from scoresde.plans.fingerprint import fingerprint
 from scoresde.pretrained import Pretrained
-from scoresde.spacings import FlowTime
-from scoresde.spacings.measured import Choice, Measured
+from scoresde.spacings.measured import Measured
 from scoresde.training.checkpoint import MODEL, TRAINING, load_denoiser
 from scoresde.training.labels import in_proportion
 from scoresde.training.levels import load_levels
@@ -39,15 +38,7 @@ def train(tmp_path):
 @pytest.fixture
 def asked(monkeypatch):
     """The arguments of each measurement, which returns levels chosen by hand."""
-    calls = []
-
-    def measuring(denoiser, shape, **options):
-        calls.append({"denoiser": denoiser, "shape": shape, **options})
-        choices = [Choice(n, "velocity-p3c4", FlowTime(2.0, n)) for n in options["budgets"]]
-        return made_up(denoiser, choices, seed=options["seed"])
-
-    monkeypatch.setattr("scoresde.cli.train.measured", measuring)
-    return calls
+    return take_by_hand(monkeypatch, "train")
 
 
 def files(folder):
