@@ -39,7 +39,7 @@ def warn_if_unstable(
     if found is None or found <= LIMIT:
         return
     name = next((name for name, known in SOLVERS.items() if known == solver), called)
-    other = "er-sde-3" if run.stochastic else "dpmpp-2m"
+    other = "er-sde-3" if run.stochastic else "auto"
     warnings.warn(
         f"{name} is unstable with {run.nfe} network calls on these levels: on normal data of deviations 1/2 "
         f"to 1/10, the deviation of its samples is {found:.2g} times that of the data; use more calls, "

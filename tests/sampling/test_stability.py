@@ -63,7 +63,7 @@ class Normal:
 @pytest.mark.parametrize(
     ("name", "nfe", "other"),
     [("seeds-2", 10, "er-sde-3"), ("seeds-3", 20, "er-sde-3"), ("sde-dpm-1", 5, "er-sde-3"),
-     ("heun", 5, "dpmpp-2m"), ("torchsde:method=heun", 10, "er-sde-3"),
+     ("heun", 5, "auto"), ("torchsde:method=heun", 10, "er-sde-3"),
      ("torchsde:method=srk", 10, "er-sde-3")],
 )  # fmt: skip
 def test_a_run_that_is_unstable_is_said_to_be_when_it_is_planned(name: str, nfe: int, other: str) -> None:
