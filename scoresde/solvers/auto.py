@@ -19,12 +19,14 @@ def corrected_velocity(outputs: int, finish: str = "same") -> ExponentialAdams:
 VELOCITY = {
     "velocity-p2c3": corrected_velocity(2, "lower"),
     "velocity-p3c4": corrected_velocity(3, "lower"),
+    "velocity-p4c5": corrected_velocity(4),
     "velocity-p5c6": corrected_velocity(5),
 }
 
 # The most calls of a run, and the solver of runs of up to so many calls.
 RULE: tuple[tuple[float, str], ...] = (
-    (30, "velocity-p3c4"),
+    (16, "velocity-p3c4"),
+    (30, "velocity-p4c5"),
     (inf, "velocity-p5c6"),
 )
 
@@ -33,10 +35,11 @@ RULE: tuple[tuple[float, str], ...] = (
 class Auto:
     """The solver on the velocity that suits the number of calls: the more calls, the more outputs a step.
 
-    ``velocity-p3c4`` up to 30 calls, ``velocity-p5c6`` beyond: exponential Adams (Zhang and Chen 2022, arXiv
-    2204.13902) on the velocity in u = sigma / (alpha + sigma), predicted from p outputs and corrected with
-    p + 1 (Zhao et al. 2023, arXiv 2302.04867), one call a step. The first ends with steps of lower order, as
-    the codes of UniPC do at few steps. The rule was measured on mixtures and on images.
+    ``velocity-p3c4`` up to 16 calls, ``velocity-p4c5`` up to 30, ``velocity-p5c6`` beyond: exponential Adams
+    (Zhang and Chen 2022, arXiv 2204.13902) on the velocity in u = sigma / (alpha + sigma), predicted from p
+    outputs and corrected with p + 1 (Zhao et al. 2023, arXiv 2302.04867), one call a step. The first ends
+    with steps of lower order, as the codes of UniPC do at few steps. The rule was measured on mixtures and on
+    images.
 
     With levels that were measured on a network (:class:`scoresde.spacings.Measured`),
     :func:`scoresde.prepare` takes the solver that was measured with them in place of this rule.

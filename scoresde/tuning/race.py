@@ -27,7 +27,7 @@ COST = 15_000  # network evaluations for a number of calls, at most
 ROUNDS = 3
 BEST, FINALISTS = 3, 4  # levels of each kind that reach the second round; candidates that reach the third
 CUT = 0.3  # the share of the smallest and of the largest errors that the middle leaves out
-TAIL = 0.1  # the weight of the root mean square in the score
+TAIL = 0.65  # the weight of the root mean square in the score
 ELSEWHERE = 0.5  # a sample whose error is more than so many spreads ends elsewhere, in another mode
 PENALTY = 10.0  # of the share of such samples
 
@@ -79,12 +79,13 @@ def race(pilot: Pilot, calls: int, errors: Errors, price: int) -> tuple[Entry, N
 
 
 def score(errors: Numbers) -> float:
-    """How bad the errors of samples are: the logarithm of their middle, and penalties for the worst.
+    """How bad the errors of samples are, by most of them and by the worst.
 
-    The middle is the mean logarithm of the errors between the quantiles .3 and .7. It follows the median,
-    with less variance. A percent of samples that end elsewhere counts as much as errors that are larger by a
-    tenth. The root mean square, with a small weight, decides between candidates that are otherwise nearly
-    equal.
+    It is a mean of the logarithms of their middle and of their root mean square, and a penalty. The middle is
+    the mean logarithm of the errors between the quantiles .3 and .7: it follows the median, with less
+    variance. A few samples make the root mean square, so that a race on some hundred noises sees it roughly;
+    still, candidates chosen with its larger weight are better by it on other noises, and nearly as good by
+    the median. A percent of samples that end elsewhere counts as much as errors that are larger by a tenth.
 
     Args:
         errors: over the spread of the samples, ``(B,)``.

@@ -30,14 +30,14 @@ from scoresde.spacings.measured import Choice, ends_of
 from tests.problems import SDES, Net, mixture, reference
 from tests.solvers.test_order import measured_order
 
-NAMES = ["velocity-p2c3", "velocity-p3c4", "velocity-p5c6"]
+NAMES = ["velocity-p2c3", "velocity-p3c4", "velocity-p4c5", "velocity-p5c6"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_names_are_adams_on_the_velocity_with_one_output_more_in_the_corrector(name: str) -> None:
     outputs = int(name[10])
     spec = f"velocity-adams:predictor={outputs},corrector={outputs + 1}"
-    spec += ",finish=lower" * (outputs < 5)
+    spec += ",finish=lower" * (outputs < 4)
     assert SOLVERS[name] == solver_of(spec)
     assert Plan.make(SOLVERS[name], VPSDE(), 12).nfe == 12  # type: ignore[arg-type]
     assert citation(name) == citation(spec)
@@ -50,12 +50,12 @@ def test_the_names_are_adams_on_the_velocity_with_one_output_more_in_the_correct
 @pytest.mark.parametrize("sde", [VPSDE(), RectifiedFlow()], ids=["vp", "rectified-flow"])
 def test_auto_is_the_solver_of_its_rule_at_every_budget(sde: VPSDE | RectifiedFlow, to_clean: bool) -> None:
     for nfe in (*range(1 + to_clean, 35), 50, 100):
-        name = "velocity-p3c4" if nfe <= 30 else "velocity-p5c6"
+        name = "velocity-p3c4" if nfe <= 16 else "velocity-p4c5" if nfe <= 30 else "velocity-p5c6"
         assert rule(nfe) == name
         plan = prepare("auto", sde, nfe, to_clean=to_clean)
         assert plan == prepare(name, sde, nfe, to_clean=to_clean)
         assert plan.nfe == nfe
-    assert [name for _, name in RULE] == ["velocity-p3c4", "velocity-p5c6"]
+    assert [name for _, name in RULE] == ["velocity-p3c4", "velocity-p4c5", "velocity-p5c6"]
     assert RULE[-1][0] == math.inf
 
 
@@ -74,7 +74,7 @@ def test_auto_is_what_its_users_get() -> None:
 
 def test_orders() -> None:
     """A last step of order 1 limits the order to 2, a first step that is corrected to 3."""
-    assert [SOLVERS[name].order for name in NAMES] == [2, 2, 3]  # type: ignore[union-attr]
+    assert [SOLVERS[name].order for name in NAMES] == [2, 2, 3, 3]  # type: ignore[union-attr]
     assert Auto().order == 3
     for predictor, corrector, order in ((1, 0, 1), (1, 2, 2), (3, 0, 2), (3, 4, 2), (6, 7, 2)):
         for start in ("ramp", "iterated"):

@@ -20,7 +20,10 @@ from scoresde.tuning.candidates import (
 )
 from scoresde.tuning.screening import data_deviation
 
-NEW = {name: SOLVERS[name] for name in ("velocity-p2c3", "velocity-p3c4", "velocity-p5c6", "auto")}
+NEW = {
+    name: SOLVERS[name]
+    for name in ("velocity-p2c3", "velocity-p3c4", "velocity-p4c5", "velocity-p5c6", "auto")
+}
 FLOW = [name for name in STOCK_SPACINGS if name.startswith("flow-time")]
 # The deviation of MIXTURE: the root of the variance of each number, averaged.
 DEVIATION = math.sqrt(MIXTURE.moments()[1].diagonal().mean().item())
