@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..denoisers.conditions import Condition, moved, rows_of
 from ..denoisers.modes import warn_if_training
 from ..denoisers.protocol import DenoiserLike, Foreign, Observed, as_denoiser, observed_as, unobserved
 from ..integer import integer
@@ -40,7 +41,7 @@ def sample(
     seed: int = 0,
     ids: Tensor | None = None,
     x: Tensor | None = None,
-    cond: Tensor | None = None,
+    cond: Condition = None,
     batch_size: int | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -68,8 +69,8 @@ def sample(
         ids: the numbers of the samples, ``(B,)``; default 0 .. B - 1. The seed and its number determine the
             noise of a sample: sample 12,345 has the same noise in any batch, order or process.
         x: the initial states, ``(B, ...)``, which are copied; default, noise at the first level of the run.
-        cond: conditions ``(B,)`` or ``(B, ...)``. For a denoiser with ``classes``, labels ``(B,)`` of any
-            integer type.
+        cond: conditions ``(B, ...)``, a tensor, or a nested dict, tuple or list of tensors and None. For a
+            denoiser with ``classes``, labels ``(B,)`` of any integer type.
         batch_size: the number of samples in a batch; default, all.
         device: the device of the state.
         dtype: the type of the state, float32 or float64. The denoiser has its own precision.
@@ -88,7 +89,7 @@ def sample(
     shape, denoiser = checks.shape_of(shape), as_denoiser(denoiser)
     seed = integer("seed", seed)
     checks.check_tensors(shape, ids, x, dtype)
-    cond = checks.conditions(cond, shape[0], denoiser.classes)
+    cond = checks.conditions(cond, shape[0], denoiser)
     size = checks.size_of(batch_size, shape[0])
     run = _run(solver, denoiser, nfe, spacing, to_clean)
     carry = _carrier(run, compile)
@@ -102,7 +103,7 @@ def sample(
             noise = Noise(seed, ids[part].to(device), shape[1:])
             draw = compiled_noise(noise) if compile else noise
             begin = run.start.sigma * draw(0).to(dtype) if x is None else x[part].to(device, dtype, copy=True)
-            given = None if cond is None else cond[part].to(device)
+            given = moved(rows_of(cond, part), device)
             results.append(_finite(carry, denoiser, begin, later(draw, dtype), given, bar.update))
     return torch.cat(results)
 
@@ -139,7 +140,7 @@ def _finite(
     denoiser: DenoiserLike,
     x: Tensor,
     noise: Draw,
-    cond: Tensor | None,
+    cond: Condition,
     tick: Callable[[], object],
 ) -> Tensor:
     """The end of a run, with a ``tick`` at each call.
@@ -163,11 +164,11 @@ def _finite(
     return end
 
 
-def _given(cond: Tensor | None, denoiser: DenoiserLike) -> Denoise:
+def _given(cond: Condition, denoiser: DenoiserLike) -> Denoise:
     """The denoiser with the conditions of a batch, to ask for all of it or for some ``rows``."""
 
     def ask(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
-        return denoiser(x, level, cond if cond is None or rows is None else cond[rows])
+        return denoiser(x, level, cond if rows is None else rows_of(cond, rows))
 
     return ask
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..denoisers.conditions import Condition
 from ..denoisers.protocol import Counted, DenoiserLike, Observed, as_denoiser
 from ..devices import exact
 from ..integer import integer
@@ -35,7 +36,7 @@ def measured(
     shape: Sequence[int],
     *,
     budgets: Sequence[int] = BUDGETS,
-    cond: Tensor | None = None,
+    cond: Condition = None,
     seed: int = 0,
     batch_size: int = 128,
     device: torch.device | str = "cpu",

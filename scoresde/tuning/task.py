@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..denoisers.conditions import Condition, mapped
 from ..denoisers.modes import modules_of
 from ..denoisers.protocol import DenoiserLike, unobserved
 from ..plans.fingerprint import fingerprint, hash_of
@@ -56,7 +57,7 @@ class Task:
     levels: Measured | None
     nfe: int
     shape: tuple[int, ...]
-    cond: Tensor | None
+    cond: Condition
     seed: int
     settings: Settings
     batch_size: int
@@ -68,7 +69,7 @@ class Task:
 
     def __post_init__(self) -> None:
         self.network = fingerprint(unobserved(self.denoiser))
-        cond = None if self.cond is None else self.cond.tolist()
+        cond = mapped(Tensor.tolist, self.cond)
         draft = self.network if self.draft is self.denoiser else fingerprint(unobserved(self.draft))
         feature_map = None if self.feature_map is None else hash_of(self.feature_map)
         self.teacher_key = _hash(self.network, self.shape, cond, self.seed, self.settings.sizes)
@@ -96,7 +97,7 @@ class Task:
         return pairs[:a], pairs[a:b], pairs[b:c]
 
 
-def check_network(denoiser: DenoiserLike, x: Tensor, cond: Tensor | None) -> None:
+def check_network(denoiser: DenoiserLike, x: Tensor, cond: Condition) -> None:
     """Check that a network is finite and deterministic at the first level of its process.
 
     Args:

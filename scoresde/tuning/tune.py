@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
+from ..denoisers.conditions import Condition
 from ..denoisers.protocol import DenoiserLike, Observed, as_denoiser
 from ..integer import integer
 from ..plans.plan import Plan
@@ -35,7 +35,7 @@ def tune(
     nfe: int,
     shape: Sequence[int],
     *,
-    cond: Tensor | None = None,
+    cond: Condition = None,
     seed: int = 0,
     settings: Settings | None = None,
     batch_size: int = 128,
