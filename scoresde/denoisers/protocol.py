@@ -80,13 +80,13 @@ class Wrapper:
         return checked(self.denoiser, cond, path)
 
 
-class Observed(Wrapper):
+class Watched(Wrapper):
     """A denoiser that reports its calls: ``before(x, level)`` and ``after(x, level, estimate)`` at each call.
 
     It changes no number, so its fingerprint is the fingerprint of the denoiser inside.
 
     Args:
-        denoiser: the denoiser to observe.
+        denoiser: the denoiser to watch.
         after: receives the arguments and the result of each call.
         before: receives the arguments of each call, before it.
     """
@@ -99,13 +99,13 @@ class Observed(Wrapper):
     ) -> None:
         self.denoiser, self._after, self._before = as_denoiser(denoiser), after, before
 
-    def at(self, dtype: torch.dtype | None) -> "Observed":
-        """The denoiser inside in another precision, observed by the same functions."""
+    def at(self, dtype: torch.dtype | None) -> "Watched":
+        """The denoiser inside in another precision, watched by the same functions."""
         return self.around(self.denoiser.at(dtype))
 
-    def around(self, denoiser: DenoiserLike) -> "Observed":
-        """Another denoiser, observed by the same functions: its calls count in this object."""
-        return Observed(denoiser, self._after, self._before)
+    def around(self, denoiser: DenoiserLike) -> "Watched":
+        """Another denoiser, watched by the same functions: its calls count in this object."""
+        return Watched(denoiser, self._after, self._before)
 
     def __call__(self, x: Tensor, level: Level[Any], cond: Condition = None) -> Tensor:
         if self._before is not None:
@@ -118,7 +118,7 @@ class Observed(Wrapper):
         return self.denoiser
 
 
-class Counted(Observed):
+class Counted(Watched):
     """A denoiser that counts its calls and its evaluations.
 
     ``calls`` counts the calls of the network, whatever their batch. ``evaluations`` counts its estimates: one
@@ -215,11 +215,11 @@ def as_denoiser(given: Any) -> DenoiserLike:
     return Foreign(given, sde, getattr(given, "net", None))
 
 
-def unobserved(denoiser: DenoiserLike) -> DenoiserLike:
-    """The denoiser inside all observers around it."""
-    return unobserved(denoiser.denoiser) if isinstance(denoiser, Observed) else denoiser
+def unwatched(denoiser: DenoiserLike) -> DenoiserLike:
+    """The denoiser inside all watchers around it."""
+    return unwatched(denoiser.denoiser) if isinstance(denoiser, Watched) else denoiser
 
 
-def observed_as(denoiser: DenoiserLike, inner: DenoiserLike) -> DenoiserLike:
-    """``inner`` with the observers that are around ``denoiser``."""
-    return denoiser.around(observed_as(denoiser.denoiser, inner)) if isinstance(denoiser, Observed) else inner
+def watched_as(denoiser: DenoiserLike, inner: DenoiserLike) -> DenoiserLike:
+    """``inner`` with the watchers that are around ``denoiser``."""
+    return denoiser.around(watched_as(denoiser.denoiser, inner)) if isinstance(denoiser, Watched) else inner

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..denoisers.conditions import Condition, moved, rows_of
 from ..denoisers.modes import warn_if_training
-from ..denoisers.protocol import DenoiserLike, Foreign, Observed, as_denoiser, observed_as, unobserved
+from ..denoisers.protocol import DenoiserLike, Foreign, Watched, as_denoiser, unwatched, watched_as
 from ..integer import integer
 from ..noise import Noise, later
 from ..plans.compiled import compiled_denoise, compiled_noise, integrate_compiled
@@ -93,7 +93,7 @@ def sample(
     size = checks.size_of(batch_size, shape[0])
     run = _run(solver, denoiser, nfe, spacing, to_clean)
     carry = _carrier(run, compile)
-    denoiser = observed_as(denoiser, _compiled(unobserved(denoiser))) if compile else denoiser
+    denoiser = watched_as(denoiser, _compiled(unwatched(denoiser))) if compile else denoiser
     ids = torch.arange(shape[0]) if ids is None else ids.long()
     batches = [slice(first, first + size) for first in range(0, shape[0], size)]
     results = []
@@ -122,7 +122,7 @@ def _run(
         run = solver
     else:
         run = prepared(solver, denoiser.sde, nfe, spacing, to_clean, stacklevel=6)
-    inner = unobserved(denoiser)
+    inner = unwatched(denoiser)
     checks.check_prediction(inner, run)
     if isinstance(run, Plan) and run.about is not None:
         check_levels(run, inner.sde, "the plan")
@@ -149,10 +149,10 @@ def _finite(
     """
 
     def watch() -> None:
-        carry(_given(cond, Observed(denoiser, _FiniteCheck())), x, noise)
+        carry(_given(cond, Watched(denoiser, _FiniteCheck())), x, noise)
 
     try:
-        end = carry(_given(cond, Observed(denoiser, lambda *_: tick())), x, noise)
+        end = carry(_given(cond, Watched(denoiser, lambda *_: tick())), x, noise)
     except (AssertionError, FloatingPointError):  # torchdiffeq asserts on a step that is not finite
         watch()
         raise

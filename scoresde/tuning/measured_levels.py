@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..denoisers.conditions import Condition
-from ..denoisers.protocol import Counted, DenoiserLike, Observed, as_denoiser
+from ..denoisers.protocol import Counted, DenoiserLike, Watched, as_denoiser
 from ..devices import exact
 from ..integer import integer
 from ..plans.fingerprint import fingerprint
@@ -81,7 +81,7 @@ def measured(
         return initial_pairs(denoiser.sde, tuple(shape), cond, seed + SEED, ids, device, dtype)
 
     with tqdm(desc="pilot", unit="evaluation", disable=not progress) as bar:
-        counted = Counted(Observed(denoiser, lambda x, *_: bar.update(len(x))))
+        counted = Counted(Watched(denoiser, lambda x, *_: bar.update(len(x))))
         bar.total = NOISES * (COARSE + FINE) + len(budgets) * COST
         measurement = _Measurement(counted, pairs, batch_size)
         made = []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..denoisers.conditions import Condition, mapped
 from ..denoisers.modes import modules_of
-from ..denoisers.protocol import DenoiserLike, unobserved
+from ..denoisers.protocol import DenoiserLike, unwatched
 from ..plans.fingerprint import fingerprint, hash_of
 from ..plans.tape import Solver
 from ..processes.sde import SDE
@@ -68,9 +68,9 @@ class Task:
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.network = fingerprint(unobserved(self.denoiser))
+        self.network = fingerprint(unwatched(self.denoiser))
         cond = mapped(Tensor.tolist, self.cond)
-        draft = self.network if self.draft is self.denoiser else fingerprint(unobserved(self.draft))
+        draft = self.network if self.draft is self.denoiser else fingerprint(unwatched(self.draft))
         feature_map = None if self.feature_map is None else hash_of(self.feature_map)
         self.teacher_key = _hash(self.network, self.shape, cond, self.seed, self.settings.sizes)
         self.key = _hash(self.teacher_key, draft, feature_map, self.levels, self.nfe, self.settings)
@@ -110,7 +110,7 @@ def check_network(denoiser: DenoiserLike, x: Tensor, cond: Condition) -> None:
         FloatingPointError: its output is not finite.
     """
     # A container in training mode does no harm if its children are in eval mode.
-    modules = [one for part in modules_of(unobserved(denoiser)) for one in part.modules()]
+    modules = [one for part in modules_of(unwatched(denoiser)) for one in part.modules()]
     if any(module.training and not list(module.children()) for module in modules):
         raise ValueError("the network is in training mode; call its eval() first")
     level = denoiser.sde.level_at(denoiser.sde.t_max)
