@@ -9,6 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..denoisers.conditions import Condition, moved, rows_of
+from ..denoisers.given import Given
 from ..denoisers.modes import warn_if_training
 from ..denoisers.protocol import DenoiserLike, Foreign, Watched, as_denoiser, unwatched, watched_as
 from ..integer import integer
@@ -149,10 +150,10 @@ def _finite(
     """
 
     def watch() -> None:
-        carry(_given(cond, Watched(denoiser, _FiniteCheck())), x, noise)
+        carry(Given(Watched(denoiser, _FiniteCheck()), cond), x, noise)
 
     try:
-        end = carry(_given(cond, Watched(denoiser, lambda *_: tick())), x, noise)
+        end = carry(Given(Watched(denoiser, lambda *_: tick()), cond), x, noise)
     except (AssertionError, FloatingPointError):  # torchdiffeq asserts on a step that is not finite
         watch()
         raise
@@ -162,15 +163,6 @@ def _finite(
             "the state overflowed, though every output of the network is finite; use more steps"
         )
     return end
-
-
-def _given(cond: Condition, denoiser: DenoiserLike) -> Denoise:
-    """The denoiser with the conditions of a batch, to ask for all of it or for some ``rows``."""
-
-    def ask(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
-        return denoiser(x, level, cond if rows is None else rows_of(cond, rows))
-
-    return ask
 
 
 class _FiniteCheck:
