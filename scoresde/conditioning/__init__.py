@@ -1,0 +1,1 @@
+"""Conditions: denoisers around a denoiser, which each solver serves like any other."""
