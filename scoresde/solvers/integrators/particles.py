@@ -61,11 +61,11 @@ class Groups:
         self.log_weights = self.log_weights + log_factors.to(self.log_weights).reshape(self.log_weights.shape)
 
     def resample(self, noise: Tensor, *, always: bool = False) -> Tensor:
-        """The rows of the particles that go on, ``(B,)``, by systematic resampling of the groups that need it.
+        """The rows of the particles that go on, ``(B,)``: those of groups that need it are resampled.
 
-        Place i of P goes to the particle whose cumulative share of the weights holds (i + u) / P, with one
-        uniform number u for each group (Carpenter et al. 1999). A resampled group has equal weights; its mean
-        weight goes to the evidence.
+        Systematic resampling: place i of P goes to the particle whose cumulative share of the weights holds
+        (i + u) / P, with one uniform number u for each group (Carpenter et al. 1999). A resampled group has
+        equal weights; its mean weight goes to the evidence.
 
         Args:
             noise: a draw of the batch; the first number of the first particle of each group makes u.

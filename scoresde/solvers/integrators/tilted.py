@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ...conditioning.rows import dot
-from ...denoisers.conditions import Condition, mapped
+from ...denoisers.conditions import mapped
 from ...denoisers.given import Given
 from ...devices import exact
 from ...plans.executor import Denoise, Draw
@@ -104,5 +104,8 @@ class Tilted(Integrator):
             raise ValueError("cond must be given: the tilted law is that of a condition")
         if isinstance(self.null, int):
             return denoise.under(mapped(lambda tensor: tensor.new_full((n,), self.null), denoise.cond))
-        null: Condition = mapped(lambda tensor, like: tensor.to(like.device).expand(n, *tensor.shape[1:]), self.null, denoise.cond)
-        return denoise.under(null)
+
+        def rows(null: Tensor, like: Tensor) -> Tensor:
+            return null.to(like.device).expand(n, *null.shape[1:])
+
+        return denoise.under(mapped(rows, self.null, denoise.cond))

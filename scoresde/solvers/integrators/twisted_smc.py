@@ -32,16 +32,16 @@ class TwistedSMC(Integrator):
         log w_s = log w_t + log psi_s(x_s) - log psi_t(x_t) + log p(x_s | x_t) - log q(x_s | x_t),
         log psi_t(x_t) = -1/2 r^T S^-1 r,  r = y - A D,  S = A R A^T + tau^2 I.
 
-    p and q are the reverse transitions for x_0 = D and x_0 = D_y. The factors psi cancel but for the last one,
-    so that they decide how fast the method converges, and not to what. A sample costs a network call a step,
-    one more at the end, and no product with the network's derivative.
+    p and q are the reverse transitions for x_0 = D and x_0 = D_y. The factors psi cancel except for the last
+    one: they decide how fast the method converges, and not to what. A sample costs a network call a step, one
+    more at the end, and no product with the network's derivative.
 
     Wu et al. 2023 (arXiv 2306.17775, Algorithm 1). Differences: D_y and the twist come from a covariance that
     needs no derivative of the network; particles form groups of their own; resampling is systematic, only
     where the weights differ, and at the end.
 
     Denoise with the plain denoiser: ``sample(denoiser, TwistedSMC(observed), shape, nfe=101)``. With
-    ``observed.y`` None the condition is the pair ``(inner, y)``, and all particles of a group need the same y.
+    ``observed.y`` None the condition is the pair ``(inner, y)``; all particles of a group need the same y.
 
     Args:
         observed: the operator, the observation and its noise.
@@ -117,16 +117,17 @@ class TwistedSMC(Integrator):
         """The denoiser of the data, and y."""
         if self.observed.y is not None:
             return denoise, self.observed.y
-        cond = denoise.cond if isinstance(denoise, Given) else None
-        if not (isinstance(cond, tuple | list) and len(cond) == 2 and isinstance(cond[1], Tensor)):
+        cond: Any = denoise.cond if isinstance(denoise, Given) else None
+        pair = isinstance(cond, tuple | list) and len(cond) == 2 and isinstance(cond[1], Tensor)
+        if not (isinstance(denoise, Given) and pair):
             raise ValueError("cond must be the pair (inner, y), because the observation is y of each sample")
-        y = cond[1]
+        inner, y = cond
         first = y[:: self.particles].repeat_interleave(self.particles, 0)
         if len(y) != len(x) or not torch.equal(first, y):
             raise ValueError(
                 f"cond must hold the same y for all {self.particles} particles of a group; repeat each y"
             )
-        return denoise.under(cond[0]), y
+        return denoise.under(inner), y
 
     def _log_norm(self, y: Tensor) -> float:
         """-m/2 log(2 pi tau^2), which makes the last factor psi a density of y."""
