@@ -7,6 +7,7 @@ from .command import end_imports_in_one_line
 
 end_imports_in_one_line()
 
+from .conditioning.guidance import Guided, guided
 from .denoisers import predictions as predict
 from .denoisers.mixture import ExactDenoiser, Mixture
 from .denoisers.network import Denoiser
@@ -56,6 +57,7 @@ __all__ = [
     "DiscreteVPSDE",
     "ExactDenoiser",
     "FlowTime",
+    "Guided",
     "Karras",
     "Level",
     "Mixture",
@@ -72,6 +74,7 @@ __all__ = [
     "ddim_sampler",
     "dpm_sampler",
     "em_sampler",
+    "guided",
     "integrate",
     "iterate",
     "model_statistics",

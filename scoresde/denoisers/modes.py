@@ -4,13 +4,15 @@ import warnings
 
 from torch import nn
 
-from .protocol import DenoiserLike, Foreign
+from .protocol import DenoiserLike, Foreign, Wrapper
 
 
 def modules_of(denoiser: DenoiserLike) -> list[nn.Module]:
-    """The modules that a denoiser calls: itself, or the foreign callable in it, and its network."""
+    """The modules that a denoiser calls: its own or a foreign callable, its network, and those inside it."""
     own = denoiser.estimate if isinstance(denoiser, Foreign) else denoiser
-    return [part for part in (own, denoiser.net) if isinstance(part, nn.Module)]
+    found = [part for part in (own, denoiser.net) if isinstance(part, nn.Module)]
+    inside = denoiser.inside if isinstance(denoiser, Wrapper) else ()
+    return found + [part for other in inside for part in modules_of(other)]
 
 
 def warn_if_training(denoiser: DenoiserLike, stacklevel: int) -> None:

@@ -49,11 +49,16 @@ class DenoiserLike(Protocol):
 class Wrapper:
     """A denoiser around another. Each part that it does not change is the part of the denoiser inside.
 
-    A subclass sets ``denoiser`` and defines ``at`` and ``__call__``; one whose condition is not that of the
-    denoiser inside defines ``checked`` too.
+    A subclass sets ``denoiser`` and defines ``at`` and ``__call__``. One whose condition is not that of the
+    denoiser inside defines ``checked`` too; one with several denoisers, ``inside``.
     """
 
     denoiser: DenoiserLike
+
+    @property
+    def inside(self) -> tuple[DenoiserLike, ...]:
+        """The denoisers that a call may ask."""
+        return (self.denoiser,)
 
     @property
     def sde(self) -> SDE:

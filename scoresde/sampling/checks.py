@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..conditioning.cost import cost_at
 from ..denoisers.conditions import INTEGERS, Condition, check_rows
 from ..denoisers.network import Denoiser
 from ..denoisers.protocol import DenoiserLike, checked
@@ -50,6 +51,12 @@ def conditions(cond: Any, samples: int, denoiser: DenoiserLike) -> Condition:
     """The conditions of the samples as the denoiser takes them: labels of a network with classes as int64."""
     check_rows(cond, samples)
     return checked(denoiser, cond)
+
+
+def check_no_gradients(name: str, denoiser: DenoiserLike, plan: Plan) -> None:
+    """Refuse a denoiser that takes gradients, for what cannot record them."""
+    if any(cost_at(denoiser, level).vjps for level in plan.levels):
+        raise ValueError(f"{name} is for denoisers without gradients; compile the network inside")
 
 
 def check_prediction(denoiser: DenoiserLike, run: Plan | Integration) -> None:

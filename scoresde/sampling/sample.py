@@ -93,7 +93,7 @@ def sample(
     cond = checks.conditions(cond, shape[0], denoiser)
     size = checks.size_of(batch_size, shape[0])
     run = _run(solver, denoiser, nfe, spacing, to_clean)
-    carry = _carrier(run, compile)
+    carry = _carrier(run, denoiser, compile)
     denoiser = watched_as(denoiser, _compiled(unwatched(denoiser))) if compile else denoiser
     ids = torch.arange(shape[0]) if ids is None else ids.long()
     batches = [slice(first, first + size) for first in range(0, shape[0], size)]
@@ -184,9 +184,11 @@ class _FiniteCheck:
         )
 
 
-def _carrier(run: Plan | Integration, compile: bool) -> Carry:
+def _carrier(run: Plan | Integration, denoiser: DenoiserLike, compile: bool) -> Carry:
     """The function that carries out a run."""
     if isinstance(run, Plan):
+        if compile:
+            checks.check_no_gradients("compile", denoiser, run)
         return partial(integrate_compiled if compile else integrate, run)
     if compile:
         raise ValueError("compile is for plans; for a solver without a plan, compile the network itself")
