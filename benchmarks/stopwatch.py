@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scoresde.denoisers.protocol import DenoiserLike, Observed
+from scoresde.denoisers.protocol import DenoiserLike, Watched
 from scoresde.processes.level import Level
 
 PROC = Path("/proc/self")
 
 
-class Timed(Observed):
+class Timed(Watched):
     """A denoiser that measures its calls: by a clock, or, on a GPU, by events.
 
     The events are read at the end, so that a run does not wait for the device. torch's Timer cannot do this:

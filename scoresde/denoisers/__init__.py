@@ -3,7 +3,7 @@
 from .gaussian import GaussianFlow
 from .mixture import ExactDenoiser, Mixture
 from .network import Denoiser
-from .protocol import Counted, DenoiserLike, Observed, Wrapper, as_denoiser
+from .protocol import Counted, DenoiserLike, Watched, Wrapper, as_denoiser
 from .transported import Transported
 
 __all__ = [
@@ -13,8 +13,8 @@ __all__ = [
     "ExactDenoiser",
     "GaussianFlow",
     "Mixture",
-    "Observed",
     "Transported",
+    "Watched",
     "Wrapper",
     "as_denoiser",
 ]

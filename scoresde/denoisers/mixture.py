@@ -10,6 +10,7 @@ from torch import Tensor
 from ..devices import exact
 from ..processes.level import Level, cast, per_sample
 from ..processes.sde import SDE
+from .conditions import Condition
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,5 +118,5 @@ class ExactDenoiser:
             raise TypeError(f"ExactDenoiser has no network, and computes in the precision of x, got {dtype}")
         return self
 
-    def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, level: Level[Any], cond: Condition = None) -> Tensor:
         return self.mixture.denoise(x, level)

@@ -14,6 +14,7 @@ from ..processes.catalogue import sde_of
 from ..processes.level import Level, cast, per_sample
 from ..processes.sde import SDE
 from .apart import watched
+from .conditions import Condition
 from .predictions import Affine, Prediction, prediction_of
 from .unwrapped import classes_of, unwrapped
 
@@ -83,13 +84,13 @@ class Denoiser(nn.Module):
         other._dtype, other._writes = _checked_dtype(dtype, self._first), None
         return other
 
-    def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, level: Level[Any], cond: Condition = None) -> Tensor:
         """The estimate of x_0, like x ``(B, ...)``.
 
         Args:
             x: states ``(B, ...)``.
             level: floats, or tensors ``()``, ``(B,)`` or ``(B, 1, ...)``.
-            cond: conditions ``(B, ...)``, or None.
+            cond: conditions ``(B, ...)``, or None; a nested structure goes to the network as it is.
         """
         level = Level(*(per_sample(number, x) for number in level))
         c = self.prediction(level)
@@ -107,7 +108,7 @@ class Denoiser(nn.Module):
             estimate = (out * output).add_(x, alpha=skip)  # the same with one temporary less
         return estimate
 
-    def loss(self, x0: Tensor, t: Tensor, eps: Tensor, cond: Tensor | None = None) -> Tensor:
+    def loss(self, x0: Tensor, t: Tensor, eps: Tensor, cond: Condition = None) -> Tensor:
         """Denoising score matching: the mean squared error of the output of the network, ``(B,)``.
 
         The target ``((1 - skip alpha) x_0 - skip sigma eps) / out`` is eps, the score, x_0, v, or F of EDM
@@ -117,7 +118,7 @@ class Denoiser(nn.Module):
             x0: data, ``(B, ...)``.
             t: times, ``(B,)``, best on the CPU, because some devices have no float64.
             eps: standard normal noise like x0.
-            cond: conditions ``(B, ...)``, or None.
+            cond: conditions ``(B, ...)``, or None; a nested structure goes to the network as it is.
         """
         level = self.sde.level(per_sample(exact(t), x0))
         c = self.prediction(level)
@@ -133,7 +134,7 @@ class Denoiser(nn.Module):
             return c.time
         return self.sde.unit_label(level) if self._unit else self.sde.label(level.t)
 
-    def _of_copy(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
+    def _of_copy(self, x: Tensor, time: Any, cond: Condition) -> Tensor:
         """The output of the network at a copy of x, because x is read after the call."""
         if x.dtype != self._input_type(x):  # the network receives a copy in another type
             return self._output(x, time, cond)
@@ -147,7 +148,7 @@ class Denoiser(nn.Module):
         dtype = self.dtype or x.dtype
         return torch.float32 if dtype.itemsize < 4 else dtype
 
-    def _output(self, x: Tensor, time: Any, cond: Tensor | None) -> Tensor:
+    def _output(self, x: Tensor, time: Any, cond: Condition) -> Tensor:
         dtype = self.dtype or x.dtype
         shown = x.to(self._input_type(x))
         label = _label(time, shown)

@@ -8,14 +8,15 @@ from torch import Tensor
 
 from ..processes.level import Level
 from ..processes.sde import SDE
+from .conditions import Condition, labels
 from .unwrapped import classes_of
 
 
 class DenoiserLike(Protocol):
     """E[x_0 | x_t] under a process. A condition is a denoiser around another denoiser.
 
-    A call takes x ``(B, ...)``, a level of floats or of tensors ``(B,)``, and a condition ``(B, ...)`` or
-    None; it returns a tensor like x.
+    A call takes x ``(B, ...)``, a level of floats or of tensors ``(B,)``, and a condition: a tensor
+    ``(B, ...)``, None, or a nested dict, tuple or list of these. It returns a tensor like x.
     """
 
     @property
@@ -42,13 +43,14 @@ class DenoiserLike(Protocol):
         """The same denoiser in another precision. It shares the network, and changes nothing in it."""
         ...
 
-    def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor: ...
+    def __call__(self, x: Tensor, level: Level[Any], cond: Condition = None) -> Tensor: ...
 
 
 class Wrapper:
     """A denoiser around another. Each part that it does not change is the part of the denoiser inside.
 
-    A subclass sets ``denoiser`` and defines ``at`` and ``__call__``.
+    A subclass sets ``denoiser`` and defines ``at`` and ``__call__``; one whose condition is not that of the
+    denoiser inside defines ``checked`` too.
     """
 
     denoiser: DenoiserLike
@@ -73,14 +75,18 @@ class Wrapper:
         """The precision of the denoiser inside."""
         return self.denoiser.dtype
 
+    def checked(self, cond: Condition, path: str = "cond") -> Condition:
+        """The condition as a call takes it, checked; ``path`` names it in errors. See :func:`checked`."""
+        return checked(self.denoiser, cond, path)
 
-class Observed(Wrapper):
+
+class Watched(Wrapper):
     """A denoiser that reports its calls: ``before(x, level)`` and ``after(x, level, estimate)`` at each call.
 
     It changes no number, so its fingerprint is the fingerprint of the denoiser inside.
 
     Args:
-        denoiser: the denoiser to observe.
+        denoiser: the denoiser to watch.
         after: receives the arguments and the result of each call.
         before: receives the arguments of each call, before it.
     """
@@ -93,15 +99,15 @@ class Observed(Wrapper):
     ) -> None:
         self.denoiser, self._after, self._before = as_denoiser(denoiser), after, before
 
-    def at(self, dtype: torch.dtype | None) -> "Observed":
-        """The denoiser inside in another precision, observed by the same functions."""
+    def at(self, dtype: torch.dtype | None) -> "Watched":
+        """The denoiser inside in another precision, watched by the same functions."""
         return self.around(self.denoiser.at(dtype))
 
-    def around(self, denoiser: DenoiserLike) -> "Observed":
-        """Another denoiser, observed by the same functions: its calls count in this object."""
-        return Observed(denoiser, self._after, self._before)
+    def around(self, denoiser: DenoiserLike) -> "Watched":
+        """Another denoiser, watched by the same functions: its calls count in this object."""
+        return Watched(denoiser, self._after, self._before)
 
-    def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, level: Level[Any], cond: Condition = None) -> Tensor:
         if self._before is not None:
             self._before(x, level)
         estimate = self.denoiser(x, level, cond)
@@ -112,7 +118,7 @@ class Observed(Wrapper):
         return self.denoiser
 
 
-class Counted(Observed):
+class Counted(Watched):
     """A denoiser that counts its calls and its evaluations.
 
     ``calls`` counts the calls of the network, whatever their batch. ``evaluations`` counts its estimates: one
@@ -164,11 +170,29 @@ class Foreign:
             )
         return self
 
-    def __call__(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, level: Level[Any], cond: Condition = None) -> Tensor:
         return self.estimate(x, level) if cond is None else self.estimate(x, level, cond)
 
     def __fingerprint__(self) -> Any:
         return self.estimate
+
+
+def checked(denoiser: DenoiserLike, cond: Condition, path: str = "cond") -> Condition:
+    """A condition as a denoiser takes it: labels of a network with classes as int64; other things as given.
+
+    Args:
+        denoiser: the denoiser; a :class:`Wrapper` checks the condition itself.
+        cond: the condition of a run, each tensor with a row for each sample.
+        path: names it in errors.
+
+    Raises:
+        ValueError: a tensor that holds no labels, for a denoiser with ``classes``.
+    """
+    if isinstance(denoiser, Wrapper):
+        return denoiser.checked(cond, path)
+    if denoiser.classes is None or not isinstance(cond, Tensor):
+        return cond
+    return labels(cond, denoiser.classes, path)
 
 
 PARTS = ("sde", "net", "classes", "dtype", "at")
@@ -191,11 +215,11 @@ def as_denoiser(given: Any) -> DenoiserLike:
     return Foreign(given, sde, getattr(given, "net", None))
 
 
-def unobserved(denoiser: DenoiserLike) -> DenoiserLike:
-    """The denoiser inside all observers around it."""
-    return unobserved(denoiser.denoiser) if isinstance(denoiser, Observed) else denoiser
+def unwatched(denoiser: DenoiserLike) -> DenoiserLike:
+    """The denoiser inside all watchers around it."""
+    return unwatched(denoiser.denoiser) if isinstance(denoiser, Watched) else denoiser
 
 
-def observed_as(denoiser: DenoiserLike, inner: DenoiserLike) -> DenoiserLike:
-    """``inner`` with the observers that are around ``denoiser``."""
-    return denoiser.around(observed_as(denoiser.denoiser, inner)) if isinstance(denoiser, Observed) else inner
+def watched_as(denoiser: DenoiserLike, inner: DenoiserLike) -> DenoiserLike:
+    """``inner`` with the watchers that are around ``denoiser``."""
+    return denoiser.around(watched_as(denoiser.denoiser, inner)) if isinstance(denoiser, Watched) else inner

@@ -9,6 +9,7 @@ from ..devices import exact
 from ..processes.catalogue import sde_of
 from ..processes.level import Level, cast, per_sample
 from ..processes.sde import SDE
+from .conditions import Condition
 from .protocol import DenoiserLike, Wrapper, as_denoiser
 
 
@@ -45,7 +46,7 @@ class Transported(Wrapper, nn.Module):
         """The denoiser inside in another precision, under the same new process."""
         return Transported(self.denoiser.at(dtype), self.sde)
 
-    def forward(self, x: Tensor, level: Level[Any], cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, level: Level[Any], cond: Condition = None) -> Tensor:
         """x: ``(B, ...)``; level: floats, or tensors ``(B,)``, of the new process; returns ``(B, ...)``."""
         trained = self.denoiser.sde
         level = Level(*(exact(number) if isinstance(number, Tensor) else number for number in level))

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..denoisers.conditions import Condition, leaves, mapped
 from ..denoisers.protocol import DenoiserLike, as_denoiser
 from ..noise import Noise, later
 from ..plans.executor import integrate
@@ -24,14 +25,14 @@ def captured(
     shape: Sequence[int],
     *,
     seed: int = 0,
-    cond: Tensor | None = None,
+    cond: Condition = None,
     device: torch.device | str = "cuda",
     dtype: torch.dtype = torch.float32,
 ) -> Callable[..., Tensor]:
     """Record a run with its noise and its network; the returned function replays it for other samples.
 
     The function is ``draw(ids, cond=None)``: ``ids`` ``(B,)`` are the numbers of the samples, ``cond`` has
-    the shape and type of the recorded conditions. It returns ``(B, ...)``, the samples of
+    the structure, shapes and types of the recorded conditions. It returns ``(B, ...)``, the samples of
     :func:`scoresde.sample` with this ``seed``. Use it only when all of the following hold:
 
     1. A CUDA graph can record each kernel of the denoiser.
@@ -43,7 +44,7 @@ def captured(
         plan: the plan of the run.
         shape: the shape of the result, ``(B, ...)``.
         seed: the seed of the noise.
-        cond: conditions in the shape and type of later ones; None for a run without.
+        cond: conditions in the structure, shapes and types of later ones; None for a run without.
         device: a CUDA device.
         dtype: the type of the state, float32 or float64.
 
@@ -53,9 +54,9 @@ def captured(
     """
     device, shape, denoiser = torch.device(device), checks.shape_of(shape), as_denoiser(denoiser)
     _check(plan, device)
-    cond = checks.conditions(cond, shape[0], denoiser.classes)
+    cond = checks.conditions(cond, shape[0], denoiser)
     ids = torch.arange(shape[0], device=device)
-    given = None if cond is None else cond.to(device).clone()
+    given = mapped(lambda tensor: tensor.to(device, copy=True), cond)
     noise = Noise(seed, ids, shape[1:])
 
     def denoise(x: Tensor, level: Level[Any]) -> Tensor:
@@ -66,15 +67,10 @@ def captured(
         return end
 
     graph, end = _recorded(run, device)
+    recorded = _parts(ids, given)
 
-    def draw(new_ids: Tensor, new_cond: Tensor | None = None) -> Tensor:
-        for name, new, old in (("ids", new_ids, ids), ("cond", new_cond, given)):
-            if not _alike(new, old):
-                raise ValueError(
-                    f"{name} must be like the recorded {name}, {_described(old)}, got {_described(new)}"
-                )
-            if new is not None and old is not None:
-                old.copy_(new)
+    def draw(new_ids: Tensor, new_cond: Condition = None) -> Tensor:
+        _overwrite(recorded, _parts(new_ids, new_cond))
         graph.replay()
         return end.clone()
 
@@ -101,6 +97,24 @@ def _recorded(run: Callable[[], Tensor], device: torch.device) -> tuple[torch.cu
         with torch.cuda.graph(graph):
             end = run()
     return graph, end
+
+
+def _parts(ids: Tensor, cond: Condition) -> dict[str, Tensor | None]:
+    """The numbers of the samples and each part of their conditions, by path."""
+    return dict([*leaves(ids, "ids"), *leaves(cond)])
+
+
+def _overwrite(recorded: dict[str, Tensor | None], new: dict[str, Tensor | None]) -> None:
+    """Copy numbers and conditions into the recorded ones, part by part; ValueError unless all fit."""
+    for path in [*recorded, *new]:
+        old, now = recorded.get(path), new.get(path)
+        if not _alike(now, old):
+            raise ValueError(
+                f"{path} must be like the recorded {path}, {_described(old)}, got {_described(now)}"
+            )
+    for path, old in recorded.items():
+        if old is not None:
+            old.copy_(new[path])  # type: ignore[arg-type]
 
 
 def _alike(new: Tensor | None, old: Tensor | None) -> bool:

@@ -6,16 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..denoisers.conditions import INTEGERS, Condition, check_rows
 from ..denoisers.network import Denoiser
-from ..denoisers.protocol import DenoiserLike
+from ..denoisers.protocol import DenoiserLike, checked
 from ..integer import integer
 from ..plans.plan import Plan
 from ..solvers.integrators.base import Integration
-
-SIGNED = (torch.int64, torch.int32, torch.int16, torch.int8)
-
-
-INTEGERS = (*SIGNED, torch.uint64, torch.uint32, torch.uint16, torch.uint8)
 
 
 def shape_of(shape: Sequence[Any]) -> tuple[int, ...]:
@@ -50,34 +46,10 @@ def check_tensors(shape: tuple[int, ...], ids: Any, x: Any, dtype: Any) -> None:
         raise ValueError(f"dtype must be float32 or float64, which the state needs, got {dtype}")
 
 
-def conditions(cond: Any, samples: int, classes: int | None) -> Tensor | None:
-    """The conditions of the samples: int64 labels for a denoiser with ``classes``; else as they are."""
-    _check_tensor("cond", cond)
-    if cond is None:
-        return None
-    if cond.shape[:1] != (samples,):
-        raise ValueError(
-            f"cond must hold {samples} conditions, one for every sample, got shape {tuple(cond.shape)}"
-        )
-    return cond if classes is None else labels(cond, classes)
-
-
-def labels(cond: Tensor, classes: int) -> Tensor:
-    """Labels ``(B,)`` of any integer type as int64; ValueError unless all are in [0, ``classes``]."""
-    if cond.ndim != 1 or cond.dtype not in INTEGERS:
-        raise ValueError(
-            f"cond must hold labels, integers of shape ({len(cond)},), for a network of {classes} classes, "
-            f"got shape {tuple(cond.shape)} of {cond.dtype}"
-        )
-    cond = cond.long()
-    if not classes:
-        raise ValueError("cond was given, but the network has no classes")
-    if not (int(cond.min()) >= 0 and int(cond.max()) <= classes):
-        raise ValueError(
-            f"cond must hold labels in [0, {classes}], {classes} for no class, got {int(cond.min())} to "
-            f"{int(cond.max())}"
-        )
-    return cond
+def conditions(cond: Any, samples: int, denoiser: DenoiserLike) -> Condition:
+    """The conditions of the samples as the denoiser takes them: labels of a network with classes as int64."""
+    check_rows(cond, samples)
+    return checked(denoiser, cond)
 
 
 def check_prediction(denoiser: DenoiserLike, run: Plan | Integration) -> None:

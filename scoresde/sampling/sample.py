@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..denoisers.conditions import Condition, moved, rows_of
 from ..denoisers.modes import warn_if_training
-from ..denoisers.protocol import DenoiserLike, Foreign, Observed, as_denoiser, observed_as, unobserved
+from ..denoisers.protocol import DenoiserLike, Foreign, Watched, as_denoiser, unwatched, watched_as
 from ..integer import integer
 from ..noise import Noise, later
 from ..plans.compiled import compiled_denoise, compiled_noise, integrate_compiled
@@ -40,7 +41,7 @@ def sample(
     seed: int = 0,
     ids: Tensor | None = None,
     x: Tensor | None = None,
-    cond: Tensor | None = None,
+    cond: Condition = None,
     batch_size: int | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -68,8 +69,8 @@ def sample(
         ids: the numbers of the samples, ``(B,)``; default 0 .. B - 1. The seed and its number determine the
             noise of a sample: sample 12,345 has the same noise in any batch, order or process.
         x: the initial states, ``(B, ...)``, which are copied; default, noise at the first level of the run.
-        cond: conditions ``(B,)`` or ``(B, ...)``. For a denoiser with ``classes``, labels ``(B,)`` of any
-            integer type.
+        cond: conditions ``(B, ...)``, a tensor, or a nested dict, tuple or list of tensors and None. For a
+            denoiser with ``classes``, labels ``(B,)`` of any integer type.
         batch_size: the number of samples in a batch; default, all.
         device: the device of the state.
         dtype: the type of the state, float32 or float64. The denoiser has its own precision.
@@ -88,11 +89,11 @@ def sample(
     shape, denoiser = checks.shape_of(shape), as_denoiser(denoiser)
     seed = integer("seed", seed)
     checks.check_tensors(shape, ids, x, dtype)
-    cond = checks.conditions(cond, shape[0], denoiser.classes)
+    cond = checks.conditions(cond, shape[0], denoiser)
     size = checks.size_of(batch_size, shape[0])
     run = _run(solver, denoiser, nfe, spacing, to_clean)
     carry = _carrier(run, compile)
-    denoiser = observed_as(denoiser, _compiled(unobserved(denoiser))) if compile else denoiser
+    denoiser = watched_as(denoiser, _compiled(unwatched(denoiser))) if compile else denoiser
     ids = torch.arange(shape[0]) if ids is None else ids.long()
     batches = [slice(first, first + size) for first in range(0, shape[0], size)]
     results = []
@@ -102,7 +103,7 @@ def sample(
             noise = Noise(seed, ids[part].to(device), shape[1:])
             draw = compiled_noise(noise) if compile else noise
             begin = run.start.sigma * draw(0).to(dtype) if x is None else x[part].to(device, dtype, copy=True)
-            given = None if cond is None else cond[part].to(device)
+            given = moved(rows_of(cond, part), device)
             results.append(_finite(carry, denoiser, begin, later(draw, dtype), given, bar.update))
     return torch.cat(results)
 
@@ -121,7 +122,7 @@ def _run(
         run = solver
     else:
         run = prepared(solver, denoiser.sde, nfe, spacing, to_clean, stacklevel=6)
-    inner = unobserved(denoiser)
+    inner = unwatched(denoiser)
     checks.check_prediction(inner, run)
     if isinstance(run, Plan) and run.about is not None:
         check_levels(run, inner.sde, "the plan")
@@ -139,7 +140,7 @@ def _finite(
     denoiser: DenoiserLike,
     x: Tensor,
     noise: Draw,
-    cond: Tensor | None,
+    cond: Condition,
     tick: Callable[[], object],
 ) -> Tensor:
     """The end of a run, with a ``tick`` at each call.
@@ -148,10 +149,10 @@ def _finite(
     """
 
     def watch() -> None:
-        carry(_given(cond, Observed(denoiser, _FiniteCheck())), x, noise)
+        carry(_given(cond, Watched(denoiser, _FiniteCheck())), x, noise)
 
     try:
-        end = carry(_given(cond, Observed(denoiser, lambda *_: tick())), x, noise)
+        end = carry(_given(cond, Watched(denoiser, lambda *_: tick())), x, noise)
     except (AssertionError, FloatingPointError):  # torchdiffeq asserts on a step that is not finite
         watch()
         raise
@@ -163,11 +164,11 @@ def _finite(
     return end
 
 
-def _given(cond: Tensor | None, denoiser: DenoiserLike) -> Denoise:
+def _given(cond: Condition, denoiser: DenoiserLike) -> Denoise:
     """The denoiser with the conditions of a batch, to ask for all of it or for some ``rows``."""
 
     def ask(x: Tensor, level: Level[Any], rows: Tensor | None = None) -> Tensor:
-        return denoiser(x, level, cond if cond is None or rows is None else cond[rows])
+        return denoiser(x, level, cond if rows is None else rows_of(cond, rows))
 
     return ask
 

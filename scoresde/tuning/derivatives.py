@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..denoisers.conditions import Condition
 from ..denoisers.protocol import DenoiserLike
 from ..processes.level import Level
 from .pairs import Pairs
@@ -18,9 +19,7 @@ ROUNDING_STEP = 1e-3  # relative step so small that third differences measure ro
 Entry = tuple[str, int, int]  # kind ("first", "decay", "weight" or "level"), row, column
 
 
-def difference_step(
-    denoiser: DenoiserLike, x: Tensor, level: Level[float], cond: Tensor | None = None
-) -> float:
+def difference_step(denoiser: DenoiserLike, x: Tensor, level: Level[float], cond: Condition = None) -> float:
     """The difference step that suits a network's rounding: max(3e-4, sqrt(eps) / 2).
 
     eps is the relative rounding error of D. It is estimated from the third differences of D((1 + i h) x), i =

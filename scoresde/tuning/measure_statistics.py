@@ -5,6 +5,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..denoisers.apart import apart
+from ..denoisers.conditions import Condition, joined, rows_of
 from ..denoisers.protocol import DenoiserLike, as_denoiser
 from ..devices import exact
 from ..noise import Noise
@@ -19,7 +20,7 @@ def model_statistics(
     x0: Tensor,
     *,
     points: int = 100,
-    cond: Tensor | None = None,
+    cond: Condition = None,
     seed: int = 0,
     batch_size: int | None = None,
     progress: bool = False,
@@ -65,7 +66,8 @@ def model_statistics(
             ids = torch.arange(part.start, part.stop, device=x0.device)
             z = _with_sign(Noise(seed, ids, tuple(x0.shape[1:]))(0).to(x0), -1)
             data = _with_sign(x0[part], 1)
-            given = None if cond is None else _with_sign(cond[part], 1)
+            given = rows_of(cond, part)
+            given = joined(given, given)
             for i, level in enumerate(levels):
                 x = level.alpha * data + level.sigma * z
                 d = ask(x, level, given)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..denoisers.protocol import Counted, DenoiserLike, Observed, as_denoiser
+from ..denoisers.conditions import Condition
+from ..denoisers.protocol import Counted, DenoiserLike, Watched, as_denoiser
 from ..devices import exact
 from ..integer import integer
 from ..plans.fingerprint import fingerprint
@@ -35,7 +36,7 @@ def measured(
     shape: Sequence[int],
     *,
     budgets: Sequence[int] = BUDGETS,
-    cond: Tensor | None = None,
+    cond: Condition = None,
     seed: int = 0,
     batch_size: int = 128,
     device: torch.device | str = "cpu",
@@ -80,7 +81,7 @@ def measured(
         return initial_pairs(denoiser.sde, tuple(shape), cond, seed + SEED, ids, device, dtype)
 
     with tqdm(desc="pilot", unit="evaluation", disable=not progress) as bar:
-        counted = Counted(Observed(denoiser, lambda x, *_: bar.update(len(x))))
+        counted = Counted(Watched(denoiser, lambda x, *_: bar.update(len(x))))
         bar.total = NOISES * (COARSE + FINE) + len(budgets) * COST
         measurement = _Measurement(counted, pairs, batch_size)
         made = []

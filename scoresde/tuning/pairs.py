@@ -7,6 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from ..denoisers import conditions
+from ..denoisers.conditions import Condition
 from ..denoisers.protocol import DenoiserLike
 from ..noise import Noise
 from ..plans.executor import integrate
@@ -29,13 +31,13 @@ class Pairs:
 
     x: Tensor
     target: Tensor
-    cond: Tensor | None = None
+    cond: Condition = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, part: slice) -> "Pairs":
-        return Pairs(self.x[part], self.target[part], None if self.cond is None else self.cond[part])
+        return Pairs(self.x[part], self.target[part], conditions.rows_of(self.cond, part))
 
     def batches(self, size: int) -> Iterator["Pairs"]:
         """All pairs in order, ``size`` at a time."""
@@ -45,14 +47,14 @@ class Pairs:
 
 def joined(a: Pairs, b: Pairs) -> Pairs:
     """The pairs of both, in order."""
-    cond = None if a.cond is None or b.cond is None else torch.cat([a.cond, b.cond])
+    cond = conditions.joined(a.cond, b.cond)
     return Pairs(torch.cat([a.x, b.x]), torch.cat([a.target, b.target]), cond)
 
 
 def initial_pairs(
     sde: SDE,
     shape: tuple[int, ...],
-    cond: Tensor | None,
+    cond: Condition,
     seed: int,
     ids: Tensor,
     device: torch.device | str,
@@ -70,7 +72,7 @@ def initial_pairs(
         dtype: of the state.
     """
     x = sde.level_at(sde.t_max).sigma * Noise(seed, ids.to(device), shape)(0).to(dtype)
-    return Pairs(x, x, None if cond is None else cond[ids % len(cond)].to(device))
+    return Pairs(x, x, conditions.moved(conditions.in_turn(cond, ids), device))
 
 
 def ends(denoiser: DenoiserLike, plan: Plan, pairs: Pairs, batch_size: int) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data.pictures import tile
 from ..data.pixels import to_uint8
+from ..denoisers.conditions import Condition, in_turn, moved
 from ..denoisers.protocol import DenoiserLike
 from ..files import write_atomically
 from ..noise import Noise
@@ -38,7 +39,7 @@ def draw(
     plan: Plan,
     report: Report,
     shape: Sequence[int],
-    cond: Tensor | None = None,
+    cond: Condition = None,
     device: torch.device | str = "cpu",
     levels: Measured | None = None,
 ) -> None:
@@ -67,7 +68,7 @@ def draw(
 
     images = len(shape) == 3 and shape[0] in (1, 3)
     n = SHOWN if images else SHOWN_VECTORS
-    given = None if cond is None else cond[torch.arange(n) % len(cond)]
+    given = in_turn(cond, torch.arange(n))
     stock = _stock_plan(denoiser, report, levels)
     solvers = {"tuned" if report.tuned else "returned: stock": plan, report.stock: stock}
     figure = Figure(figsize=(12, 8), layout="constrained")
@@ -76,7 +77,7 @@ def draw(
     _draw_table(table_axis, Table.read(plan))
     _draw_training(training_axis, report)
     x = stock.start.sigma * Noise(0, torch.arange(n, device=device), tuple(shape))(0)
-    on_device = None if given is None else given.to(device)
+    on_device = moved(given, device)
     for name, solver in solvers.items():
         errors = path_errors(Table.read(solver), denoiser, x, on_device, report.teacher.calls)
         path_axis.loglog(*errors, "o-", label=name)
@@ -95,7 +96,7 @@ def draw(
 
 
 def path_errors(
-    table: Table, denoiser: DenoiserLike, x: Tensor, cond: Tensor | None, calls: int
+    table: Table, denoiser: DenoiserLike, x: Tensor, cond: Condition, calls: int
 ) -> tuple[list[float], list[float]]:
     """The distances of a table's points from the exact path through the same initial states.
 

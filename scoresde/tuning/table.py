@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..denoisers.conditions import Condition
 from ..denoisers.protocol import DenoiserLike
 from ..plans.executor import iterate
 from ..plans.plan import Plan
@@ -99,7 +100,7 @@ class Table:
         return replace(self, levels=(*self.levels[:n], level, *self.levels[n + 1 :]))
 
     def rollout(
-        self, denoiser: DenoiserLike, points: Sequence[Tensor], outputs: Sequence[Tensor], cond: Tensor | None
+        self, denoiser: DenoiserLike, points: Sequence[Tensor], outputs: Sequence[Tensor], cond: Condition
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Continue a run to its end: all points, the end included, and all outputs.
 
@@ -118,6 +119,6 @@ class Table:
             points.append(point)
         return points, outputs
 
-    def run(self, denoiser: DenoiserLike, x: Tensor, cond: Tensor | None = None) -> Tensor:
+    def run(self, denoiser: DenoiserLike, x: Tensor, cond: Condition = None) -> Tensor:
         """The end of the run from the initial state x, ``(B, ...)``."""
         return self.rollout(denoiser, [self.first * x], [], cond)[0][-1]

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..denoisers.conditions import Condition, mapped
 from ..denoisers.modes import modules_of
-from ..denoisers.protocol import DenoiserLike, unobserved
+from ..denoisers.protocol import DenoiserLike, unwatched
 from ..plans.fingerprint import fingerprint, hash_of
 from ..plans.tape import Solver
 from ..processes.sde import SDE
@@ -56,7 +57,7 @@ class Task:
     levels: Measured | None
     nfe: int
     shape: tuple[int, ...]
-    cond: Tensor | None
+    cond: Condition
     seed: int
     settings: Settings
     batch_size: int
@@ -67,9 +68,9 @@ class Task:
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
-        self.network = fingerprint(unobserved(self.denoiser))
-        cond = None if self.cond is None else self.cond.tolist()
-        draft = self.network if self.draft is self.denoiser else fingerprint(unobserved(self.draft))
+        self.network = fingerprint(unwatched(self.denoiser))
+        cond = mapped(Tensor.tolist, self.cond)
+        draft = self.network if self.draft is self.denoiser else fingerprint(unwatched(self.draft))
         feature_map = None if self.feature_map is None else hash_of(self.feature_map)
         self.teacher_key = _hash(self.network, self.shape, cond, self.seed, self.settings.sizes)
         self.key = _hash(self.teacher_key, draft, feature_map, self.levels, self.nfe, self.settings)
@@ -96,7 +97,7 @@ class Task:
         return pairs[:a], pairs[a:b], pairs[b:c]
 
 
-def check_network(denoiser: DenoiserLike, x: Tensor, cond: Tensor | None) -> None:
+def check_network(denoiser: DenoiserLike, x: Tensor, cond: Condition) -> None:
     """Check that a network is finite and deterministic at the first level of its process.
 
     Args:
@@ -109,7 +110,7 @@ def check_network(denoiser: DenoiserLike, x: Tensor, cond: Tensor | None) -> Non
         FloatingPointError: its output is not finite.
     """
     # A container in training mode does no harm if its children are in eval mode.
-    modules = [one for part in modules_of(unobserved(denoiser)) for one in part.modules()]
+    modules = [one for part in modules_of(unwatched(denoiser)) for one in part.modules()]
     if any(module.training and not list(module.children()) for module in modules):
         raise ValueError("the network is in training mode; call its eval() first")
     level = denoiser.sde.level_at(denoiser.sde.t_max)

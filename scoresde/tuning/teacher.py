@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..denoisers.conditions import Condition
 from ..denoisers.protocol import DenoiserLike
 from ..devices import exact
 from ..plans.plan import Plan
@@ -38,9 +39,7 @@ def teacher_plan(denoiser: DenoiserLike, calls: int) -> Plan:
     return Plan.make(DPMSolverPP(3), denoiser.sde, calls, UniformLambda() if begins else UniformTime())
 
 
-def teacher_pairs(
-    denoiser: DenoiserLike, x: Tensor, cond: Tensor | None, calls: int, batch_size: int
-) -> Pairs:
+def teacher_pairs(denoiser: DenoiserLike, x: Tensor, cond: Condition, calls: int, batch_size: int) -> Pairs:
     """Initial states with their ends by :func:`teacher_plan`."""
     return with_ends(denoiser, teacher_plan(denoiser, calls), Pairs(x, x, cond), batch_size)
 
@@ -48,7 +47,7 @@ def teacher_pairs(
 def converged_teacher(
     denoiser: DenoiserLike,
     x: Tensor,
-    cond: Tensor | None,
+    cond: Condition,
     calls: int,
     error: Callable[[Pairs], float],
     batch_size: int,

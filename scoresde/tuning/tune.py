@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from ..denoisers.protocol import DenoiserLike, Observed, as_denoiser
+from ..denoisers.conditions import Condition
+from ..denoisers.protocol import DenoiserLike, Watched, as_denoiser
 from ..integer import integer
 from ..plans.plan import Plan
 from ..spacings.measured import Measured
@@ -35,7 +35,7 @@ def tune(
     nfe: int,
     shape: Sequence[int],
     *,
-    cond: Tensor | None = None,
+    cond: Condition = None,
     seed: int = 0,
     settings: Settings | None = None,
     batch_size: int = 128,
@@ -98,10 +98,10 @@ def tune(
         levels.check(as_denoiser(denoiser).sde)
     with tqdm(unit="evaluation", disable=not progress, smoothing=0.1) as bar:
         shown = Progress(bar)
-        observed = Observed(as_denoiser(denoiser), shown.observe)
+        watched = Watched(as_denoiser(denoiser), shown.observe)
         task = Task(
-            denoiser=observed,
-            draft=observed if draft is None else Observed(as_denoiser(draft), shown.observe),
+            denoiser=watched,
+            draft=watched if draft is None else Watched(as_denoiser(draft), shown.observe),
             feature_map=feature_map,
             levels=levels,
             nfe=integer("nfe", nfe),

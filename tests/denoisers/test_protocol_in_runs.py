@@ -16,7 +16,7 @@ from scoresde import (
     sample,
 )
 from scoresde.denoisers.protocol import (
-    Observed,
+    Watched,
     as_denoiser,
 )
 from scoresde.plans import compiled as compiled_runs
@@ -103,7 +103,7 @@ def test_compiled_runs_count_outside_of_the_compiled_network():
 
     seen, expected = [], {nfe: sample(denoiser, "ddim", (4, 2), nfe=nfe) for nfe in (3, 5)}
     torch._dynamo.reset()
-    counted = Counted(Observed(denoiser, lambda x, level, estimate: seen.append(len(x))))
+    counted = Counted(Watched(denoiser, lambda x, level, estimate: seen.append(len(x))))
     with pytest.MonkeyPatch.context() as patch:
         real = torch.compile
         patch.setattr(torch, "compile", lambda f, **options: real(f, backend=backend, **options))

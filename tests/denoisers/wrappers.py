@@ -17,7 +17,7 @@ from scoresde import (
     predict,
 )
 from scoresde.denoisers.protocol import (
-    Observed,
+    Watched,
     Wrapper,
 )
 
@@ -85,7 +85,7 @@ def nothing(*_):
 
 
 WRAPPERS = {
-    "Observed": lambda inner: Observed(inner, nothing),
+    "Watched": lambda inner: Watched(inner, nothing),
     "Counted": Counted,
     "Transported": lambda inner: Transported(inner, EDM()),
     "of a user": lambda inner: Scaled(inner, 1.5),

@@ -216,7 +216,18 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], list[str]]] = {
         ValueError,
         ["cond must hold 3 conditions", "()"],
     ),
-    "cond of a list": (lambda: draw(cond=[1, 2, 3]), TypeError, ["cond must be a tensor", "got list"]),
+    "cond of numbers": (lambda: draw(cond=[1, 2, 3]), TypeError, ["cond[0] must be a tensor", "got int"]),
+    "cond of a word": (lambda: draw(cond="seven"), TypeError, ["cond must be a tensor", "got str"]),
+    "a part of cond of wrong length": (
+        lambda: draw(cond={"label": torch.arange(3), "text": (None, torch.zeros(4, 7))}),
+        ValueError,
+        ["cond['text'][1] must hold 3 conditions", "(4, 7)"],
+    ),
+    "a part of cond of one number": (
+        lambda: draw(cond=(torch.arange(3), torch.tensor(1.0))),
+        ValueError,
+        ["cond[1] must hold 3 conditions", "()"],
+    ),
     "label too large": (
         lambda: draw(cond=torch.tensor([0, 11, 3])),
         ValueError,

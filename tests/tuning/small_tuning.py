@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from scoresde import EDM, VPSDE, ExactDenoiser, Karras, Mixture, Noise, Plan, RectifiedFlow, integrate, tune
-from scoresde.denoisers.protocol import Observed
+from scoresde.denoisers.protocol import Watched
 from scoresde.solvers import DPMSolverPP
 from scoresde.tuning import Settings
 from scoresde.tuning.family import GROUPS, Family
@@ -88,10 +88,10 @@ class Bar:
 def task(denoiser=EXACT, nfe=3, feature_map=None, **settings):
     """The task of a small tuning."""
     progress = Progress(Bar())
-    observed = Observed(denoiser, progress.observe)
+    watched = Watched(denoiser, progress.observe)
     return Task(
-        denoiser=observed,
-        draft=observed,
+        denoiser=watched,
+        draft=watched,
         feature_map=feature_map,
         levels=None,
         nfe=nfe,

@@ -1,4 +1,4 @@
-"""Observers of a denoiser: what they see, and what they leave as it is."""
+"""Watchers of a denoiser: what they see, and what they leave as it is."""
 
 import copy
 
@@ -13,30 +13,30 @@ from scoresde import (
     Transported,
 )
 from scoresde.denoisers.protocol import (
-    Observed,
-    observed_as,
-    unobserved,
+    Watched,
+    unwatched,
+    watched_as,
 )
 from scoresde.plans.fingerprint import fingerprint
 from tests.denoisers.wrappers import DATA, LEVEL, each_wrapper, nothing, trained, values
 
 
-def test_observers_see_each_call_and_change_no_number():
+def test_watchers_see_each_call_and_change_no_number():
     seen, denoiser = [], trained()
-    observed = Observed(
+    watched = Watched(
         denoiser,
         lambda x, level, estimate: seen.append(("after", x.clone(), level, estimate.clone())),
         lambda x, level: seen.append(("before", x.clone(), level)),
     )
     x = torch.ones(3, 2)
-    estimate = observed(x, LEVEL)
+    estimate = watched(x, LEVEL)
     assert torch.equal(estimate, denoiser(x, LEVEL))
     (first, at_first, level), (second, at_second, same, after) = seen
     assert (first, second, level, same) == ("before", "after", LEVEL, LEVEL)
     assert torch.equal(at_first, x)
     assert torch.equal(at_second, x)
     assert torch.equal(after, estimate)
-    assert fingerprint(observed) == fingerprint(denoiser)
+    assert fingerprint(watched) == fingerprint(denoiser)
 
 
 def test_counts_are_of_calls_and_of_samples():
@@ -49,17 +49,17 @@ def test_counts_are_of_calls_and_of_samples():
     assert (counted.calls, other.calls, other.evaluations) == (2, 1, 5)
 
 
-def test_observers_around_another_denoiser_still_report_to_the_first():
+def test_watchers_around_another_denoiser_still_report_to_the_first():
     seen = []
-    counted = Counted(Observed(trained(), lambda x, level, estimate: seen.append(len(x))))
-    assert unobserved(counted) is counted.denoiser.denoiser
-    other = observed_as(counted, ExactDenoiser(DATA, VPSDE()))
+    counted = Counted(Watched(trained(), lambda x, level, estimate: seen.append(len(x))))
+    assert unwatched(counted) is counted.denoiser.denoiser
+    other = watched_as(counted, ExactDenoiser(DATA, VPSDE()))
     x = torch.ones(4, 2)
     assert torch.equal(other(x, LEVEL), DATA.denoise(x, LEVEL))
     assert (counted.calls, counted.evaluations, seen) == (1, 4, [4])
 
 
-@pytest.mark.parametrize("wrap", [Counted, lambda d: Observed(d, nothing), lambda d: Transported(d, EDM())])
+@pytest.mark.parametrize("wrap", [Counted, lambda d: Watched(d, nothing), lambda d: Transported(d, EDM())])
 def test_wrappers_refuse_other_things(wrap):
     with pytest.raises(TypeError, match="denoiser must be a Denoiser, or like one with its sde, got int"):
         wrap(7)
