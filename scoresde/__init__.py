@@ -8,7 +8,9 @@ from .command import end_imports_in_one_line
 end_imports_in_one_line()
 
 from .denoisers import predictions as predict
-from .denoisers.mixture import ExactDenoiser, Mixture
+from .denoisers.exact import ExactDenoiser, ExactPosterior
+from .denoisers.full_mixture import FullMixture
+from .denoisers.mixture import Mixture
 from .denoisers.network import Denoiser
 from .denoisers.protocol import Counted
 from .denoisers.transported import Transported
@@ -55,7 +57,9 @@ __all__ = [
     "Denoiser",
     "DiscreteVPSDE",
     "ExactDenoiser",
+    "ExactPosterior",
     "FlowTime",
+    "FullMixture",
     "Karras",
     "Level",
     "Mixture",
