@@ -13,7 +13,7 @@ import torch
 from problems import LAM_MIN, make_problem
 from torch import Tensor
 
-from scoresde.denoisers.mixture import ExactDenoiser
+from scoresde.denoisers.exact import ExactDenoiser
 from scoresde.noise import Noise
 from scoresde.plans.executor import integrate
 from scoresde.plans.plan import Plan

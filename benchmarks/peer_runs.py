@@ -9,7 +9,7 @@ from peer_grids import GRIDS, OWN
 from peer_samplers import PeerSampler
 from torch import Tensor
 
-from scoresde.denoisers.mixture import ExactDenoiser
+from scoresde.denoisers.exact import ExactDenoiser
 from scoresde.plans.executor import Draw
 from scoresde.processes.level import Level
 from scoresde.spacings import Grid, UniformLambda

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from scoresde.data import load_data
 from scoresde.data.pixels import to_float, to_uint8
-from scoresde.denoisers.mixture import ExactDenoiser, Mixture
+from scoresde.denoisers.exact import ExactDenoiser
+from scoresde.denoisers.mixture import Mixture
 from scoresde.denoisers.network import Denoiser
 from scoresde.denoisers.protocol import DenoiserLike
 from scoresde.denoisers.transported import Transported

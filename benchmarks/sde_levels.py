@@ -23,7 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from scoresde import __version__
-from scoresde.denoisers.mixture import ExactDenoiser
+from scoresde.denoisers.exact import ExactDenoiser
 from scoresde.noise import Noise, later
 from scoresde.plans.executor import integrate
 from scoresde.plans.plan import Plan

@@ -7,9 +7,15 @@ from .command import end_imports_in_one_line
 
 end_imports_in_one_line()
 
+from .conditioning.covariances import Gaussian, Isotropic, Jacobian
 from .conditioning.guidance import Guided, guided
+from .conditioning.observed import Observed
+from .conditioning.operators import Blur, Grey, Known, Matrix, Pool
+from .conditioning.posterior import Posterior
 from .denoisers import predictions as predict
-from .denoisers.mixture import ExactDenoiser, Mixture
+from .denoisers.exact import ExactDenoiser, ExactPosterior
+from .denoisers.full_mixture import FullMixture
+from .denoisers.mixture import Mixture
 from .denoisers.network import Denoiser
 from .denoisers.protocol import Counted
 from .denoisers.transported import Transported
@@ -51,18 +57,30 @@ __all__ = [
     "SOLVERS",
     "VESDE",
     "VPSDE",
+    "Blur",
     "Cosine",
     "Counted",
     "Denoiser",
     "DiscreteVPSDE",
     "ExactDenoiser",
+    "ExactPosterior",
     "FlowTime",
+    "FullMixture",
+    "Gaussian",
+    "Grey",
     "Guided",
+    "Isotropic",
+    "Jacobian",
     "Karras",
+    "Known",
     "Level",
+    "Matrix",
     "Mixture",
     "Noise",
+    "Observed",
     "Plan",
+    "Pool",
+    "Posterior",
     "RectifiedFlow",
     "SubVPSDE",
     "Tape",

@@ -7,7 +7,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from ..denoisers.protocol import DenoiserLike, Wrapper, as_denoiser
+from ..denoisers.conditions import Condition
+from ..denoisers.protocol import DenoiserLike, Wrapper, as_denoiser, checked
 from ..processes.level import Level
 from .cost import Cost, cost_at
 from .covariances import Covariance, Isotropic, Vjp
@@ -28,8 +29,8 @@ class Posterior(Wrapper):
 
     Args:
         denoiser: D.
-        observed: the operator, the observation and its noise. With ``observed.y`` None the condition of a
-            call is the pair ``(inner, y)``.
+        observed: the operator, the observation and its noise. If ``observed.y`` is None, the condition of a
+            call is the pair ``(inner, y)``: what the denoiser inside takes, and y ``(B, ...)``.
         covariance: L and R; default, :class:`Isotropic`.
 
     Raises:
@@ -61,20 +62,28 @@ class Posterior(Wrapper):
         other._warn_of_precision()
         return other
 
+    def checked(self, cond: Condition, path: str = "cond") -> Condition:
+        """The condition of the denoiser inside, checked; or the pair of it and y, both checked."""
+        if self.observed.y is not None:
+            return super().checked(cond, path)
+        inner, y = _pair(cond, path)
+        if not (y.is_floating_point() and torch.isfinite(y).all()):
+            raise ValueError(f"{path}[1], the observations, must be finite floating-point numbers")
+        return checked(self.denoiser, inner, f"{path}[0]"), y
+
     def cost(self, level: Level[Any]) -> Cost:
         """Calls and products of an estimate; a product goes backwards through all that the inside does."""
         inner, vjps = cost_at(self.denoiser, level), self.covariance.vjps
         return Cost(inner.calls, inner.vjps + vjps * (inner.calls + inner.vjps))
 
-    def __call__(self, x: Tensor, level: Level[Any], cond: Any = None) -> Tensor:
+    def __call__(self, x: Tensor, level: Level[Any], cond: Condition = None) -> Tensor:
         return self.with_misfit(x, level, cond)[0]
 
-    def with_misfit(self, x: Tensor, level: Level[Any], cond: Any = None) -> tuple[Tensor, Tensor]:
+    def with_misfit(self, x: Tensor, level: Level[Any], cond: Condition = None) -> tuple[Tensor, Tensor]:
         """D_y, like x, and r^T S^-1 r, ``(B,)``, for r = y - A D and S = A R A^T + tau^2 I.
 
-        With :class:`Isotropic` and :class:`Gaussian` covariances, S depends on the level only, so minus half
-        of the second is log p(y | x_t) in nats, apart from roundings of the approximation and a constant of
-        the level.
+        With :class:`Isotropic` and :class:`Gaussian` covariances S depends on the level only. Then minus half
+        of the second is log N(y; A D, S) in nats, apart from a constant of the level.
 
         Args:
             x: states ``(B, ...)``.
@@ -90,31 +99,27 @@ class Posterior(Wrapper):
         change, misfit = self._gain(residual, level, vjp)
         return estimate + change, misfit
 
-    def _parts(self, x: Tensor, level: Level[Any], cond: Any) -> tuple[Any, Tensor]:
-        """What the denoiser inside takes, and y; both fit x."""
-        observed, y = self.observed, self.observed.y
-        shape = observed.shape
-        if y is None:
-            if not (isinstance(cond, tuple | list) and len(cond) == 2 and isinstance(cond[1], Tensor)):
-                raise ValueError(
-                    "cond must be the pair (inner, y), because the observation is y of each sample"
-                )
-            cond, y = cond
+    def _parts(self, x: Tensor, level: Level[Any], cond: Condition) -> tuple[Condition, Tensor]:
+        """What the denoiser inside takes, and y; both fit x, and the level fits the covariance."""
+        observed = self.observed
+        if observed.y is not None:
+            inner, y, shape = cond, observed.y, observed.shape
+        else:
+            inner, y = _pair(cond, "cond")
             if len(y) != len(x):
                 raise ValueError(f"cond must hold an observation for each of {len(x)} samples, got {len(y)}")
             shape = observed.operator.adjoint(y[:1]).shape[1:]
         if x.shape[1:] != shape:
-            raise ValueError(
-                f"the observation is of samples of shape {tuple(shape or ())}, got {tuple(x.shape[1:])}"
-            )
+            what = f"samples of shape {tuple(shape or ())}, got {tuple(x.shape[1:])}"
+            raise ValueError(f"x must be like the observation's, {what}")
         if self.covariance.vjps and not isinstance(level.alpha, Tensor) and level.alpha == 0:
             kind = type(self.covariance).__name__
             raise ValueError(
                 f"{kind} is not defined at alpha = 0, where x_t says nothing of x_0; clip the SDE"
             )
-        return cond, y
+        return inner, y
 
-    def _differentiable(self, x: Tensor, level: Level[Any], inner: Any) -> tuple[Tensor, Vjp]:
+    def _differentiable(self, x: Tensor, level: Level[Any], inner: Condition) -> tuple[Tensor, Vjp]:
         """D, and v -> J^T v, one backward pass for the whole batch."""
         graph = torch.is_grad_enabled()  # of the caller, who may differentiate the result
         with torch.inference_mode(False), torch.enable_grad():
@@ -134,9 +139,8 @@ class Posterior(Wrapper):
         return estimate if graph else estimate.detach(), vjp
 
     def _warn_of_precision(self) -> None:
-        dtype = self.denoiser.dtype
+        dtype, kind = self.denoiser.dtype, type(self.covariance).__name__
         if self.covariance.vjps and dtype is not None and dtype.itemsize < 4:
-            kind = type(self.covariance).__name__
             warnings.warn(
                 f"{kind} needs the derivatives of the network, which are rough in {dtype}", stacklevel=4
             )
@@ -146,6 +150,14 @@ _NO_DERIVATIVE = (
     "the covariance needs the derivative of the estimate by x_t, but there is none: the network runs without "
     "gradients, or does not read x_t; use Isotropic or Gaussian"
 )
+
+
+def _pair(cond: Condition, path: str) -> tuple[Condition, Tensor]:
+    """What the denoiser inside takes, and y."""
+    if not (isinstance(cond, tuple | list) and len(cond) == 2 and isinstance(cond[1], Tensor)):
+        raise ValueError(f"{path} must be the pair (inner, y), since each sample has its own observation y")
+    inner, y = cond
+    return inner, y
 
 
 def _no_vjp(v: Tensor) -> Tensor:

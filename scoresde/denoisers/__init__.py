@@ -1,7 +1,9 @@
 """Estimates of the data: from a network, in closed form, and wrappers of these."""
 
+from .exact import ExactDenoiser, ExactPosterior
+from .full_mixture import FullMixture
 from .gaussian import GaussianFlow
-from .mixture import ExactDenoiser, Mixture
+from .mixture import Mixture
 from .network import Denoiser
 from .protocol import Counted, DenoiserLike, Watched, Wrapper, as_denoiser
 from .transported import Transported
@@ -11,6 +13,8 @@ __all__ = [
     "Denoiser",
     "DenoiserLike",
     "ExactDenoiser",
+    "ExactPosterior",
+    "FullMixture",
     "GaussianFlow",
     "Mixture",
     "Transported",

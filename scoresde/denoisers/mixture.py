@@ -2,15 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..devices import exact
 from ..processes.level import Level, cast, per_sample
-from ..processes.sde import SDE
-from .conditions import Condition
+from .full_mixture import FullMixture
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +73,17 @@ class Mixture:
         )
         return mean, away.mT @ (shares[:, None] * away) + spread
 
+    def full(self) -> FullMixture:
+        """The same mixture with its covariances s_k^2 I written out."""
+        k, d = self.means.shape
+        unit = torch.eye(d, dtype=self.means.dtype, device=self.means.device)
+        variances = self.stds.square()[:, None].expand(k, d)
+        return FullMixture(self.means, unit.expand(k, d, d), variances, self.shares.log())
+
+    def condition(self, operator: Any, y: Tensor, tau: float) -> FullMixture:
+        """The posterior given y = A x + tau n; see :meth:`FullMixture.condition`."""
+        return self.full().condition(operator, y, tau)
+
     def _log_parts(self, x: Tensor, level: Level[Any]) -> Tensor:
         """log (w_k N(x; alpha m_k, var_k)), ``(B, K)``."""
         means, stds, shares = (value.to(x) for value in (self.means, self.stds, self.shares))
@@ -86,37 +96,3 @@ class Mixture:
         norm = shares.log() - 0.5 * means.shape[1] * torch.log(2 * math.pi * var)
         parts: Tensor = norm - 0.5 * square / var
         return parts
-
-
-@dataclass(frozen=True, eq=False)
-class ExactDenoiser:
-    """The denoiser of a :class:`Mixture` under an SDE, a closed form; it takes no condition.
-
-    Args:
-        mixture: the data.
-        sde: the process.
-    """
-
-    mixture: Mixture
-    sde: SDE
-
-    @property
-    def net(self) -> None:
-        """None: it has no network."""
-
-    @property
-    def classes(self) -> None:
-        """None: it takes no labels."""
-
-    @property
-    def dtype(self) -> None:
-        """None: it computes in the precision of x."""
-
-    def at(self, dtype: torch.dtype | None) -> Self:
-        """Itself for None; a TypeError for a precision, for it computes in the precision of x."""
-        if dtype is not None:
-            raise TypeError(f"ExactDenoiser has no network, and computes in the precision of x, got {dtype}")
-        return self
-
-    def __call__(self, x: Tensor, level: Level[Any], cond: Condition = None) -> Tensor:
-        return self.mixture.denoise(x, level)

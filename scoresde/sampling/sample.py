@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..denoisers.batch import BatchDenoiser
 from ..denoisers.conditions import Condition, moved, rows_of
-from ..denoisers.given import Given
 from ..denoisers.modes import warn_if_training
 from ..denoisers.protocol import DenoiserLike, Foreign, Watched, as_denoiser, unwatched, watched_as
 from ..integer import integer
@@ -150,10 +150,10 @@ def _finite(
     """
 
     def watch() -> None:
-        carry(Given(Watched(denoiser, _FiniteCheck()), cond), x, noise)
+        carry(BatchDenoiser(Watched(denoiser, _FiniteCheck()), cond), x, noise)
 
     try:
-        end = carry(Given(Watched(denoiser, lambda *_: tick()), cond), x, noise)
+        end = carry(BatchDenoiser(Watched(denoiser, lambda *_: tick()), cond), x, noise)
     except (AssertionError, FloatingPointError):  # torchdiffeq asserts on a step that is not finite
         watch()
         raise

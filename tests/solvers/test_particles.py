@@ -176,7 +176,7 @@ def two_normals(a: float, b: float, sde: SDE) -> Foreign:
     return Foreign(denoise, sde)
 
 
-A, B = 0.5, 1.0
+A, B, NONE = 0.5, 1.0, torch.tensor([1])
 
 
 def deviation_of_many(weight: float, steps: int) -> float:
@@ -204,7 +204,7 @@ def test_the_tilted_law_of_two_normals(weight: float) -> None:
     exact = (weight / A**2 + (1 - weight) / B**2) ** -0.5
     errors = [deviation_of_many(weight, steps) - exact for steps in (100, 200, 400)]
     assert all(1.9 < coarse / fine < 2.1 for coarse, fine in pairwise(errors))
-    solver, cond = Tilted(1, weight), torch.zeros(4096).long()
+    solver, cond = Tilted(NONE, weight), torch.zeros(4096).long()
     x = sample(two_normals(A, B, EDM()), solver, (4096, 1), nfe=200, cond=cond, dtype=torch.float64)
     assert x.std().item() == pytest.approx(deviation_of_many(weight, 100), rel=0.04)
     guided = A**weight * B ** (1 - weight)  # of the probability-flow ODE
@@ -215,7 +215,12 @@ def test_at_weight_1_no_weight_changes() -> None:
     sde = VPSDE()
     denoiser, ids = two_normals(0.5, 1.0, sde), torch.arange(8)
     x = sample(
-        denoiser, Tilted(1, 1.0, particles=4), (8, 1), nfe=20, cond=torch.zeros(8).long(), dtype=torch.float64
+        denoiser,
+        Tilted(NONE, 1.0, particles=4),
+        (8, 1),
+        nfe=20,
+        cond=torch.zeros(8).long(),
+        dtype=torch.float64,
     )
     plan, noise = Plan.make(SOLVERS["ancestral"], sde, 10), Noise(0, ids, (1,))  # type: ignore[arg-type]
     begin = plan.start.sigma * noise(0).double()
@@ -236,8 +241,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "one particle": (lambda: TwistedSMC(OBSERVED, particles=1), "particles must be at least 2, got 1"),
     "an ess above 1": (lambda: TwistedSMC(OBSERVED, ess=1.5), r"ess must be in \[0, 1\], got 1.5"),
     "derivatives": (lambda: TwistedSMC(OBSERVED, Jacobian()), "no derivative of the network, got Jacobian"),
-    "an infinite weight": (lambda: Tilted(1, math.inf), "weight must be finite, got inf"),
-    "one tilted particle": (lambda: Tilted(1, 2.0, particles=1), "particles must be at least 2, got 1"),
+    "an infinite weight": (lambda: Tilted(NONE, math.inf), "weight must be finite, got inf"),
+    "one tilted particle": (lambda: Tilted(NONE, 2.0, particles=1), "particles must be at least 2, got 1"),
     "no budget": (lambda: prepare(TwistedSMC(OBSERVED), EDM(), None), "nfe must be a number"),
     "a budget for the end only": (lambda: prepare(TwistedSMC(OBSERVED), EDM(), 1), "nfe must be at least 2"),
 }
@@ -254,7 +259,7 @@ def test_a_run_without_its_condition_is_refused_before_a_call() -> None:
     counted = Counted(normal(WIDE, EDM()))
     twisted = TwistedSMC(Observed(Matrix(SEEN), None, TAU), particles=2)
     for solver, words in (
-        (Tilted(1, 2.0, particles=2), "cond must be given"),
+        (Tilted(NONE, 2.0, particles=2), "cond must be given"),
         (twisted, "cond must be the pair"),
     ):
         with pytest.raises(ValueError, match=words):

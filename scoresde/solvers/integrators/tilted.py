@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from ...conditioning.given import Given
 from ...conditioning.rows import dot
-from ...denoisers.conditions import mapped
-from ...denoisers.given import Given
+from ...denoisers.batch import BatchDenoiser
 from ...devices import exact
 from ...plans.executor import Denoise, Draw
 from ...processes.level import CLEAN, Level
@@ -36,8 +36,8 @@ class Tilted(Integrator):
     the weights differ, and at the end.
 
     Args:
-        null: the condition that means none, of one sample: a label, or a tensor or structure of tensors with
-            one row.
+        null: the condition that means none: a label, or a condition with one row
+            (:class:`scoresde.conditioning.Given`).
         weight: w, finite.
         particles: P, of a group, at least 2; the number of samples, and ``batch_size``, are multiples of it.
         ess: a group is resampled when its effective number of particles is below this share of P, in [0, 1].
@@ -79,7 +79,7 @@ class Tilted(Integrator):
     ) -> Cloud:
         """The run on the levels of a grid, with the mean weights and how they behaved."""
         groups, w = Groups(x, self.particles, self.ess), self.weight
-        without = self._without(denoise, len(x))
+        without = self._without(denoise)
 
         def guided(x: Tensor, t: Level[float]) -> tuple[Tensor, Tensor]:
             """D_w and D_c - D_u."""
@@ -98,14 +98,8 @@ class Tilted(Integrator):
         x = x[groups.resample(draws(noise, len(grid.levels) - 1)[0], always=True)]
         return groups.cloud(guided(x, grid.levels[-1])[0] if to_clean else x)
 
-    def _without(self, denoise: Denoise, n: int) -> Denoise:
+    def _without(self, denoise: Denoise) -> Denoise:
         """The denoiser without the condition."""
-        if not isinstance(denoise, Given) or denoise.cond is None:
+        if not isinstance(denoise, BatchDenoiser) or denoise.cond is None:
             raise ValueError("cond must be given: the tilted law is that of a condition")
-        if isinstance(self.null, int):
-            return denoise.under(mapped(lambda tensor: tensor.new_full((n,), self.null), denoise.cond))
-
-        def rows(null: Tensor, like: Tensor) -> Tensor:
-            return null.to(like.device).expand(n, *null.shape[1:])
-
-        return denoise.under(mapped(rows, self.null, denoise.cond))
+        return Given(denoise.denoiser, self.null)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...conditioning.covariances import Covariance, Isotropic
 from ...conditioning.observed import Observed
 from ...conditioning.rows import dot
-from ...denoisers.given import Given
+from ...denoisers.batch import BatchDenoiser
 from ...devices import exact
 from ...plans.executor import Denoise, Draw
 from ...processes.level import CLEAN, Level
@@ -117,9 +117,9 @@ class TwistedSMC(Integrator):
         """The denoiser of the data, and y."""
         if self.observed.y is not None:
             return denoise, self.observed.y
-        cond: Any = denoise.cond if isinstance(denoise, Given) else None
+        cond: Any = denoise.cond if isinstance(denoise, BatchDenoiser) else None
         pair = isinstance(cond, tuple | list) and len(cond) == 2 and isinstance(cond[1], Tensor)
-        if not (isinstance(denoise, Given) and pair):
+        if not (isinstance(denoise, BatchDenoiser) and pair):
             raise ValueError("cond must be the pair (inner, y), because the observation is y of each sample")
         inner, y = cond
         first = y[:: self.particles].repeat_interleave(self.particles, 0)

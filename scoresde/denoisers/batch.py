@@ -11,7 +11,7 @@ from .protocol import DenoiserLike
 
 
 @dataclass(frozen=True, eq=False)
-class Given:
+class BatchDenoiser:
     """The denoiser of a batch, to ask for all of it or for some ``rows``.
 
     Args:
