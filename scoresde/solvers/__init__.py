@@ -14,6 +14,8 @@ from .integrators.ode import ODE
 from .integrators.parallel import Parallel
 from .integrators.reverse_sde import TorchSDE
 from .integrators.solve_ivp import SciPy
+from .integrators.tilted import Tilted
+from .integrators.twisted_smc import TwistedSMC
 from .langevin import PredictorCorrector
 from .pndm import IPNDM, PNDM
 from .runge_kutta import ExponentialRK4, Heun, Midpoint, RungeKutta4
@@ -54,7 +56,9 @@ __all__ = [
     "SDEDPMSolver",
     "SciPy",
     "Statistics",
+    "Tilted",
     "TorchSDE",
+    "TwistedSMC",
     "UniC",
     "solver_of",
 ]
