@@ -1,7 +1,7 @@
 """The pictures of the comparison page: ``python docs/comparison.py`` writes docs/pages/compare/ again.
 
 40 digits of the included network, from the same noise: each solver with each number of calls, and a converged
-run. Beside the pictures, the RMSE of each to the converged run. About 20 seconds on one core.
+run. Beside the pictures, the RMSE of each to the converged run. About 30 seconds on one core.
 """
 
 import json
@@ -14,7 +14,7 @@ from scoresde.data.pictures import save_grid
 from scoresde.pretrained import pretrained
 
 FOLDER = Path(__file__).parent / "pages" / "compare"
-SOLVERS = ("em", "ddim", "heun", "dpmpp-2m", "deis", "dpmpp-2m-sde")
+SOLVERS = ("em", "ddim", "heun", "dpmpp-2m", "deis", "auto", "dpmpp-2m-sde")
 CALLS = (4, 6, 8, 10, 20)
 SPACING = "karras"
 CONVERGED = ("dpmpp-3m", 100)
@@ -41,8 +41,9 @@ def draw(solver: str, calls: int) -> torch.Tensor:
     """The same 40 digits, each class in a column, from the same noise."""
     labels = torch.arange(10).repeat(ROWS)
     shape = (len(labels), 1, 28, 28)
-    denoiser = pretrained("mnist").denoiser
-    return sample(denoiser, solver, shape, nfe=calls, spacing=SPACING, cond=labels, seed=3)
+    network = pretrained("mnist")
+    spacing = network.levels if solver == "auto" else SPACING
+    return sample(network.denoiser, solver, shape, nfe=calls, spacing=spacing, cond=labels, seed=3)
 
 
 def table() -> str:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields
 from inspect import getdoc
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from scoresde.spacings import SPACINGS
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from lines import Record, kept_budget, latest, read_runs  # noqa: E402
+from level_tables import TITLES, best_of, cells_of, mean_ratio  # noqa: E402
+from lines import Record, kept_budget, latest, read_lines, read_runs  # noqa: E402
 
 PROBLEMS = ("mnist-1k", "gmm64", "gmm2")
 PLACES = 3  # solvers in a table of the best
@@ -63,6 +65,38 @@ def _ranked(records: Sequence[Record], figure: str) -> dict[int, list[str]]:
             cell = f"`{r['solver']}` on {r['spacing']}, {r[figure]:.3g}"
         places.setdefault(r["nfe_requested"], {}).setdefault(r["solver"], cell)
     return {n: list(places[n].values()) for n in sorted(places)}
+
+
+def levels() -> str:
+    """Errors over those of the best sampler of other projects, a geometric mean over the mixtures."""
+    records = _level_records("mixtures")
+    best = best_of(records)
+    budgets = sorted({cell.nfe for cell in cells_of(best)})
+    rows = []
+    for role, figure in product(("measured", "default"), ("rmse", "median")):
+        ratios = [mean_ratio(best, role, figure, nfe) for nfe in budgets]
+        name = f"{TITLES[role]} levels, {'RMSE' if figure == 'rmse' else figure}"
+        rows.append([name, *("" if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
+    return table(["", *(f"{nfe} calls" for nfe in budgets)], rows)
+
+
+def included_levels() -> str:
+    """RMSE of the included network on several levels, each with the median error in brackets."""
+    found: dict[str, dict[int, str]] = {}
+    for r in _level_records("shipped"):
+        if "nfe_requested" in r:
+            found.setdefault(r["role"], {})[r["nfe_requested"]] = f"{r['rmse']:.3g} ({r['median']:.2g})"
+    budgets = sorted({nfe for cells in found.values() for nfe in cells})
+    rows = ([NAMES.get(name, name), *(cells[nfe] for nfe in budgets)] for name, cells in found.items())
+    return table(["", *(f"{nfe} calls" for nfe in budgets)], rows)
+
+
+NAMES = {"default": "`auto`, default levels", "measured": "`auto`, measured levels"}
+
+
+def _level_records(part: str) -> list[Record]:
+    path = ROOT / "benchmarks" / "results" / "levels.jsonl"
+    return [record for _, record in read_lines(path) if record["part"] == part]
 
 
 def solvers(noise: bool) -> str:
@@ -116,6 +150,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "smallest-error": smallest_error,
     "best-mnist": lambda: best("mnist-1k", "rmse_to_converged"),
     "best-gmm64": lambda: best("gmm64", "rmse_to_converged"),
+    "levels": levels,
+    "included-levels": included_levels,
     "best-noise": lambda: best("mnist-1k", "fd", WITH_NOISE),
     "ode-solvers": lambda: solvers(noise=False),
     "sde-solvers": lambda: solvers(noise=True),
