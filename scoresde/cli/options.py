@@ -40,6 +40,24 @@ def add_network(add: Add, labels: str) -> None:
     add("--label", nargs="+", action="extend", metavar="K", help=f"classes, by name or number; {labels}")
 
 
+def add_guidance(add: Add) -> None:
+    """The options for classifier-free guidance."""
+    add(
+        "--guidance",
+        type=float,
+        metavar="W",
+        help="classifier-free guidance: weight of the class; 1 is none, the default; 2 or more for samples "
+        "that are surer of their class and less diverse; it needs a second network call at each level",
+    )
+    add(
+        "--guidance-interval",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="guidance only for sigma / alpha between these, with smooth ends; default: at all levels",
+    )
+
+
 def add_draws(add: Add, batch_size: int) -> None:
     """The options for the noise and the batches."""
     add("--seed", type=int, default=0, help="seed of the noise; default 0")

@@ -27,8 +27,8 @@ from ..spacings.default import program_spacing
 from ..spacings.formulas import Spacing
 from ..spacings.measured import Measured
 from .levels import CALLS, MEASURED, content_of, levels_asked, said_of
-from .options import LARGEST, Add, add_draws, add_machine, add_network, integer_from
-from .shared import Loaded, check_writable, labels_asked, load, say
+from .options import LARGEST, Add, add_draws, add_guidance, add_machine, add_network, integer_from
+from .shared import Loaded, check_writable, guided_as, labels_asked, load, say
 
 RECORD, IMAGES, GRID, VECTORS = "run.json", "images", "grid.png", "samples.json"
 NUMBERED = re.compile(r"\d{6,}\.png")  # the name of an image
@@ -38,6 +38,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """The options of ``scoresde sample``."""
     add = command.add_argument
     add_network(add, "repeated over the samples; default: all classes of the training data, in turn")
+    add_guidance(add)
     _add_solver(add)
     add("--n", type=integer_from(1), default=64, metavar="N", help="number of samples; default 64")
     first = "number of the first sample; default 0"
@@ -85,13 +86,14 @@ def run(options: argparse.Namespace) -> None:
     levels = levels_asked(options, network)
     plan = planned(options, network.denoiser.sde, levels)
     labels = labels_asked(options.label, network)
+    denoiser = guided_as(options, network, network.denoiser.to(device))
     settings = _settings(options, network, labels, levels)
     stale = _stale(options.out, settings, again=options.again)
     check_writable(options.out)
     if isinstance(levels, Measured) and options.spacing in (None, "", MEASURED):
         say(said_of(options, levels))
     ids = options.first + torch.arange(options.n)
-    counted = Counted(network.denoiser.to(device))
+    counted = Counted(denoiser)
     try:
         x = sample(
             counted,
@@ -135,6 +137,8 @@ def _settings(
     settings = {name: getattr(options, name) for name in names}
     if len(network.shape) != 3:  # one file holds all vectors
         settings |= {"first": options.first, "n": options.n}
+    if options.guidance is not None:
+        settings |= {"guidance": options.guidance, "guidance_interval": options.guidance_interval}
     if levels is not None:  # a file may change
         settings["levels"] = content_of(levels)
     return fingerprint(network.denoiser) | settings | {"labels": labels}

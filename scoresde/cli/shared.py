@@ -9,11 +9,16 @@ from typing import NamedTuple
 import torch
 
 from ..command import printable
+from ..conditioning.guidance import guided
+from ..conditioning.weights import Interval
 from ..denoisers.network import Denoiser
+from ..denoisers.protocol import DenoiserLike
 from ..denoisers.transported import Transported
 from ..pretrained.shipped import FOLDERS
 from ..registry import nearest
 from ..training.checkpoint import Trained, load_denoiser
+
+EDGE = 0.15  # the width of the ends of --guidance-interval in log sigma, with which a solver keeps its order
 
 
 class Loaded(NamedTuple):
@@ -79,6 +84,31 @@ def _label(word: str, network: Loaded) -> int:
         also = "".join(f"; or {number} for no class" for number in none)
         raise ValueError(f"--label must be one that the network was trained on, got {word!r}; {hint}{also}")
     return known[word]
+
+
+def guided_as(options: argparse.Namespace, network: Loaded, denoiser: DenoiserLike) -> DenoiserLike:
+    """The denoiser of a network with the guidance of ``--guidance``; as it is without this option.
+
+    Raises:
+        ValueError: a weight or an interval that is refused; a network that does not know *no class*.
+    """
+    weight, interval = options.guidance, options.guidance_interval
+    if weight is None:
+        if interval is not None:
+            raise ValueError("--guidance-interval is for --guidance, which was not given")
+        return denoiser
+    if network.no_class is None:
+        raise ValueError(
+            "--guidance needs a network that was trained with classes, and at times without them "
+            "(optimization.label_dropout)"
+        )
+    try:
+        if interval is not None:
+            low, high = interval
+            weight = Interval(weight, low, high, EDGE)
+        return guided(denoiser, network.no_class, weight)
+    except ValueError as error:
+        raise ValueError(f"--guidance: {error}") from None
 
 
 def check_writable(folder: Path) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..denoisers.network import Denoiser
-from ..denoisers.transported import Transported
+from ..denoisers.protocol import DenoiserLike
 from ..devices import device_of, exact_float32
 from ..files import locked
 from ..plans.fingerprint import fingerprint
@@ -23,8 +22,8 @@ from ..tuning.picture import draw
 from ..tuning.report import Report
 from ..tuning.settings import Settings, check_budget
 from ..tuning.tune import tune
-from .options import Add, add_compile, add_draws, add_machine, add_network, integer_from
-from .shared import Loaded, checkpoint_path, labels_asked, load, say
+from .options import Add, add_compile, add_draws, add_guidance, add_machine, add_network, integer_from
+from .shared import Loaded, checkpoint_path, guided_as, labels_asked, load, say
 
 SETTINGS = ("samples", "held_out", "starts", "finalists", "gamma")  # those that are options
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -34,6 +33,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """The options of ``scoresde tune``."""
     add = command.add_argument
     add_network(add, "to tune for; default: all classes of the training data, equally")
+    add_guidance(add)
     add(
         "--nfe",
         type=integer_from(2),
@@ -96,7 +96,7 @@ def _task(options: argparse.Namespace, settings: Settings) -> "_Task":
     device = device_of(options.device)
     network = load(options, getattr(torch, options.dtype))
     levels = _levels(options, network)
-    denoiser = network.denoiser.to(device)
+    denoiser = guided_as(options, network, network.denoiser.to(device))
     labels = labels_asked(options.label, network)
     if options.compile and isinstance(denoiser.net, torch.nn.Module):
         denoiser.net.compile(dynamic=False, options={"freezing": True})
@@ -107,7 +107,8 @@ def _task(options: argparse.Namespace, settings: Settings) -> "_Task":
         made_for["draft"] = options.draft_dtype
     return _Task(
         options.out,
-        network._replace(denoiser=denoiser),
+        denoiser,
+        network.shape,
         draft,
         torch.tensor(labels) if labels else None,
         fingerprint(denoiser) | made_for,
@@ -135,7 +136,8 @@ class _Task:
 
     Args:
         folder: of the plans, pictures and reports.
-        network: the network to tune for.
+        denoiser: the network to tune for.
+        shape: of one sample.
         draft: the same network in the precision for comparing stock solvers.
         cond: the labels to tune for.
         made_for: the network and the settings, as the plans record them.
@@ -143,8 +145,9 @@ class _Task:
     """
 
     folder: Path
-    network: Loaded
-    draft: Denoiser | Transported | None
+    denoiser: DenoiserLike
+    shape: tuple[int, ...]
+    draft: DenoiserLike | None
     cond: Tensor | None
     made_for: Mapping[str, Any]
     options: Mapping[str, Any]
@@ -186,15 +189,14 @@ class _Task:
 
     def tune(self, nfe: int) -> None:
         """Tune for a budget, and write the plan, its picture and its report."""
-        denoiser, shape = self.network.denoiser, self.network.shape
         plan, report = tune(
-            denoiser, nfe, shape, cond=self.cond, draft=self.draft, state=self.state, **self.options
+            self.denoiser, nfe, self.shape, cond=self.cond, draft=self.draft, state=self.state, **self.options
         )
         file, picture, kept = self.files(nfe)
         replace(plan, about={**(plan.about or {}), **self.made_for}).save(file)
         try:
             shown = {name: self.options[name] for name in ("device", "levels")}
-            draw(picture, denoiser, plan, report, shape, self.cond, **shown)
+            draw(picture, self.denoiser, plan, report, self.shape, self.cond, **shown)
         except ImportError:
             print("scoresde: no picture: matplotlib is not installed", file=sys.stderr)
         report.save(kept)

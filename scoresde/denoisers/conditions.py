@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 Condition = Any  # a tensor, None, or a nested dict, tuple or list of these
+NESTED = (dict, list, tuple)  # a tuple, not a union, which torch.compile does not follow
 
 SIGNED = (torch.int64, torch.int32, torch.int16, torch.int8)
 
@@ -23,7 +24,7 @@ def mapped(f: Callable[..., Any], cond: Condition, *others: Condition) -> Any:
     """
     if isinstance(cond, dict):
         return {key: mapped(f, part, *(other[key] for other in others)) for key, part in cond.items()}
-    if isinstance(cond, list | tuple):
+    if isinstance(cond, NESTED):
         parts = [mapped(f, *part) for part in zip(cond, *others, strict=True)]
         return type(cond)(*parts) if hasattr(cond, "_fields") else type(cond)(parts)
     return None if cond is None else f(cond, *others)
@@ -51,7 +52,7 @@ def joined(*conds: Condition) -> Condition:
 
 def leaves(cond: Condition, path: str = "cond") -> Iterator[tuple[str, Any]]:
     """Each part that is not a dict, tuple or list, with its path, such as ``cond['text'][0]``."""
-    if isinstance(cond, dict | list | tuple):
+    if isinstance(cond, NESTED):
         for key, part in cond.items() if isinstance(cond, dict) else enumerate(cond):
             yield from leaves(part, f"{path}[{key!r}]")
     else:

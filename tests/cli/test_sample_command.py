@@ -275,6 +275,14 @@ def test_no_class_is_a_label_where_it_was_trained():
         labels_asked(["10"], Loaded(None, (1,), (7,)))
 
 
+def test_guidance_needs_a_network_that_knows_no_class(tmp_path, capsys, no_draw):
+    run = trained(tmp_path, "optimization.label_dropout=0.0")
+    capsys.readouterr()
+    assert drawn(run, tmp_path / "out", "--guidance", "2") == 2
+    refused(capsys, r"--guidance needs a network .* at times without them \(optimization.label_dropout\)")
+    assert not (tmp_path / "out").exists()
+
+
 def test_sample_and_tune_use_the_labels_that_were_seen(network, tmp_path, monkeypatch):
     seen = []
 

@@ -46,6 +46,31 @@ def test_seed_label_solver_and_sde_make_a_difference(tmp_path):
         ), name
 
 
+def test_guidance_makes_a_difference_and_the_weight_1_makes_none(tmp_path):
+    def image(name, *arguments):
+        return drawn(tmp_path / name, "--n", "1", "--label", "3", *arguments)["images/000000.png"]
+
+    base = image("base")
+    assert np.array_equal(image("1", "--guidance", "1"), base)
+    assert np.array_equal(image("far", "--guidance", "3", "--guidance-interval", "1e4", "inf"), base)
+    several = [
+        base,
+        image("3", "--guidance", "3"),
+        image("within", "--guidance", "3", "--guidance-interval", "0.3", "5"),
+        image("none", "--guidance", "0"),
+    ]
+    for i, picture in enumerate(several):
+        assert not any(np.array_equal(picture, other) for other in several[:i]), i
+
+
+def test_the_record_knows_the_guidance(tmp_path, capsys):
+    drawn(tmp_path, "--n", "1", "--guidance", "2")
+    for other in ([], ["--guidance", "3"], ["--guidance", "2", "--guidance-interval", "0.1", "5"]):
+        assert main(["sample", "--nfe", "4", "--quiet", "--out", str(tmp_path), "--n", "1", *other]) == 2
+        refused(capsys, "holds samples of other settings")
+    assert len(drawn(tmp_path, "--n", "1", "--first", "1", "--guidance", "2")) == 3
+
+
 def test_all_sdes_of_one_network_give_one_picture_at_convergence(tmp_path):
     pictures = [
         drawn(tmp_path / sde, "--n", "1", "--sde", sde, "--nfe", "40", "--spacing", "uniform-lambda")[
@@ -74,6 +99,14 @@ BAD = {
     "seed": (["--seed", "x"], "--seed.*'x'"),
     "unknown option": (["--nef", "3"], "unrecognized arguments: --nef 3"),
     "label": (["--label", "11"], "11"),
+    "guidance": (["--guidance", "nan"], "--guidance: weight must be finite, got nan"),
+    "guidance of no number": (["--guidance", "strong"], "--guidance.*'strong'"),
+    "interval alone": (["--guidance-interval", "1", "2"], "--guidance-interval is for --guidance"),
+    "interval upside down": (
+        ["--guidance", "2", "--guidance-interval", "5", "0.3"],
+        "--guidance: low and high must be 0 <= low < high, got 5.0 and 0.3",
+    ),
+    "one end": (["--guidance", "2", "--guidance-interval", "5"], "--guidance-interval: expected 2 arguments"),
     "device": (["--device", "gpuu"], "gpuu"),
     "checkpoint": (["--checkpoint", "nowhere"], "nowhere"),
 }

@@ -78,6 +78,7 @@ def test_a_plan_that_exists_is_shown_and_not_changed(network, folder, capsys):
         (["--gamma", "0.5"], r"gamma 0.2, here 0.5"),
         (["--label", "1"], r"labels \[0, 1\], here \[1\]"),
         (["--dtype", "bfloat16"], r"dtype torch.float32, here torch.bfloat16"),
+        (["--guidance", "2"], r"weights [0-9]+:\w+, here [0-9]+:\w+"),
         (["--sde", "ve"], r".*sde EDM.*, here VESDE"),
     ],
 )
@@ -86,6 +87,18 @@ def test_a_plan_of_other_settings_is_refused(more, said, network, folder, capsys
     assert tuned(network, folder, "--nfe", "2", *more) == 2
     refused(capsys, rf"tuned-2\.json is of another tuning \({said}.*name another --out")
     assert contents(folder) == before
+
+
+def test_a_plan_for_a_guided_network_is_used_with_its_guidance(network, tmp_path):
+    assert tuned(network, tmp_path / "tuned", "--nfe", "2", "--guidance", "2") == 0
+
+    def drawn(name, *guidance):
+        of = ["--checkpoint", str(network), "--solver", f"tuned:{tmp_path / 'tuned/tuned-2.json'}"]
+        return main(["sample", *of, "--quiet", "--n", "2", "--out", str(tmp_path / name), *guidance])
+
+    assert drawn("with", "--guidance", "2") == 0
+    with pytest.warns(UserWarning, match="tuned for another network, or with another guidance"):
+        assert drawn("without") == 0
 
 
 def levels_tuned_with(network, folder, *more, made, monkeypatch):

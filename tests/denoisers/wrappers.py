@@ -11,11 +11,13 @@ from scoresde import (
     VPSDE,
     Counted,
     Denoiser,
+    Guided,
     Level,
     Mixture,
     Transported,
     predict,
 )
+from scoresde.conditioning import Thresholded
 from scoresde.denoisers.protocol import (
     Watched,
     Wrapper,
@@ -89,6 +91,8 @@ WRAPPERS = {
     "Counted": Counted,
     "Transported": lambda inner: Transported(inner, EDM()),
     "of a user": lambda inner: Scaled(inner, 1.5),
+    "Guided": lambda inner: Guided(inner, Scaled(inner, 0.5), 1.5),
+    "Thresholded": lambda inner: Thresholded(inner, 2.0, 0.9),
     "two": lambda inner: Scaled(Counted(inner), 2.0),
     "three": lambda inner: Counted(Transported(Scaled(inner, 2.0), EDM())),
     "two others": lambda inner: Transported(Transported(inner, EDM()), VPSDE()),
