@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from torch import nn
 
 from scoresde import EDM, VPSDE, Denoiser, Level, RectifiedFlow, predict, sample
 from scoresde.conditioning.covariances import Gaussian, Isotropic, Jacobian, ScoreForm, of_prior
@@ -43,7 +44,7 @@ def unflipped():
         (lambda: Observed(POOL, Y, torch.nan), ValueError, "tau must be finite and not negative, got nan"),
         (lambda: Observed(POOL, Y, torch.inf), ValueError, "tau must be finite and not negative, got inf"),
         (
-            lambda: Observed(Blur.gaussian(3.0, (16, 16)), None, 0.0),
+            lambda: Observed(Blur.gaussian(3.0, (32, 32)), None, 0.0),
             ValueError,
             "tau must be positive for Blur",
         ),
@@ -198,17 +199,34 @@ class Blind(Net):
         return super().forward(x, t)
 
 
-class Constant(Net):
-    def forward(self, x, t, cond=None):
-        return self.weight * torch.ones_like(x)
+class Foreign(nn.Module):
+    """A user's denoiser; without its network's gradients, or not of x."""
+
+    sde = VPSDE()
+
+    def __init__(self, blind):
+        super().__init__()
+        self.net, self.blind = Net(), blind
+
+    def forward(self, x, level):
+        if self.blind:
+            with torch.no_grad():
+                return self.net(x, level.t)
+        return self.net(torch.ones_like(x), level.t)
 
 
 @pytest.mark.parametrize("covariance", [Jacobian(2), ScoreForm()])
-@pytest.mark.parametrize("net", [Blind, Constant])
-def test_an_estimate_without_a_derivative_is_refused(net, covariance):
-    inner = Denoiser(net(), VPSDE(), predict.data, dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("inner", "message"),
+    [
+        (Denoiser(Blind(), VPSDE(), predict.noise, dtype=torch.float64), "Blind runs without gradients"),
+        (Foreign(blind=True), "needs the derivative of the estimate by x_t"),
+        (Foreign(blind=False), "needs the derivative of the estimate by x_t"),
+    ],
+)
+def test_an_estimate_without_a_derivative_is_refused(inner, message, covariance):
     posterior = Posterior(inner, Observed(POOL, Y, 0.1), covariance)
-    with torch.no_grad(), pytest.raises(ValueError, match="needs the derivative of the estimate by x_t"):
+    with torch.no_grad(), pytest.raises(ValueError, match=message):
         posterior(normal(3, *SHAPE), LEVEL)
 
 

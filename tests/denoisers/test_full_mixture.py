@@ -73,9 +73,9 @@ def test_the_density_is_that_of_scipy():
     x = normal(20, 6)
     parts = [
         share
-        * stats.multivariate_normal(level.alpha * m, level.alpha**2 * c + level.sigma**2 * torch.eye(6)).pdf(
-            x
-        )
+        * stats.multivariate_normal(
+            level.alpha * m, level.alpha**2 * c + level.sigma**2 * torch.eye(6, **DOUBLE)
+        ).pdf(x)
         for share, m, c in zip([0.2, 0.5, 0.3], WIDE.means, WIDE_COVARIANCES, strict=True)
     ]
     torch.testing.assert_close(
@@ -173,7 +173,7 @@ def test_observations_in_turn_are_observations_at_once():
 def test_a_noisy_state_is_an_observation_of_all_numbers():
     """x_t = alpha x_0 + sigma n, so the denoiser is the mean of the mixture given x_t."""
     level, x = VPSDE().level_at(0.4), normal(5, 6)
-    given = WIDE.condition(level.alpha * torch.eye(6), x, level.sigma)
+    given = WIDE.condition(level.alpha * torch.eye(6, **DOUBLE), x, level.sigma)
     torch.testing.assert_close(given.moments()[0], WIDE.denoise(x, level), rtol=1e-9, atol=1e-9)
     # V = (sigma^2 / alpha) J, the second-order formula of Tweedie.
     jacobians = torch.stack(
