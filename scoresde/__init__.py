@@ -7,6 +7,10 @@ from .command import end_imports_in_one_line
 
 end_imports_in_one_line()
 
+from .conditioning.covariances import Gaussian, Isotropic, Jacobian
+from .conditioning.observed import Observed
+from .conditioning.operators import Blur, Grey, Known, Matrix, Pool
+from .conditioning.posterior import Posterior
 from .denoisers import predictions as predict
 from .denoisers.exact import ExactDenoiser, ExactPosterior
 from .denoisers.full_mixture import FullMixture
@@ -52,6 +56,7 @@ __all__ = [
     "SOLVERS",
     "VESDE",
     "VPSDE",
+    "Blur",
     "Cosine",
     "Counted",
     "Denoiser",
@@ -60,11 +65,20 @@ __all__ = [
     "ExactPosterior",
     "FlowTime",
     "FullMixture",
+    "Gaussian",
+    "Grey",
+    "Isotropic",
+    "Jacobian",
     "Karras",
+    "Known",
     "Level",
+    "Matrix",
     "Mixture",
     "Noise",
+    "Observed",
     "Plan",
+    "Pool",
+    "Posterior",
     "RectifiedFlow",
     "SubVPSDE",
     "Tape",

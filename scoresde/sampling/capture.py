@@ -50,10 +50,12 @@ def captured(
 
     Raises:
         TypeError: ``plan`` is not a plan.
-        ValueError: the device is not a CUDA device; later, ids or conditions of another shape.
+        ValueError: the device is not a CUDA device; estimates that need derivatives of the network; later,
+            ids or conditions of another shape.
     """
     device, shape, denoiser = torch.device(device), checks.shape_of(shape), as_denoiser(denoiser)
     _check(plan, device)
+    checks.check_no_products(denoiser, plan, "captured")
     cond = checks.conditions(cond, shape[0], denoiser)
     ids = torch.arange(shape[0], device=device)
     given = mapped(lambda tensor: tensor.to(device, copy=True), cond)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..conditioning.cost import cost_at
 from ..denoisers.conditions import INTEGERS, Condition, check_rows
 from ..denoisers.network import Denoiser
 from ..denoisers.protocol import DenoiserLike, checked
@@ -67,6 +68,14 @@ def check_prediction(denoiser: DenoiserLike, run: Plan | Integration) -> None:
                 f"at t = {level.t:.6g}, where alpha = {level.alpha:.3g} and sigma = {level.sigma:.3g}, this "
                 f"prediction says nothing of the data; clip the SDE, or use a velocity or data prediction"
             )
+
+
+def check_no_products(denoiser: DenoiserLike, run: Plan | Integration, what: str) -> None:
+    """ValueError if an estimate needs derivatives of the network, which a compiled run does not take."""
+    if cost_at(denoiser, run.start).vjps:
+        raise ValueError(
+            f"{what} is not for estimates with derivatives of the network; compile the network itself"
+        )
 
 
 def _check_tensor(name: str, value: Any) -> None:

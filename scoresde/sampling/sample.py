@@ -93,6 +93,8 @@ def sample(
     size = checks.size_of(batch_size, shape[0])
     run = _run(solver, denoiser, nfe, spacing, to_clean)
     carry = _carrier(run, compile)
+    if compile:
+        checks.check_no_products(denoiser, run, "compile")
     denoiser = watched_as(denoiser, _compiled(unwatched(denoiser))) if compile else denoiser
     ids = torch.arange(shape[0]) if ids is None else ids.long()
     batches = [slice(first, first + size) for first in range(0, shape[0], size)]

@@ -22,6 +22,7 @@ from scoresde.conditioning.observed import Observed
 from scoresde.conditioning.operators import Known
 from scoresde.conditioning.posterior import Posterior
 from scoresde.denoisers.conditions import rows_of
+from scoresde.plans import compiled as compiled_runs
 from scoresde.plans.fingerprint import fingerprint
 from scoresde.processes.level import column
 from tests.problems import COUPLED, Net, calls, normal
@@ -162,6 +163,24 @@ def test_it_runs_in_inference_mode(covariance):
     expected = sample(posterior, "ddim", (4, 3), nfe=5)
     with torch.inference_mode():
         assert torch.equal(sample(posterior, "ddim", (4, 3), nfe=5), expected)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_needs_no_derivatives():
+    torch._dynamo.reset()
+    posterior, real = shared(COVARIANCES["gaussian"]), torch.compile
+    expected = sample(posterior, "dpmpp-2m", (4, 3), nfe=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", lambda f, **options: real(f, backend="eager", **options))
+        x = sample(posterior, "dpmpp-2m", (4, 3), nfe=5, compile=True)
+    compiled_runs._kernel.cache_clear()
+    compiled_runs._drawn.cache_clear()
+    torch.testing.assert_close(x, expected, rtol=1e-5, atol=1e-6)  # sums differ by roundings
+
+
+def test_a_compiled_run_with_derivatives_is_refused():
+    with pytest.raises(ValueError, match="compile is not for estimates with derivatives of the network"):
+        sample(shared(Jacobian(2)), "ddim", (4, 3), nfe=5, compile=True)
 
 
 class Writes(nn.Module):
