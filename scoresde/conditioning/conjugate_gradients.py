@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from ..processes.level import per_sample
@@ -26,11 +27,12 @@ def conjugate_gradients(apply: Apply, right: Tensor, iterations: int) -> tuple[T
     """
     residual = direction = right
     square = dot(right, right)
+    least = square * torch.finfo(square.dtype).eps ** 2  # what is left of b is then a rounding
     found: Tensor | None = None
     quadratic = square.new_zeros(square.shape)
     for _ in range(iterations):
         product, seen = apply(direction)
-        step = _ratio(square, dot(direction, product))
+        step = _ratio(square, dot(direction, product)).where(square > least, 0)
         part = per_sample(step, seen) * seen
         found = part if found is None else found + part
         quadratic = quadratic + step * square

@@ -42,7 +42,7 @@ class Observed:
             if not callable(getattr(self.operator, name, None)):
                 raise TypeError(f"operator must have forward, adjoint and solve, {self._given} has no {name}")
         tau = float(self.tau)
-        if not 0 <= tau * tau < math.inf:
+        if not (tau >= 0 and tau * tau < math.inf):
             raise ValueError(f"tau must be finite and not negative, got {self.tau}")
         if tau == 0 and self.operator.singular:
             raise ValueError(f"tau must be positive for {self._given}, whose A A^T has no inverse, got 0")

@@ -39,7 +39,8 @@ class Denoiser(nn.Module):
     Raises:
         TypeError: an argument of another kind; later, a network that does not return a tensor.
         ValueError: another dtype; labels beyond the ``label_span`` of the network; later, an output of
-            another shape or type than the input of the network.
+            another shape or type than the input of the network, or one without gradients for an x that has
+            them.
     """
 
     def __init__(
@@ -102,6 +103,10 @@ class Denoiser(nn.Module):
             output = self._output(x, time, cond)
         else:
             output = self._of_copy(x, time, cond)
+        if self._first and torch.is_grad_enabled() and x.requires_grad and not output.requires_grad:
+            raise ValueError(
+                f"{type(self.net).__name__} runs without gradients, so it has no derivative by x"
+            )
         if torch.is_grad_enabled() or isinstance(skip, Tensor):
             estimate: Tensor = out * output + skip * x
         else:
