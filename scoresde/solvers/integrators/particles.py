@@ -5,7 +5,7 @@ noise follows from the numbers of its samples; so a group has the same samples i
 """
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from ...integer import integer
 from ...plans.executor import Draw
 
 
-class Cloud(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Cloud:
     """The end of a run of G groups of P particles.
 
     Args:
