@@ -17,6 +17,7 @@ from scoresde import (
     Mixture,
     Noise,
     captured,
+    guided,
     integrate,
     predict,
     prepare,
@@ -24,6 +25,7 @@ from scoresde import (
     tune,
 )
 from scoresde.box_muller import box_muller
+from scoresde.conditioning import Interval
 from scoresde.networks import MLP
 from scoresde.noise import later
 from scoresde.pretrained import pretrained
@@ -161,6 +163,22 @@ def test_a_captured_run_has_other_conditions_the_next_time():
         torch.testing.assert_close(draw(torch.arange(8).cuda(), cond.cuda()), expected, rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="cond must be like the recorded cond"):
         draw(torch.arange(8).cuda())
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_guidance_waits_for_nothing_and_can_be_captured(together):
+    denoiser = pretrained("mnist").denoiser
+    denoiser = Denoiser(denoiser.net.cuda(), denoiser.sde, denoiser.prediction)
+    one = guided(denoiser, None, Interval(2.0, 0.3, 5.0, 0.15), together=together)
+    plan, cond, ids = prepare("dpmpp-2m-sde", denoiser.sde, 6), torch.arange(8).cuda(), torch.arange(8).cuda()
+    expected = sample(one, plan, (8, 1, 28, 28), cond=cond, device="cuda")
+    noise = Noise(0, ids, (1, 28, 28))
+    x = plan.start.sigma * noise(0)
+    with never_waiting(), torch.no_grad():
+        found = integrate(plan, lambda at, level: one(at, level, cond), x, later(noise, torch.float32))
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    draw = captured(one, plan, (8, 1, 28, 28), cond=cond)
+    torch.testing.assert_close(draw(ids, cond), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of torch's compiler

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from scoresde import Counted, Denoiser, Level, sample
+from scoresde import VPSDE, Counted, Denoiser, ExactDenoiser, Level, sample
 from scoresde.conditioning import Classified, Cost, Given, Interval, cost_at
 from tests.conditioning.guided_networks import (
     CLASS,
@@ -37,6 +37,13 @@ def test_an_exact_classifier_gives_the_exact_condition(s):
     torch.testing.assert_close(Classified(of_prior(), log_class)(x, tensors), found, rtol=1e-12, atol=1e-12)
 
 
+def test_alpha_counts():
+    """On a process that shrinks the data: sigma^2 / alpha."""
+    level, x = VPSDE().level_at(0.4), states()
+    found = Classified(ExactDenoiser(PRIOR, VPSDE()), log_class)(x, level)
+    torch.testing.assert_close(found, ExactDenoiser(CLASS, VPSDE())(x, level), rtol=1e-9, atol=1e-9)
+
+
 def test_the_weight_is_of_the_gradient():
     level, x = SHORT.level_at(1.0), states()
     d, c = of_prior()(x, level), of_class()(x, level)
@@ -65,15 +72,25 @@ class Classifier(nn.Module):
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 def test_no_trace_of_the_gradient_is_left(mode):
-    classifier, x = Classifier(), states().float()
-    before = x.clone()
+    classifier = Classifier()
     one = Classified(Given(network(), None), classifier, 2.0)
     with mode():
+        x = states().float()  # in inference mode, a tensor that cannot require a gradient
         found = one(x, LEVEL, LABELS)
     assert not found.requires_grad
     assert all(p.grad is None for p in classifier.parameters())
-    assert torch.equal(x, before)
+    assert torch.equal(x, states().float())
     assert not x.requires_grad
+
+
+def test_the_classifier_may_write_to_its_input():
+    def writing(x, level, cond):
+        with torch.no_grad():
+            x.zero_()
+        return x.square().sum(1)
+
+    x = states()
+    assert torch.equal(Classified(network(), writing)(x, LEVEL, LABELS), network()(states(), LEVEL, LABELS))
 
 
 def test_gradients_are_counted(monkeypatch):

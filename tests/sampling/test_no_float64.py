@@ -27,7 +27,8 @@ from scoresde import (
     sample,
     tune,
 )
-from scoresde.denoisers import GaussianFlow
+from scoresde.conditioning import Given, Guided, Interval, Projected, Rescaled, Thresholded
+from scoresde.denoisers import DenoiserLike, GaussianFlow
 from scoresde.devices import exact, float64_device
 from scoresde.training import TrainingOptions, start, train
 from scoresde.training.time_sampling import LogNormal
@@ -125,6 +126,26 @@ def test_levels_of_every_sample_reach_every_denoiser(solver: str, kind: str) -> 
 
     nfe = None if solver in UNLIMITED else 12
     both(make, lambda net, device: sample(net, solver, (3, 2), nfe=nfe, device=device))
+
+
+GUIDED: dict[str, Callable[[Denoiser], DenoiserLike]] = {
+    "guided": lambda net: Guided(net, Given(net, torch.ones(1)), Interval(2.0, 0.3, 3.0, 0.15)),
+    "in two calls": lambda net: Guided(
+        net, Given(net, torch.ones(1)), Interval(2.0, 0.3, 3.0), together=False
+    ),
+    "with rules": lambda net: Guided(net, Given(net, None), 2.0, rule=Rescaled(0.5, Projected(0.5))),
+    "thresholded": lambda net: Thresholded(net, 0.5, 0.9),
+}
+
+
+@pytest.mark.parametrize("solver", ["unipc", ROUGH["dpm-adaptive-12"], DOPRI])
+@pytest.mark.parametrize("kind", GUIDED)
+def test_guidance(kind: str, solver: str) -> None:
+    nfe, cond = None if solver in UNLIMITED else 12, torch.linspace(-1, 1, 3)
+    both(
+        denoiser,
+        lambda net, device: sample(GUIDED[kind](net), solver, (3, 2), nfe=nfe, device=device, cond=cond),
+    )
 
 
 @pytest.mark.parametrize("solver", ["dpm-adaptive-12", "parallel"])
