@@ -9,6 +9,10 @@ Solved for y_a it is the same formula with a and c exchanged. So a run upwards i
 through the same levels, undo each other to rounding, whatever the denoiser. The local error is O(h^3); one
 network call a step.
 
+Upwards, an error made in one step returns in the next with the factor -(k / h)^2. Levels whose steps grow
+without a jump keep it small beside y, which grows with rho: :class:`scoresde.spacings.Karras` does.
+:class:`scoresde.spacings.FlowTime` does not, if rho ends far above the deviation of the data.
+
 Wang et al. 2024 (arXiv 2410.07273, O-BELM). Difference: the pair of the last two states is kept, so that the
 first step, which is Euler's, need not be inverted.
 """
