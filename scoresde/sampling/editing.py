@@ -120,7 +120,7 @@ def denoised(
     cond: Condition = None,
     **options: Any,
 ) -> Tensor:
-    """Draws of the posterior p(x_0 | y) of noisy samples y = x_0 + tau n, for tau = sigma / alpha at the start.
+    """Draws of the posterior p(x_0 | y) of noisy samples y = x_0 + tau n, tau = sigma / alpha at the start.
 
     alpha y is a state x_t of that level, so the law of the results is exact for an exact denoiser and many
     steps: there is no approximation of a likelihood.
