@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ SHOWN = 256  # images of the sheet, about
 
 SOLVER, CALLS, LEVELS = "dpmpp-2m-sde", 50, "karras"
 DRAWS = 8  # of --denoise
+CLEANEST = 0.05  # sigma / alpha where --to begins: given pictures have no noise, which lower levels expect
 
 Columns = dict[str, Tensor]  # what is shown of each picture, by name: (N, C, H, W)
 
@@ -68,7 +70,10 @@ def _add_actions(add: Add) -> None:
         "the pictures have noise of this deviation, in units of [-1, 1]: draws without it, mean, deviation"
     )
     add("--denoise", type=float, metavar="SIGMA", help=noisy)
-    add("--to", nargs="+", metavar="K", help="make the class --label this one, and keep the style")
+    other = (
+        f"make the class --label this one, and keep the style, by exact inversion from sigma {CLEANEST} on"
+    )
+    add("--to", nargs="+", metavar="K", help=other)
     add("--mask", type=Path, metavar="FILE", help="repaint where this picture is black")
 
 
@@ -117,7 +122,7 @@ def _action(options: argparse.Namespace) -> Action:
     else:
         name, action = "--mask", _repaint
     noisy = ("--from", "--denoise", "--mask")
-    only = {"solver": noisy, "to_clean": noisy, "draws": noisy}
+    only: dict[str, tuple[str, ...]] = {"solver": noisy, "to_clean": noisy, "draws": noisy}
     only |= {"add_noise": ("--denoise",), "up_to": ("--to",)}
     for option, where in only.items():
         if getattr(options, option) not in (None, False) and name not in where:
@@ -163,7 +168,9 @@ def _change(options: argparse.Namespace, setting: Setting, x: Tensor) -> Work:
     if options.label is None:
         raise ValueError("--to needs --label, the class of the pictures")
     sde = sde if options.up_to is None else up_to(sde, options.up_to)
-    grid = Grid.build(sde, options.nfe, options.spacing or LEVELS)
+    if options.up_to is not None and options.up_to <= CLEANEST:
+        raise ValueError(f"--up-to must be above {CLEANEST}, got {options.up_to}")
+    grid = Grid.build(sde.clip(-math.inf, -math.log(CLEANEST)), options.nfe, options.spacing or LEVELS)
     cond = _over(new, len(x))
     settings = {name: value for name, value in setting.run.items() if name != "seed"}
 

@@ -62,7 +62,7 @@ def _read(path: Path, shape: tuple[int, ...], noisy: bool) -> Tensor:
         raise ValueError(f"{path} must be a picture ({', '.join(sorted(IMAGES))}), .npy or .npz")
     if array.shape[1:] != shape or not len(array):
         raise ValueError(f"{path} must hold {_called(shape)}, got {shown}")
-    return _finite(path, to_float(torch.from_numpy(np.ascontiguousarray(array))), noisy)
+    return _finite(path, to_float(torch.from_numpy(np.array(array))), noisy)
 
 
 def _as_batch(array: Array, shape: tuple[int, ...]) -> Array:

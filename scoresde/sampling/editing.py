@@ -209,7 +209,9 @@ def encode(denoiser: DenoiserLike, grid: Grid, x0: Tensor, **options: Any) -> Te
     Args:
         denoiser: the estimate of x_0.
         grid: the levels, of at least 2 steps; one network call a step. Karras levels suit; a grid under
-            :func:`up_to` ends the encoding earlier, and so keeps more of the samples.
+            :func:`up_to` ends the encoding earlier, and so keeps more of the samples. Clean pictures lack the
+            noise that the network expects at the last levels; to change them, let a grid end at
+            sigma / alpha = 0.05 or so (:meth:`scoresde.SDE.clip`).
         x0: the samples, ``(B, ...)``.
         options: further arguments of :func:`sample`, such as ``cond``.
 
