@@ -6,11 +6,12 @@ from typing import NoReturn
 
 from .. import __version__
 from ..command import guarded
-from . import measure, sample, train, tune
+from . import edit, measure, sample, train, tune
 
 COMMANDS = {
     "train": (train, "train a network by denoising score matching"),
     "sample": (sample, "draw samples from a trained network"),
+    "edit": (edit, "change pictures, or take noise from them, with a trained network"),
     "measure": (measure, "find levels and solvers for a trained network"),
     "tune": (tune, "fit solvers with few network calls to a trained network"),
 }
@@ -23,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> None:
     parser = _Parser(
-        "scoresde", description="Train score networks, draw samples, measure levels, tune solvers."
+        "scoresde",
+        description="Train score networks, draw samples, edit pictures, measure levels, tune solvers.",
     )
     parser.add_argument("--version", action="version", version=f"scoresde {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -61,18 +61,18 @@ def _labels(trained: Trained) -> tuple[tuple[int, ...], tuple[str, ...], int | N
     return seen, () if labels is None else labels.names, classes if dropped else None
 
 
-def labels_asked(given: Sequence[str] | None, network: Loaded) -> list[int]:
-    """The labels of ``--label``; by default, all that the network was trained on.
+def labels_asked(given: Sequence[str] | None, network: Loaded, option: str = "--label") -> list[int]:
+    """The labels of an option; by default, all that the network was trained on.
 
     Raises:
         ValueError: a label that the network was not trained on; any label, for a network without classes.
     """
     if given is not None and not network.seen:
-        raise ValueError("--label was given, but the network has no classes")
-    return list(network.seen) if given is None else [_label(word, network) for word in given]
+        raise ValueError(f"{option} was given, but the network has no classes")
+    return list(network.seen) if given is None else [_label(word, network, option) for word in given]
 
 
-def _label(word: str, network: Loaded) -> int:
+def _label(word: str, network: Loaded, option: str) -> int:
     """A label by its name or number; a name comes first."""
     none = () if network.no_class is None else (network.no_class,)
     numbers = {str(number): number for number in (*network.seen, *none)}
@@ -82,7 +82,7 @@ def _label(word: str, network: Loaded) -> int:
         called = {k: name for name, k in names.items()}
         hint = nearest(word, [called.get(k, str(k)) for k in network.seen])
         also = "".join(f"; or {number} for no class" for number in none)
-        raise ValueError(f"--label must be one that the network was trained on, got {word!r}; {hint}{also}")
+        raise ValueError(f"{option} must be one that the network was trained on, got {word!r}; {hint}{also}")
     return known[word]
 
 

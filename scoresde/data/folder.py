@@ -46,7 +46,7 @@ def read_folder(
     numbers = np.repeat(np.arange(len(classes)), [len(members) for members in classes.values()])
 
     def read(i: int) -> Array:
-        return _read(files[i], show)
+        return read_image(files[i], show)
 
     x, kept = read_all(files, read, unreadable, progress)
     if len(classes) == 1:
@@ -114,7 +114,8 @@ def _files(folder: Path, root: Path) -> list[Path]:
     return sorted(found)
 
 
-def _read(file: Path, show: Callable[["Image.Image"], Array]) -> Array:
+def read_image(file: Path, show: Callable[["Image.Image"], Array]) -> Array:
+    """The pixels of an image file, by ``show``; ValueError that names the file if it cannot be read."""
     from PIL import Image
 
     with whole(file, "image"), Image.open(file, formats=FORMATS) as image:
