@@ -1,0 +1,1 @@
+def digits(options, kept): yield from ()

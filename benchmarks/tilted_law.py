@@ -1,0 +1,1 @@
+def tilted(options, kept): yield from ()
