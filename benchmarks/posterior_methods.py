@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from kept import digest, plan_key
@@ -27,6 +27,7 @@ from scoresde.spacings import Karras
 SDE = EDM()
 SOLVER, NFE = "dpmpp-2m-sde", 50
 PARTICLES_NFE = 101
+BATCH = 1024  # draws at a time: what a processor's cache holds
 END = SDE.level_at(SDE.t_min)
 
 
@@ -106,10 +107,16 @@ def by_path(
     def draw(task: Task) -> Drawn:
         denoiser = make(task)
         cond = task.rows if isinstance(denoiser, ExactPosterior) else (None, task.rows)
-        x = sample(denoiser, plan, task.shape, seed=task.seed, cond=cond, dtype=torch.float64)
-        return Drawn(x, cost_of(denoiser, plan))
+        return Drawn(_drawn(denoiser, plan, task, cond), cost_of(denoiser, plan))
 
     return Method(draw, plan_key(plan), fits)
+
+
+def _drawn(denoiser: DenoiserLike, run: Plan | Integration, task: Task, cond: Any) -> Tensor:
+    """The samples of a run in float64."""
+    return sample(
+        denoiser, run, task.shape, seed=task.seed, cond=cond, dtype=torch.float64, batch_size=BATCH
+    )
 
 
 def by_particles(covariance: Callable[[Problem], Covariance], particles: int) -> Method:
@@ -120,9 +127,7 @@ def by_particles(covariance: Callable[[Problem], Covariance], particles: int) ->
         run = prepare(smc, SDE, PARTICLES_NFE, Karras())
         assert isinstance(run, Integration)
         assert run.nfe is not None
-        cond = (None, task.rows)
-        x = sample(task.denoiser, run, task.shape, seed=task.seed, cond=cond, dtype=torch.float64)
-        return Drawn(x, Cost(run.nfe, 0))
+        return Drawn(_drawn(task.denoiser, run, task, (None, task.rows)), Cost(run.nfe, 0))
 
     return Method(draw, digest(f"{particles} particles, {PARTICLES_NFE} calls"), group=particles)
 
