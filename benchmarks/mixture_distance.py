@@ -1,8 +1,10 @@
 """How far samples are from a mixture of normal distributions: sliced W2 and covariance, both exact for it."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.special import ndtr
 from torch import Tensor
@@ -11,6 +13,24 @@ from scoresde.denoisers.mixture import Mixture
 from scoresde.processes.level import Level
 
 DIRECTIONS, POINTS = 32, 10_001
+Array = npt.NDArray[np.float64]
+
+
+class Law(NamedTuple):
+    """A law on a line: points, and its distribution function there."""
+
+    points: Array
+    function: Array
+
+    def quantiles(self, n: int) -> Array:
+        """The quantiles (i + 1/2) / n, against which the sorted numbers of n samples stand."""
+        return np.interp((np.arange(n) + 0.5) / n, self.function, self.points)
+
+
+def law_of(means: Array, stds: Array, shares: Array, points: int = POINTS) -> Law:
+    """The law of a mixture of normal distributions on a line, ``(K,)`` each."""
+    at = np.linspace((means - 8 * stds).min(), (means + 8 * stds).max(), points)
+    return Law(at, ndtr((at[:, None] - means) / stds) @ shares)
 
 
 class MixtureDistance:
@@ -28,22 +48,20 @@ class MixtureDistance:
         self.directions = torch.stack([angles.cos(), angles.sin()], 1)
         stds = np.hypot(level.alpha * mixture.stds.double().numpy(), level.sigma)
         shares = mixture.shares.double().numpy()
-        self.laws = []  # of the projections: points, and the distribution function there
+        self.laws = []  # of the projections
         for direction in self.directions:
             means = level.alpha * (mixture.means.double() @ direction).numpy()
-            points = np.linspace((means - 8 * stds).min(), (means + 8 * stds).max(), POINTS)
-            self.laws.append((points, ndtr((points[:, None] - means) / stds) @ shares))
+            self.laws.append(law_of(means, stds, shares))
 
     def sliced_w2(self, x: Tensor) -> float:
         """The root mean square over directions of W2 between the projections of x and of the mixture.
 
         The sorted projections of n samples stand against the quantiles (i + 1/2) / n.
         """
-        shares = (np.arange(len(x)) + 0.5) / len(x)
         squares = []
-        for direction, (points, function) in zip(self.directions, self.laws, strict=True):
+        for direction, law in zip(self.directions, self.laws, strict=True):
             projected = (x.double() @ direction).sort().values.numpy()
-            squares.append(np.square(projected - np.interp(shares, function, points)).mean())
+            squares.append(np.square(projected - law.quantiles(len(x))).mean())
         return math.sqrt(np.mean(squares))
 
     def covariance_error(self, x: Tensor) -> float:

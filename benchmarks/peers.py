@@ -76,9 +76,9 @@ def k_diffusion(name: str, **options: Any) -> Peer:
     return run
 
 
-def azula(name: str, **options: Any) -> Peer:
-    """``azula.sample.<name>``; its times are the indices of our levels."""
-    module = importlib.import_module("azula.sample")
+def azula(name: str, module_name: str = "azula.sample", **options: Any) -> Peer:
+    """A sampler of azula, of its module ``module_name``; its times are the indices of our levels."""
+    module = importlib.import_module(module_name)
 
     def run(denoise: Denoise, levels: Levels, x: Tensor, noise: Draw) -> Tensor:
         alphas, sigmas = (

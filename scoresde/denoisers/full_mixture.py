@@ -75,6 +75,10 @@ class FullMixture:
         mean: Tensor = (log_parts.softmax(1)[..., None] * centres).sum(1)
         return mean
 
+    def responsibilities(self, x: Tensor, level: Level[Any]) -> Tensor:
+        """p(k | x_t = x), ``(B, K)``, for x ``(B, D)``; its mean over draws of p_t is w."""
+        return self._parts(x, level)[2].softmax(1)
+
     def log_density(self, x: Tensor, level: Level[Any]) -> Tensor:
         """log p_t(x) in nats, ``(B,)``, for x ``(B, D)``."""
         return self._parts(x, level)[2].logsumexp(1)
