@@ -94,7 +94,7 @@ class Gaussian:
     A C A^T + tau^2 I is, y says nothing that was not known.
 
     Args:
-        covariance: C, ``(d, d)``, symmetric, without negative eigenvalues.
+        covariance: C, ``(d, d)``, symmetric, without negative eigenvalues; best on the device of the samples.
         shape: the shape of a sample, of d numbers; default, ``(d,)``.
 
     Raises:

@@ -44,7 +44,7 @@ class Observed:
         tau = float(self.tau)
         if not (tau >= 0 and tau * tau < math.inf):
             raise ValueError(f"tau must be finite and not negative, got {self.tau}")
-        if tau == 0 and self.operator.singular:
+        if tau == 0 and getattr(self.operator, "singular", True):
             raise ValueError(f"tau must be positive for {self._given}, whose A A^T has no inverse, got 0")
         object.__setattr__(self, "tau", tau)
         object.__setattr__(self, "shape", None if self.y is None else self._shape_of(self.y))

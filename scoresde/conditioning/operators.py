@@ -2,7 +2,8 @@
 
 Each has ``forward``, A x; ``adjoint``, A^T v; and ``solve``, (r^2 A A^T + tau^2 I)^-1 v. All take and return
 batches, ``(B, ...)``. Here A A^T is diagonal in a known basis, so that ``solve`` is exact;
-:class:`scoresde.conditioning.linear.Linear` is for other operators.
+:class:`scoresde.conditioning.linear.Linear` is for other operators. A tensor of an operator is best made on
+the device of the samples: from another device it is copied at each call.
 """
 
 import math

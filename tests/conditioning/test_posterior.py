@@ -29,7 +29,7 @@ from tests.problems import Net, normal
 each_operator = pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS)
 each_tau = pytest.mark.parametrize("tau", [0.0, 0.05, 0.5])
 GAUSSIAN = Gaussian(COVARIANCE, SHAPE)
-SOLVED = Jacobian(80)  # the largest system has 32 directions, and a condition of 1,000
+GAUSSIAN_OR_SOLVED = pytest.mark.parametrize("solved", [False, True], ids=["gaussian", "jacobian"])
 COVARIANCES = {"isotropic": Isotropic(), "gaussian": GAUSSIAN, "jacobian": Jacobian(2)}
 each_covariance = pytest.mark.parametrize("covariance", COVARIANCES.values(), ids=COVARIANCES)
 
@@ -40,15 +40,20 @@ def observed(operator, tau, prior=PRIOR):
     return Observed(operator, y + tau * normal(*y.shape, seed=8), tau)
 
 
+def exact_covariance(operator, solved):
+    """One that is exact on the prior; with roundings, CG needs more iterations than there are directions."""
+    return Jacobian(5 * observed(operator, 0.1).y.numel() // 2) if solved else GAUSSIAN
+
+
 def error(found, expected):
     return ((found - expected).flatten(1).norm(dim=1) / expected.flatten(1).norm(dim=1)).max().item()
 
 
 @each_operator
 @each_tau
-@pytest.mark.parametrize(("covariance", "sde"), [(GAUSSIAN, EDM()), (GAUSSIAN, VPSDE()), (SOLVED, EDM())])
-def test_on_a_normal_prior_it_is_the_exact_posterior(operator, tau, covariance, sde):
-    known = observed(operator, tau)
+@pytest.mark.parametrize(("solved", "sde"), [(False, EDM()), (False, VPSDE()), (True, VPSDE())])
+def test_on_a_normal_prior_it_is_the_exact_posterior(operator, tau, solved, sde):
+    known, covariance = observed(operator, tau), exact_covariance(operator, solved)
     posterior = Posterior(Pictures(ExactDenoiser(PRIOR, sde)), known, covariance)
     exact = exact_posterior(PRIOR, sde, operator, known.y, tau)
     for level in twenty_levels(sde):
@@ -90,7 +95,7 @@ def test_an_operator_of_functions_is_as_good_as_its_matrix():
     sde = EDM()
     known = observed(LINEAR, 0.05)
     exact = exact_posterior(PRIOR, sde, DENSE, known.y, 0.05)
-    for covariance in (GAUSSIAN, SOLVED):
+    for covariance in (GAUSSIAN, exact_covariance(LINEAR, True)):
         posterior = Posterior(Pictures(ExactDenoiser(PRIOR, sde)), known, covariance)
         for level in twenty_levels(sde)[::4]:
             x, _ = noisy(PRIOR, level)
@@ -117,8 +122,8 @@ def test_a_mask_of_zeros_changes_no_bit(covariance):
 
 
 @each_operator
-@pytest.mark.parametrize("covariance", [GAUSSIAN, SOLVED], ids=["gaussian", "jacobian"])
-def test_the_misfit_is_that_of_y_given_x_t(operator, covariance):
+@GAUSSIAN_OR_SOLVED
+def test_the_misfit_is_that_of_y_given_x_t(operator, solved):
     """r^T S^-1 r, S = A V A^T + tau^2 I with V = (C^-1 + I / s^2)^-1."""
     known, sde = observed(operator, 0.05), EDM()
     inner = Pictures(ExactDenoiser(PRIOR, sde))
@@ -129,12 +134,12 @@ def test_the_misfit_is_that_of_y_given_x_t(operator, covariance):
         system = dense @ given @ dense.mT + 0.05**2 * torch.eye(len(dense)).double()
         residual = (known.y - operator.forward(inner(x, level))).flatten(1)
         expected = (residual * torch.linalg.solve(system, residual.mT).mT).sum(1)
-        misfit = Posterior(inner, known, covariance).with_misfit(x, level)[1]
+        misfit = Posterior(inner, known, exact_covariance(operator, solved)).with_misfit(x, level)[1]
         torch.testing.assert_close(misfit, expected, rtol=1e-9, atol=0)  # the conditions of C and S
 
 
-@pytest.mark.parametrize("covariance", [GAUSSIAN, SOLVED], ids=["gaussian", "jacobian"])
-def test_the_posterior_of_a_posterior_has_both_observations(covariance):
+@GAUSSIAN_OR_SOLVED
+def test_the_posterior_of_a_posterior_has_both_observations(solved):
     """The inner one is differentiated as a whole; its data have the covariance of the first posterior."""
     sde = EDM()
     first, second = observed(Pool(2), 0.2), observed(OPERATORS["grey"], 0.1)
@@ -142,8 +147,8 @@ def test_the_posterior_of_a_posterior_has_both_observations(covariance):
     after = PRIOR.condition(dense[0], first.y.flatten(), 0.2)
     alone = Pictures(ExactDenoiser(after, sde))
     exact = Pictures(ExactDenoiser(after.condition(dense[1], second.y.flatten(), 0.1), sde))
-    inner = Posterior(Pictures(ExactDenoiser(PRIOR, sde)), first, covariance)
-    outer = SOLVED if covariance is SOLVED else Gaussian(after.moments()[1], SHAPE)
+    inner = Posterior(Pictures(ExactDenoiser(PRIOR, sde)), first, exact_covariance(first.operator, solved))
+    outer = Jacobian(24) if solved else Gaussian(after.moments()[1], SHAPE)
     nested = Posterior(inner, second, outer)
     for level in twenty_levels(sde)[::5]:
         x, _ = noisy(PRIOR, level)

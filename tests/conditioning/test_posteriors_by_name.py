@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scoresde import EDM, ExactDenoiser, sample
+from scoresde import VPSDE, ExactDenoiser, sample
 from scoresde.conditioning.linear import matrix_of
 from scoresde.conditioning.observed import Observed
 from scoresde.conditioning.peers import ddnm, diffpir, dps, mmps, pigdm
@@ -20,7 +20,7 @@ from tests.conditioning.normal_pictures import (
 )
 from tests.problems import normal
 
-SDE, TAU = EDM(), 0.3
+SDE, TAU = VPSDE(), 0.3
 INNER = Pictures(ExactDenoiser(PRIOR, SDE))
 KNOWN = Observed(DENSE, normal(1, 10), TAU)
 A = matrix_of(DENSE, SHAPE, MEAN)
@@ -34,11 +34,11 @@ def corrected(x, level, left, system):
     return (estimate + torch.linalg.solve(system, residual.mT).mT @ A @ left).reshape(x.shape)
 
 
-@pytest.mark.parametrize("sigma", [0.01, 0.3, 5.0])
-def test_each_is_its_formula(sigma):
-    level = SDE.level_at(sigma)
+@pytest.mark.parametrize("t", [0.01, 0.3, 0.9])
+def test_each_is_its_formula(t):
+    level = SDE.level_at(t)
     x, _ = noisy(PRIOR, level)
-    s2 = sigma**2
+    s2 = (level.sigma / level.alpha) ** 2
     given = torch.linalg.inv(torch.linalg.inv(COVARIANCE) + UNIT / s2)
     noise = TAU**2 * SEEN
     expected = {
@@ -53,7 +53,7 @@ def test_each_is_its_formula(sigma):
 
 
 def test_dps_adds_the_gradient_of_the_likelihood_of_the_estimate():
-    level = SDE.level_at(0.7)
+    level = SDE.level_at(0.4)
     x, _ = noisy(PRIOR, level)
     x.requires_grad_()
     estimate = INNER(x, level)
@@ -64,7 +64,7 @@ def test_dps_adds_the_gradient_of_the_likelihood_of_the_estimate():
 
 
 def test_mmps_comes_nearer_with_each_iteration():
-    level = SDE.level_at(0.3)
+    level = SDE.level_at(0.2)
     x, _ = noisy(PRIOR, level)
     exact = exact_posterior(PRIOR, SDE, DENSE, KNOWN.y, TAU)(x, level)
     errors = [(mmps(INNER, KNOWN, k)(x, level) - exact).norm().item() for k in (1, 3, 6, 12)]
