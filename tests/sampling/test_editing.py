@@ -311,6 +311,13 @@ def test_a_draw_is_the_same_for_any_number_of_draws() -> None:
     assert (many[:, 0] - many[:, 1]).abs().min() > 1e-4
 
 
+def test_no_two_draws_of_equal_samples_are_equal() -> None:
+    sde = VPSDE()
+    run = prepare("ancestral", up_to(sde, 1.0), 5)
+    drawn = denoised(Denoiser(Net(), sde, "noise"), run, torch.ones(3, 2), draws=4)
+    assert len(drawn.flatten().unique()) == drawn.numel()
+
+
 # ------------------------------------------------------------------------------------------- bad input
 
 
