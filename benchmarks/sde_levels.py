@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from scoresde import __version__
 from scoresde.denoisers.exact import ExactDenoiser
+from scoresde.denoisers.mixture import Mixture
 from scoresde.noise import Noise, later
 from scoresde.plans.executor import integrate
 from scoresde.plans.plan import Plan
@@ -62,6 +63,7 @@ class Noisy:
     def __init__(self, process: str, options: argparse.Namespace, kept: Kept) -> None:
         found = make_problem("gmm2", process).denoiser
         assert isinstance(found, ExactDenoiser)
+        assert isinstance(found.mixture, Mixture)
         self.denoiser, self.options, self.kept = found, options, kept
         self.start, self.end = (found.sde.level_at(t) for t in (found.sde.t_max, found.sde.t_min))
         self.distance = MixtureDistance(found.mixture, self.end)
