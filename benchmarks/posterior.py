@@ -2,9 +2,10 @@
 
 Part ``mixtures``: linear observations of mixtures with exact scores, those that leave several modes open; the
 library's methods, and azula's where it is installed, against the exact posterior, in float64. Part
-``tilted``: guidance and particles against the tilted law. Part ``digits``: half digits and 4x super-resolution
-with the included network, and their sheets. Writes JSON lines, so that the same command continues after a
-stop and does not repeat runs; draws pictures beside these. On one core the parts take about MINUTES minutes.
+``tilted``: guidance and particles against the tilted law. Part ``digits``: half digits and 4x
+super-resolution with the included network, and their sheets. Writes JSON lines, so that the same command
+continues after a stop and does not repeat runs; draws pictures beside these. On one core the parts take about
+MINUTES minutes.
 """
 
 import argparse
@@ -90,8 +91,13 @@ class _Study:
         return self.made
 
 
+# Each part, and its number of seeds where the command line gives none.
 Part = Callable[[argparse.Namespace, Kept], Iterator[Table]]
-PARTS: dict[str, Part] = {"mixtures": mixtures, "tilted": tilted, "digits": digits}
+PARTS: dict[str, tuple[Part, int]] = {
+    "mixtures": (mixtures, 3),
+    "tilted": (tilted, 10),
+    "digits": (digits, 1),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -109,11 +115,11 @@ def _parser() -> argparse.ArgumentParser:
     for name, default, what in (
         ("observations", 20, "of each problem, noise and seed"),
         ("draws", 256, "of each posterior; a multiple of 64"),
-        ("seeds", 3, "the number of seeds, each with its own observations"),
+        ("seeds", None, "the number of seeds, each with its own observations; default 3, tilted 10"),
         ("truths", 50, "digits of the part digits"),
         ("samples", 4096, "samples of the part tilted; a multiple of 64"),
     ):
-        text = f"{what}; default %(default)s"
+        text = what if default is None else f"{what}; default %(default)s"
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=text)
     command.add_shared(parser, "out", "quiet")
     return parser
@@ -133,7 +139,9 @@ def _main(options: argparse.Namespace) -> None:
     if missing := [project for project in PEERS if not find_spec(project)]:
         print(f"not installed, so without rows: {', '.join(missing)}")
     for name in options.part:
-        for table in PARTS[name](options, kept):
+        part, seeds = PARTS[name]
+        own = argparse.Namespace(**vars(options) | {"seeds": options.seeds or seeds})
+        for table in part(own, kept):
             console().print(table)
     print(f"\nJSON lines: {kept.file}")
 

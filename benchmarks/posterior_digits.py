@@ -89,7 +89,7 @@ class Digits:
         cond: Any = (self.labels(len(rows)), rows)
         shape = (len(rows), 1, 28, 28)
         x = sample(denoiser, self.plan, shape, seed=self.seed + 2, cond=cond, batch_size=BATCH)
-        return x.unflatten(0, (-1, DRAWS))
+        return by_digit(x)
 
     def figures(self, operator: Operator, draws: Tensor) -> Record:
         """How draws fit the observations and the digits.
@@ -100,9 +100,9 @@ class Digits:
         * calibration: |mean - truth|^2 over what the variance of the draws predicts; 1 where both agree.
         """
         y = self.observed(operator)
-        seen = operator.forward(draws.flatten(0, 1)).unflatten(0, (-1, DRAWS))
+        seen = by_digit(operator.forward(draws.flatten(0, 1)))
         residual = (y[:, None] - seen).square().mean() / TAU**2
-        true, found = self._classes(self.x), self._classes(draws.flatten(0, 1)).unflatten(0, (-1, DRAWS))
+        true, found = self._classes(self.x), by_digit(self._classes(draws.flatten(0, 1)))
         classes = torch.nn.functional.one_hot(found, 10).any(1).sum(1)
         error = (draws.mean(1) - self.x).square().sum()
         predicted = draws.var(1).sum() * (1 + 1 / DRAWS)
@@ -112,7 +112,13 @@ class Digits:
         }
 
     def _classes(self, x: Tensor) -> Tensor:
-        return self.network.features(to_uint8(x)).argmax(1)
+        classes: Tensor = self.network.features(to_uint8(x)).argmax(1)
+        return classes
+
+
+def by_digit(x: Tensor) -> Tensor:
+    """Draws ``(B 8, ...)`` as ``(B, 8, ...)``."""
+    return x.reshape(-1, DRAWS, *x.shape[1:])
 
 
 def digits(options: argparse.Namespace, kept: Kept) -> Iterator[Table]:

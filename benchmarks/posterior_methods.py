@@ -114,9 +114,7 @@ def by_path(
 
 def _drawn(denoiser: DenoiserLike, run: Plan | Integration, task: Task, cond: Any) -> Tensor:
     """The samples of a run in float64."""
-    return sample(
-        denoiser, run, task.shape, seed=task.seed, cond=cond, dtype=torch.float64, batch_size=BATCH
-    )
+    return sample(denoiser, run, task.shape, seed=task.seed, cond=cond, dtype=torch.float64, batch_size=BATCH)
 
 
 def by_particles(covariance: Callable[[Problem], Covariance], particles: int) -> Method:
@@ -189,4 +187,3 @@ METHODS: dict[str, Method] = {
     "SMC-16, data covariance": by_particles(covariance_of, 16),
     "SMC-64, data covariance": by_particles(covariance_of, 64),
 }
-

@@ -37,9 +37,7 @@ def draw_posteriors(found: Mapping[Place, Mapping[str, Row]], file: Path) -> Non
     save(figure, file)
 
 
-def _panel(
-    axes: Axes, what: str, place: Place, methods: Mapping[str, Row], names: list[str]
-) -> None:
+def _panel(axes: Axes, what: str, place: Place, methods: Mapping[str, Row], names: list[str]) -> None:
     low, high = LEAST[what], MOST[what]
     axes.set(xscale="log", xlim=(low, high))
     if FLOOR in methods and (floor := methods[FLOOR].means[what]):

@@ -60,11 +60,12 @@ class Truth:
 
         A figure that is not finite is None.
         """
-        draws = x.double().unflatten(0, (-1, self.draws))
+        draws = x.double().reshape(-1, self.draws, x.shape[1])
         projected = (draws @ self.directions.mT).mT.sort(-1).values
         w2 = (projected - self.quantiles).square().mean((1, 2)).sqrt() / self.deviations
         found = self.of_draws.responsibilities(x.double(), self.level)
-        weights = (found.unflatten(0, (-1, self.draws)).mean(1) - self.posteriors.shares).abs().sum(1) / 2
+        shares = found.reshape(-1, self.draws, found.shape[1]).mean(1)
+        weights = (shares - self.posteriors.shares).abs().sum(1) / 2
         spread = draws.var(1).sum(1) / self.covariances.diagonal(dim1=1, dim2=2).sum(1)
         residual = self._residual(draws) / self.expected_residual()
         values = (w2, weights, spread, residual)

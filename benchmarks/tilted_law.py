@@ -1,4 +1,4 @@
-"""Guidance and particles against the tilted law p(x) p(c | x)^w, by quadrature on a grid, in two dimensions."""
+"""Guidance and particles against the tilted law p(x) p(c | x)^w in two dimensions, known on a grid."""
 
 import argparse
 import math
@@ -166,7 +166,9 @@ def draw_tilted(file: Path, n: int = 1024) -> None:
     for row, (name, (draw, _)) in zip(axes, METHODS.items(), strict=True):
         for one, weight in zip(row, WEIGHTS, strict=True):
             density = law_on_grid(weight)[1].reshape(POINTS, POINTS).mT.numpy()
-            one.contour(side, side, density, levels=density.max() * np.array([0.02, 0.2, 0.6]), linewidths=0.7)
+            one.contour(
+                side, side, density, levels=density.max() * np.array([0.02, 0.2, 0.6]), linewidths=0.7
+            )
             x = draw(weight, n, 0)
             one.plot(x[:, 0], x[:, 1], ".", markersize=1.5, color="0.2", alpha=0.5)
             one.set(xlim=(-2.6, 2.6), ylim=(-2.2, 2.2), aspect="equal")

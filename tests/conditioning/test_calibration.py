@@ -13,8 +13,7 @@ from posterior_truth import Truth
 from scipy.stats import chisquare
 from torch import Tensor
 
-from scoresde import EDM, Jacobian, Posterior
-
+from scoresde import EDM, Jacobian, Observed, Posterior
 
 DRAWS = 19
 
@@ -57,11 +56,16 @@ def test_truths_rank_among_their_draws_as_one_of_them(case: str) -> None:
         assert 0.87 <= coverage(found) <= 0.93
 
 
-def test_a_method_that_is_not_exact_is_found_out() -> None:
-    """The isotropic covariance on data of unequal variances: its draws spread too far."""
-    found = ranks("gauss16", METHODS["isotropic"], 500, tau=0.05)
-    assert min(map(uniform, found)) < 1e-6
-    assert max(map(coverage, found)) > 0.93
+def test_a_posterior_of_another_noise_is_found_out() -> None:
+    """With twice the noise that y has, the draws of a seen number spread too far."""
+
+    def wrong(task: Task) -> Posterior:
+        observed = Observed(task.observed.operator, None, 2 * task.tau)
+        return Posterior(task.denoiser, observed, covariance_of(task.problem))
+
+    seen, *_ = ranks("gauss16", by_path(wrong, nfe=30), 500)
+    assert uniform(seen) < 1e-6
+    assert coverage(seen) > 0.93
 
 
 @pytest.mark.parametrize("covariance", [covariance_of, isotropic], ids=["data", "isotropic"])
