@@ -20,7 +20,9 @@ LESS = {
     "scoresde sample": "--n 4 --nfe 4",
     "scoresde measure": None,  # tests of the command run it
     "scoresde tune": None,  # tests of the command run it
+    "scoresde edit": None,  # tests of the command run it
     "python benchmarks/levels.py": None,  # its own tests run it
+    "python benchmarks/posterior.py": None,  # its own tests run it
     "python benchmarks/run.py": "--n-samples 10 --nfe 8 --converged 8 --quiet --out runs/results",
     "python benchmarks/overhead.py": "--solver ddim --repeats 1",
     "python benchmarks/latency.py": "--nfe 2 --batch-size 1 --seconds 0.01 --quiet --out runs/results",
