@@ -28,7 +28,7 @@ def draw_posteriors(found: Mapping[Place, Mapping[str, Row]], file: Path) -> Non
     for row, (what, title) in zip(axes, SHOWN.items(), strict=True):
         for one, (place, methods) in zip(row, found.items(), strict=True):
             _panel(one, what, place, methods, names)
-            one.set_title(f"{place[0]}, {place[1]:g}" if row is axes[0] else "", fontsize=10)
+            one.set_title(f"{place[0]}, {place[1]:g}" if what == next(iter(SHOWN)) else "", fontsize=10)
         labels = [f"{name}   {costs[name][0]}, {costs[name][1]}" for name in names]
         row[0].set_yticks(range(len(names)), labels)
         row[0].set_ylim(len(names) - 0.4, -0.6)

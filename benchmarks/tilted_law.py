@@ -172,7 +172,7 @@ def draw_tilted(file: Path, n: int = 1024) -> None:
             x = draw(weight, n, 0)
             one.plot(x[:, 0], x[:, 1], ".", markersize=1.5, color="0.2", alpha=0.5)
             one.set(xlim=(-2.6, 2.6), ylim=(-2.2, 2.2), aspect="equal")
-            one.set_title(f"w = {weight:g}" if row is axes[0] else "", fontsize=10)
+            one.set_title(f"w = {weight:g}" if name == next(iter(METHODS)) else "", fontsize=10)
             one.tick_params(labelsize=8)
         row[0].set_ylabel(name, fontsize=9)
     save(figure, file)

@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields
 from inspect import getdoc
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import comparison
@@ -99,6 +100,25 @@ def _level_records(part: str) -> list[Record]:
     return [record for _, record in read_lines(path) if record["part"] == part]
 
 
+def posteriors(problem: str = "mix16", most: float = 10.0) -> str:
+    """Distances from the exact posterior on a mixture, means over the seeds; a run that explodes says so."""
+    path = ROOT / "benchmarks" / "results" / "posterior.jsonl"
+    found: dict[str, dict[float, list[Record]]] = {}
+    for _, r in read_lines(path):
+        if r.get("problem") == problem:
+            found.setdefault(r["method"], {}).setdefault(r["tau"], []).append(r)
+    taus = sorted({tau for runs in found.values() for tau in runs})
+    rows = []
+    for method, runs in found.items():
+        cells = []
+        for tau in taus:
+            w2, weights = (fmean(r[figure] for r in runs[tau]) for figure in ("w2", "weights"))
+            cells.append(f"{w2:.2f} / {weights:.2f}" if w2 < most else "explodes")
+        first = runs[taus[0]][0]
+        rows.append([method.replace("|", "\\|"), f"{first['calls']}, {first['vjps']}", *cells])
+    return table(["method", "calls, products", *(f"tau = {tau:g}" for tau in taus)], rows)
+
+
 def solvers(noise: bool) -> str:
     """Every solver of the registry that is a table, with or without noise."""
     rows = []
@@ -152,6 +172,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "best-gmm64": lambda: best("gmm64", "rmse_to_converged"),
     "levels": levels,
     "included-levels": included_levels,
+    "posteriors": posteriors,
     "best-noise": lambda: best("mnist-1k", "fd", WITH_NOISE),
     "ode-solvers": lambda: solvers(noise=False),
     "sde-solvers": lambda: solvers(noise=True),
