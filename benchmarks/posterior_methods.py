@@ -1,7 +1,8 @@
 """The library's methods for a posterior: each makes draws for many observations in one batch."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -89,12 +90,14 @@ class Method:
         key: changes with what it computes.
         fits: whether a problem is for it.
         group: draws of an observation are a multiple of it.
+        seeds: it runs on no more than so many; methods for comparison run on one.
     """
 
     draw: Callable[[Task], Drawn]
     key: str = ""
     fits: Callable[[Problem], bool] = _any
     group: int = 1
+    seeds: float = math.inf
 
 
 def by_path(
@@ -153,10 +156,14 @@ def _solved(problem: Problem) -> Jacobian:
     return Jacobian(len(problem.matrix))
 
 
-def _named(name: str, task: Task) -> DenoiserLike:
-    """A method of the literature."""
-    made: DenoiserLike = getattr(peers, name)(task.denoiser, task.observed)
-    return made
+def _compared(name: str) -> Method:
+    """A method of the literature, by its name."""
+
+    def make(task: Task) -> DenoiserLike:
+        made: DenoiserLike = getattr(peers, name)(task.denoiser, task.observed)
+        return made
+
+    return replace(by_path(make), seeds=1)
 
 
 def _independent(task: Task) -> Drawn:
@@ -178,10 +185,10 @@ METHODS: dict[str, Method] = {
     "Jacobian, 1": by_path(partial(_posterior, lambda problem: Jacobian(1))),
     "Jacobian, 3": by_path(partial(_posterior, lambda problem: Jacobian(3))),
     "Jacobian, solved": by_path(partial(_posterior, _solved), fits=_few),
-    "DDNM, projection": by_path(partial(_named, "ddnm")),
-    "DiffPIR": by_path(partial(_named, "diffpir")),
-    "PiGDM, score form": by_path(partial(_named, "pigdm")),
-    "DPS, score form": by_path(partial(_named, "dps")),
+    "DDNM, projection": _compared("ddnm"),
+    "DiffPIR": _compared("diffpir"),
+    "PiGDM, score form": _compared("pigdm"),
+    "DPS, score form": _compared("dps"),
     "SMC-16, isotropic": by_particles(isotropic, 16),
     "SMC-64, isotropic": by_particles(isotropic, 64),
     "SMC-16, data covariance": by_particles(covariance_of, 16),

@@ -55,7 +55,7 @@ def by_denoiser(make: Make, vjps: int) -> Method:
         x = _run(azula("DDPMSampler"), denoise, task, torch.arange(len(task.rows)))
         return Drawn(x, Cost(counted.calls, vjps * counted.calls))
 
-    return Method(draw, f"azula, {STEPS} steps")
+    return Method(draw, f"azula, {STEPS} steps", seeds=1)
 
 
 def by_sampler(name: str, module: str, options: Callable[[Task, Tensor], dict[str, Any]]) -> Method:
@@ -69,7 +69,7 @@ def by_sampler(name: str, module: str, options: Callable[[Task, Tensor], dict[st
         calls = counted.calls // len(task.y)
         return Drawn(torch.cat(ends), Cost(calls, calls))
 
-    return Method(draw, f"azula, {STEPS} steps")
+    return Method(draw, f"azula, {STEPS} steps", seeds=1)
 
 
 def _run(peer: Peer, denoise: Denoise, task: Task, ids: Tensor) -> Tensor:

@@ -86,7 +86,7 @@ def tables(records: Sequence[Record]) -> Iterator[Table]:
 def _about(records: Sequence[Record], problem: str, tau: float) -> str:
     mine = [r for r in records if (r["problem"], r["tau"]) == (problem, tau)]
     seeds = len({r["seed"] for r in mine})
-    return f"{mine[0]['observations']} observations x {mine[0]['draws']} draws, {seeds} seeds"
+    return f"{mine[0]['observations']} observations x {mine[0]['draws']} draws, {seeds} seeds (compared: 1)"
 
 
 def verdicts(found: Mapping[Place, Mapping[str, Row]]) -> Table:
