@@ -96,11 +96,11 @@ SIDE = 8  # pixels of a picture of pool64
 def pool64() -> Problem:
     """Six components of 8 x 8 pixels; the means of 2 x 2 pixels are seen.
 
-    The components are smooth random fields, in pairs whose means differ by a fine pattern that pooling hides.
+    The components are smooth random fields, in pairs of one covariance, whose means differ by a fine pattern
+    that pooling hides: both of a pair fit each observation equally well.
     """
     draw = _seeded(0)
-    lengths = torch.tensor([1.5, 1.6, 2.0, 2.15, 2.5, 2.7], dtype=torch.float64)
-    covariances = torch.stack([_smooth(0.5, length) for length in lengths.tolist()])
+    covariances = torch.stack([_smooth(0.5, length) for length in (1.5, 2.0, 2.5)]).repeat_interleave(2, 0)
     pool = _pooling()
     smooth = _normal(draw, 3, 64) @ torch.linalg.cholesky(_smooth(0.5, 2.0)).mT
     fine = _normal(draw, 3, 64)
