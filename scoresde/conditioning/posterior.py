@@ -136,7 +136,7 @@ class Posterior(Wrapper):
                 raise ValueError(_NO_DERIVATIVE)
             return product
 
-        return estimate if graph else estimate.detach(), vjp
+        return estimate, vjp
 
     def _warn_of_precision(self) -> None:
         dtype, kind = self.denoiser.dtype, type(self.covariance).__name__

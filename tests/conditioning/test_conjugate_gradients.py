@@ -81,3 +81,14 @@ def test_what_is_not_finite_is_not_hidden():
     b = normal(3, D)
     found, _ = conjugate_gradients(lambda p: (p * torch.nan, p * torch.nan), b, 5)
     assert found.isnan().all()
+
+
+def test_derivatives_pass_through_iterations_beyond_the_solution():
+    """Of z^T z for S z = b: 2 S^-1 z by b. A division by a residual of 0 would make it infinite."""
+    b = normal(5, D).requires_grad_()
+    found, _ = conjugate_gradients(lambda p: (p @ SYSTEM, p), b, 250)
+    (slope,) = torch.autograd.grad(found.square().sum(), b)
+    solved = torch.linalg.solve(SYSTEM, b.detach().mT)
+    expected = 2 * torch.linalg.solve(SYSTEM, solved).mT
+    # Two solves with a condition of 100.
+    torch.testing.assert_close(slope, expected, rtol=1e-8, atol=1e-8 * expected.abs().max().item())

@@ -125,12 +125,14 @@ def test_a_mask_of_zeros_changes_no_bit(covariance):
 @GAUSSIAN_OR_SOLVED
 def test_the_misfit_is_that_of_y_given_x_t(operator, solved):
     """r^T S^-1 r, S = A V A^T + tau^2 I with V = (C^-1 + I / s^2)^-1."""
-    known, sde = observed(operator, 0.05), EDM()
+    known, sde = observed(operator, 0.05), VPSDE()
     inner = Pictures(ExactDenoiser(PRIOR, sde))
     dense = matrix_of(operator, SHAPE, MEAN)
     for level in twenty_levels(sde)[::3]:
         x, _ = noisy(PRIOR, level)
-        given = torch.linalg.inv(torch.linalg.inv(COVARIANCE) + torch.eye(D).double() / level.sigma**2)
+        given = torch.linalg.inv(
+            torch.linalg.inv(COVARIANCE) + torch.eye(D).double() * (level.alpha / level.sigma) ** 2
+        )
         system = dense @ given @ dense.mT + 0.05**2 * torch.eye(len(dense)).double()
         residual = (known.y - operator.forward(inner(x, level))).flatten(1)
         expected = (residual * torch.linalg.solve(system, residual.mT).mT).sum(1)
